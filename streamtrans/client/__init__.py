@@ -1,0 +1,53 @@
+"""Law: the caller reads what the server promised: complete captions, no gap unnoticed, refusals named.
+
+An async client without torch::
+
+    async with TranslationClient("localhost:50051") as client:
+        async with client.stream(StreamOptions(targets=("de", "fr"))) as stream:
+            await stream.send(samples)
+            await stream.end()
+            async for event in stream:
+                ...
+"""
+
+from streamtrans.client.client import Tls, TranslationClient
+from streamtrans.client.errors import (
+    ClientError,
+    DataLost,
+    Denied,
+    InvalidRequest,
+    Overloaded,
+    ServerFault,
+    TimedOut,
+    Unavailable,
+    Unsupported,
+)
+from streamtrans.client.stream import StreamEvent, TranslationStream
+from streamtrans.core import Caption, SpeechEnded, SpeechStarted
+from streamtrans.wire import Capabilities, Cursors, Limits, Notice, Started, StreamOptions, Summary
+
+__all__ = [
+    "Capabilities",
+    "Caption",
+    "ClientError",
+    "Cursors",
+    "DataLost",
+    "Denied",
+    "InvalidRequest",
+    "Limits",
+    "Notice",
+    "Overloaded",
+    "ServerFault",
+    "SpeechEnded",
+    "SpeechStarted",
+    "Started",
+    "StreamEvent",
+    "StreamOptions",
+    "Summary",
+    "TimedOut",
+    "Tls",
+    "TranslationClient",
+    "TranslationStream",
+    "Unavailable",
+    "Unsupported",
+]

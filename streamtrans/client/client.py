@@ -1,0 +1,127 @@
+"""The way to a server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from streamtrans.client.errors import Unavailable, client_error
+from streamtrans.client.stream import TranslationStream
+from streamtrans.wire import (
+    SERVICE_NAME,
+    Capabilities,
+    CapabilitiesRequest,
+    ServiceStub,
+    StreamOptions,
+    capabilities_from_proto,
+)
+
+_CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),  # a speaker may be silent for minutes
+)
+
+_WAITING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND)
+"""Answers of the health service that may yet change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM bytes for an encrypted connection."""
+
+    root_certificates: bytes | None = None
+    """Who may sign the server's certificate; ``None`` takes the system's list."""
+    private_key: bytes | None = None
+    """With ``certificate_chain``: identifies the client to servers that ask for it."""
+    certificate_chain: bytes | None = None
+
+
+class TranslationClient:
+    """A connection to one server; use it as an async context manager.
+
+    Args:
+        address: ``host:port``.
+        tls: encrypts the connection; without it everything is sent in plain text.
+    """
+
+    def __init__(self, address: str, *, tls: Tls | None = None) -> None:
+        self.address = address
+        self._tls = tls
+        self._open: tuple[grpc.aio.Channel, ServiceStub] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Prepare the connection; it is made when it is first needed."""
+        if self._tls is None:
+            channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(
+                self._tls.root_certificates, self._tls.private_key, self._tls.certificate_chain
+            )
+            channel = grpc.aio.secure_channel(self.address, credentials, options=_CHANNEL_OPTIONS)
+        self._open = (channel, ServiceStub(channel))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection; streams on it end."""
+        await self._connection[0].close(None)
+        self._open = None
+
+    def stream(self, options: StreamOptions) -> TranslationStream:
+        """Return a stream to enter with ``async with``."""
+        return TranslationStream(self._connection[1], options)
+
+    async def capabilities(self) -> Capabilities:
+        """Ask what the server offers.
+
+        Raises:
+            ClientError: the server refused, or there is none.
+        """
+        try:
+            response = await self._connection[1].ListCapabilities(CapabilitiesRequest())
+        except grpc.aio.AioRpcError as error:
+            raise client_error(error) from error
+        return capabilities_from_proto(response)
+
+    async def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Wait until the server's health service says SERVING.
+
+        Raises:
+            Unavailable: it didn't in time.
+            ClientError: what answers is no such server.
+        """
+        health = health_pb2_grpc.HealthStub(self._connection[0])
+        request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
+        deadline, pause_s, seen = time.monotonic() + timeout_s, 0.02, "no answer"
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                status = (await health.Check(request, timeout=left_s, wait_for_ready=True)).status
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _WAITING:
+                    raise client_error(error) from error
+                seen = error.details() or error.code().name
+            else:
+                if status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+                seen = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
+            await asyncio.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+            pause_s = min(2 * pause_s, 0.5)
+        raise Unavailable(
+            grpc.StatusCode.UNAVAILABLE, f"{self.address} was not ready within {timeout_s:g} s ({seen})"
+        )
+
+    @property
+    def _connection(self) -> tuple[grpc.aio.Channel, ServiceStub]:
+        if self._open is None:
+            raise RuntimeError(
+                "the client isn't open; use it in `async with TranslationClient(...) as client`"
+            )
+        return self._open

@@ -1,0 +1,237 @@
+"""One stream of audio out, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Self
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from streamtrans.client.errors import DataLost, InvalidRequest, ServerFault
+from streamtrans.client.link import Link
+from streamtrans.core import Event
+from streamtrans.wire import (
+    BYTES_PER_SAMPLE,
+    BadFields,
+    ClientMessage,
+    Cursors,
+    LostMessage,
+    Notice,
+    Reducer,
+    ServerMessage,
+    ServiceStub,
+    Started,
+    StreamOptions,
+    Summary,
+    audio_message,
+    config_message,
+    cursors_from_proto,
+    end_message,
+    end_utterance_message,
+    notice_from_proto,
+    payload_of,
+    ping_message,
+    silence_message,
+    started_from_proto,
+    summary_from_proto,
+)
+
+StreamEvent = Event | Started | Notice | Summary
+
+_CHUNK_S = 0.25
+"""Audio in one message; a longer piece is cut. Larger saves messages, smaller starts sooner."""
+
+
+class TranslationStream:
+    """A stream that was admitted: send audio into it and iterate over what comes back, at the same time.
+
+    Sending waits while the server or the network is behind, so a caller who only sends and never iterates
+    may wait for ever: do both, each in a task of its own, or iterate once everything short is sent.
+    """
+
+    def __init__(self, stub: ServiceStub, options: StreamOptions) -> None:
+        self.options = options
+        self.cursors = Cursors()
+        """Positions that the newest message told."""
+        self.round_trip_ms: float | None = None
+        """Of the newest answered :meth:`ping`."""
+        self.summary: Summary | None = None
+        self._stub = stub
+        self._link: Link | None = None
+        self._started: Started | None = None
+        self._fresh = True
+        self._reducer = Reducer()
+        self._events = 0
+        self._sequence = 0
+        self._ended = False
+        self._writing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Open the stream and wait until the server has admitted it.
+
+        Raises:
+            BadFields: an option has no form on the wire.
+            ClientError: the server refused.
+        """
+        opening = config_message(self.options)
+        self._link = Link(self._stub.StreamTranslate())
+        try:
+            await self._write(opening)
+            response = await self._read()
+            if response is None or payload_of(response) != "started":
+                raise ServerFault(grpc.StatusCode.INTERNAL, "the server didn't answer the configuration")
+            self._started = started_from_proto(response)
+        except BadFields as error:
+            raise ServerFault(
+                grpc.StatusCode.INTERNAL, f"the server's configuration is malformed: {error}"
+            ) from error
+        finally:
+            if self._started is None:
+                await self._link.close()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave; a stream that has not come to its end is cancelled."""
+        await self._running.close()
+
+    @property
+    def started(self) -> Started:
+        """What is in effect: session id, options with defaults filled in, limits, model."""
+        if self._started is None:
+            raise RuntimeError("the stream isn't open; use it in `async with client.stream(...) as stream`")
+        return self._started
+
+    async def send(self, audio: npt.NDArray[np.floating] | bytes) -> None:
+        """Send audio: bytes in the announced encoding, or samples in [-1, 1] for a PCM encoding.
+
+        Samples have shape ``(n,)`` or ``(n, channels)`` at the announced rate. Any length is fine; long ones
+        are cut. Waits while the server is behind.
+
+        Raises:
+            ClientError: the server has ended the call.
+            ValueError: samples of a wrong shape, or for an encoding that only bytes can carry.
+        """
+        data = audio if isinstance(audio, bytes) else encode(audio, self.options)
+        frame = BYTES_PER_SAMPLE.get(self.options.encoding, 1) * self.options.channels
+        most = min(
+            round(self.options.sample_rate_hertz * _CHUNK_S) * frame, self.started.limits.max_chunk_bytes
+        )
+        step = max(frame, most // frame * frame)
+        for start in range(0, len(data), step):
+            await self._write_counted(data[start : start + step])
+
+    async def send_silence(self, duration_ms: int) -> None:
+        """Stand for digital silence without sending it."""
+        async with self._writing:
+            self._sequence += 1
+            await self._write(silence_message(duration_ms, self._sequence))
+
+    async def end_utterance(self) -> None:
+        """Close the current segment here, without waiting for silence."""
+        async with self._writing:
+            await self._write(end_utterance_message())
+
+    async def ping(self) -> None:
+        """Measure the round trip; the answer updates :attr:`round_trip_ms` while you iterate."""
+        async with self._writing:
+            await self._write(ping_message(time.monotonic_ns() // 1_000_000))
+
+    async def end(self) -> None:
+        """Say that no audio follows; the last captions and the summary come, then the iteration ends."""
+        async with self._writing:
+            if self._ended:
+                return
+            self._ended = True
+            await self._write(end_message(self._sequence))
+            await self._running.finish()
+
+    def __aiter__(self) -> Self:
+        """Iterate over the events; the first is :class:`Started`, the last :class:`Summary`."""
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        """Return the next event.
+
+        Raises:
+            ClientError: the call ended without success.
+        """
+        if self._fresh:
+            self._fresh = False
+            return self.started
+        while (response := await self._read()) is not None:
+            event = self._event(response)
+            if event is not None:
+                return event
+        if self.summary is None and not self._running.closed:
+            raise DataLost(grpc.StatusCode.DATA_LOSS, "the stream ended without a summary")
+        raise StopAsyncIteration
+
+    @property
+    def _running(self) -> Link:
+        if self._link is None:
+            raise RuntimeError("the stream isn't open; use it in `async with client.stream(...) as stream`")
+        return self._link
+
+    def _event(self, response: ServerMessage) -> StreamEvent | None:
+        kind = payload_of(response)
+        if kind == "notice":
+            return notice_from_proto(response.notice)
+        if kind == "summary":
+            self.summary = summary_from_proto(response.summary)
+            return self.summary
+        if kind == "pong":
+            self.round_trip_ms = time.monotonic_ns() / 1e6 - response.pong.client_time_ms
+            return None
+        try:
+            return self._reducer.reduce(response)
+        except LostMessage as error:
+            raise DataLost(grpc.StatusCode.DATA_LOSS, str(error)) from error
+
+    async def _read(self) -> ServerMessage | None:
+        response = await self._running.read()
+        if response is None:
+            return None
+        self._events += 1
+        if response.event_sequence != self._events:
+            raise DataLost(
+                grpc.StatusCode.DATA_LOSS,
+                f"event {response.event_sequence} came where {self._events} was due",
+            )
+        self.cursors = cursors_from_proto(response.cursors)
+        return response
+
+    async def _write_counted(self, data: bytes) -> None:
+        async with self._writing:
+            self._sequence += 1
+            await self._write(audio_message(data, self._sequence))
+
+    async def _write(self, message: ClientMessage) -> None:
+        if self._ended and payload_of(message) != "end":
+            raise InvalidRequest(grpc.StatusCode.FAILED_PRECONDITION, "the stream has ended; open a new one")
+        await self._running.write(message)
+
+
+def encode(samples: npt.NDArray[np.floating], options: StreamOptions) -> bytes:
+    """Return ``samples``, ``(n,)`` or ``(n, channels)`` in [-1, 1], in the PCM encoding of ``options``.
+
+    Raises:
+        ValueError: the shape doesn't fit the channels, or the encoding is not PCM.
+    """
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples must be floats in [-1, 1], not {samples.dtype}; send integers as bytes")
+    if samples.shape[1:] not in ([(), (1,)] if options.channels == 1 else [(options.channels,)]):
+        raise ValueError(f"samples of shape {samples.shape} don't fit {options.channels} channels")
+    if options.encoding == "pcm_f32le":
+        return samples.astype("<f4").tobytes()
+    if options.encoding == "pcm_s16le":
+        if not np.isfinite(samples).all():
+            raise ValueError("samples must be finite numbers; there is a NaN or an infinity")
+        scaled = np.clip(samples, -1.0, 1.0) * 32767
+        return bytes(scaled.round().astype("<i2").tobytes())
+    raise ValueError(f"{options.encoding} takes bytes; samples go with pcm_s16le or pcm_f32le")

@@ -1,0 +1,53 @@
+"""Nouns without verbs: the values that rooms hand to each other.
+
+Law: nothing here acts, and nothing here imports more than the standard library.
+"""
+
+from streamtrans.core.clock import SAMPLE_RATE, milliseconds, samples
+from streamtrans.core.errors import (
+    AudioTooLong,
+    BadAudio,
+    BadConfig,
+    BadModel,
+    EngineClosed,
+    StreamtransError,
+    UnsupportedLanguage,
+)
+from streamtrans.core.events import Caption, Event, SpeechEnded, SpeechStarted
+from streamtrans.core.jobs import (
+    DecodeStats,
+    Detect,
+    Detection,
+    Hypothesis,
+    Job,
+    Reading,
+    Request,
+    Target,
+    Tokens,
+)
+
+__all__ = [
+    "SAMPLE_RATE",
+    "AudioTooLong",
+    "BadAudio",
+    "BadConfig",
+    "BadModel",
+    "Caption",
+    "DecodeStats",
+    "Detect",
+    "Detection",
+    "EngineClosed",
+    "Event",
+    "Hypothesis",
+    "Job",
+    "Reading",
+    "Request",
+    "SpeechEnded",
+    "SpeechStarted",
+    "StreamtransError",
+    "Target",
+    "Tokens",
+    "UnsupportedLanguage",
+    "milliseconds",
+    "samples",
+]

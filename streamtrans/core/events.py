@@ -1,0 +1,52 @@
+"""What a session tells the outside: speech boundaries and captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Speech began: segment ``segment`` opens at sample ``start``."""
+
+    segment: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """Segment ``segment`` closed at sample ``end``; its final captions follow."""
+
+    segment: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A complete reading of one segment in one language; it replaces any earlier one.
+
+    ``committed`` only ever grows from revision to revision; ``tentative`` is replaced whole.
+    A ``final`` caption has an empty ``tentative`` and is never followed by another one of the
+    same segment and language. ``stability`` is the smallest token probability of the tail
+    (1.0 for an empty tail). ``start`` and ``end`` are samples; while the segment is open, ``end`` is
+    what has been ``heard`` of it.
+    """
+
+    segment: int
+    revision: int
+    language: str
+    committed: str
+    tentative: str
+    final: bool
+    start: int
+    end: int
+    heard: int
+    stability: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """The whole reading, committed and tentative."""
+        return self.committed + self.tentative
+
+
+Event = SpeechStarted | SpeechEnded | Caption

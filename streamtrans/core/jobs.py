@@ -1,0 +1,112 @@
+"""What a session asks of the engine, and what the engine answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One translation wanted of a job.
+
+    ``prefix`` holds tokens already promised to the viewer: the answer starts with them.
+    ``draft`` is the previous reading (it may start with ``prefix``): a guess that costs one pass to verify.
+    """
+
+    language: str
+    prefix: Tokens = ()
+    draft: Tokens = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Read the samples ``[start, end)`` of one segment in every language of ``targets``.
+
+    ``audio`` has shape ``(end - start,)``: mono float32 at 16 kHz. ``last`` marks the final reading.
+    ``source`` is the spoken language where it is known, for families that need it.
+    """
+
+    segment: int
+    start: int
+    end: int
+    last: bool
+    audio: npt.NDArray[np.float32]
+    targets: tuple[Target, ...]
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStats:
+    """What one hypothesis cost. ``passes`` counts forward passes of the target model."""
+
+    passes: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    by_drafter: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Drafter name → (drafted, accepted)."""
+
+    def __add__(self, other: DecodeStats) -> DecodeStats:
+        merged = dict(self.by_drafter)
+        for name, (drafted, accepted) in other.by_drafter.items():
+            before = merged.get(name, (0, 0))
+            merged[name] = (before[0] + drafted, before[1] + accepted)
+        return DecodeStats(
+            self.passes + other.passes,
+            self.tokens + other.tokens,
+            self.drafted + other.drafted,
+            self.accepted + other.accepted,
+            merged,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """The token sequence believed now, without prompt and without end-of-text.
+
+    ``logprobs`` holds one natural-log probability per token. ``complete`` is false where the
+    length limit, and not end-of-text, ended it.
+    """
+
+    tokens: Tokens
+    logprobs: tuple[float, ...]
+    complete: bool = True
+    stats: DecodeStats = DecodeStats()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The answer to a :class:`Job`: one hypothesis per target, in the job's order."""
+
+    hypotheses: tuple[Hypothesis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Detect:
+    """Ask for the speech probability of consecutive windows of one stream.
+
+    ``windows`` has shape ``(count, window)``, mono float32; ``state`` is what the previous
+    :class:`Detection` of this stream returned, ``None`` at its beginning. ``vad`` names the detector.
+    """
+
+    vad: str
+    windows: npt.NDArray[np.float32]
+    state: object | None
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One probability per window, and the state to hand in with the next windows."""
+
+    probabilities: tuple[float, ...]
+    state: object | None
+
+
+Request = Detect | Job

@@ -1,0 +1,40 @@
+"""A draft can change the speed of an answer, never the answer (k = 1).
+
+Decoding is a conversation: a generator yields the pass it wants and is sent the answer. One loop does it all;
+greedy, speculative and re-reading differ only in who drafts.
+"""
+
+from streamtrans.decode.drafters import (
+    DRAFTERS,
+    Chain,
+    Draft,
+    DraftContext,
+    Drafter,
+    DrafterFactory,
+    Echo,
+    Kvspn,
+    Ngram,
+    NoDraft,
+    parse_drafters,
+    parse_top_k,
+)
+from streamtrans.decode.loop import Conversation, converse, decode, greedy
+
+__all__ = [
+    "DRAFTERS",
+    "Chain",
+    "Conversation",
+    "Draft",
+    "DraftContext",
+    "Drafter",
+    "DrafterFactory",
+    "Echo",
+    "Kvspn",
+    "Ngram",
+    "NoDraft",
+    "converse",
+    "decode",
+    "greedy",
+    "parse_drafters",
+    "parse_top_k",
+]

@@ -1,0 +1,130 @@
+"""The one loop: draft, verify in one pass, keep what agrees, truncate the rest.
+
+Law: with every draft verified at k = 1 the text is the greedy one, whoever drafts, and takes no more passes.
+
+```
+ tokens      prompt | prefix | decoded so far        the newest one is always unread
+ cache       [0 ............... length)
+ Forward                       [length: unread | draft)      answered at the newest token and at the draft
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from streamtrans.core import DecodeStats, Hypothesis, Tokens
+from streamtrans.decode.drafters import Draft, DraftContext, Drafter, NoDraft
+from streamtrans.model.api import Choices, DecoderCache, Forward, Propose, SpeechModel
+
+Conversation = Generator[Forward | Propose, Choices | int, Hypothesis]
+"""Yields the pass it waits for, is sent that pass's answer, returns the hypothesis."""
+
+
+def decode(
+    prompt: Tokens, prefix: Tokens, cache: DecoderCache, drafter: Drafter, *, eot: int, limit: int
+) -> Conversation:
+    """Continue ``prompt + prefix`` until end of text, or until ``limit`` positions are filled.
+
+    The hypothesis starts with ``prefix``, whose tokens count as certain (log-probability 0). A kept draft
+    token that is not the model's own choice (k > 1) carries the log-probability of that choice. In the
+    statistics ``tokens`` counts what was decoded, end-of-text included: greedy decoding takes one pass per
+    token.
+
+    Args:
+        prompt: what the model needs to be asked; at least one token.
+        prefix: text that stands already, without end-of-text.
+        cache: what the model has read of exactly these tokens, usually nothing yet.
+        drafter: guesses what comes next.
+        eot: the end-of-text token.
+        limit: most positions of prompt, text and end-of-text together.
+
+    Raises:
+        ValueError: the prompt is empty, the prefix contains ``eot``, or the cache is ahead of the tokens.
+    """
+    tokens = [*prompt, *prefix]
+    if not prompt or eot in prefix or cache.length >= len(tokens):
+        raise ValueError(
+            f"decoding needs a prompt (got {len(prompt)} tokens), a prefix without end-of-text ({eot}; got"
+            f" {prefix}) and a newest token that is unread (got {cache.length} read of {len(tokens)})"
+        )
+    logprobs = [0.0] * len(prefix)
+    stats = DecodeStats()
+    while tokens[-1] != eot and len(tokens) < limit:
+        room = limit - len(tokens) - 1  # the pass adds a token of its own
+        draft = _cut(room, (yield from _drafting(drafter, tokens, cache, room)))
+        unread = tokens[cache.length :]
+        choices = yield Forward((*unread, *draft.tokens), cache, len(draft.tokens) + 1, draft.tokens)
+        if not isinstance(choices, Choices):
+            raise TypeError(f"a Forward is answered by Choices, not by {choices!r}")
+        agreed = _agreed(draft, choices)
+        new = _through(eot, (*draft.tokens[:agreed], choices.tokens[agreed]))
+        tokens += new
+        logprobs += choices.logprobs[: len(new)]
+        cache.truncate(len(tokens) - 1)  # the newest token has been read by no one yet
+        stats += _cost(draft, min(agreed, len(new)), len(new))
+    complete = tokens[-1] == eot
+    end = len(tokens) - complete
+    text = tuple(tokens[len(prompt) : end])
+    return Hypothesis(text, tuple(logprobs[: len(text)]), complete, stats)
+
+
+def greedy(prompt: Tokens, prefix: Tokens, cache: DecoderCache, *, eot: int, limit: int) -> Conversation:
+    """Decode without drafts: the reference that every other way must equal."""
+    drafter = NoDraft(DraftContext(prompt_length=len(prompt), eot=eot))
+    return decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
+
+
+def converse(model: SpeechModel, conversation: Conversation) -> Hypothesis:
+    """Hold one conversation with a model to its end, alone and at once."""
+    try:
+        request = next(conversation)
+        while True:
+            if isinstance(request, Forward):
+                request = conversation.send(model.step([request])[0])
+            else:
+                request = conversation.send(model.propose([request])[0])
+    except StopIteration as stop:
+        hypothesis: Hypothesis = stop.value
+        return hypothesis
+
+
+def _drafting(
+    drafter: Drafter, tokens: Sequence[int], cache: DecoderCache, room: int
+) -> Generator[Propose, Choices | int, Draft]:
+    """Run the drafter's side, and see that it is answered with tokens."""
+    drafting = drafter.propose(tokens, cache, room)
+    try:
+        request = next(drafting)
+        while True:
+            token = yield request
+            if not isinstance(token, int):
+                raise TypeError(f"a Propose is answered by a token, not by {token!r}")
+            request = drafting.send(token)
+    except StopIteration as stop:
+        draft: Draft = stop.value
+        return draft
+
+
+def _cut(room: int, draft: Draft) -> Draft:
+    """Hold a draft to the room there is, whatever the drafter made of it."""
+    return Draft(draft.tokens[:room], draft.name, draft.top_k) if len(draft.tokens) > room else draft
+
+
+def _agreed(draft: Draft, choices: Choices) -> int:
+    """Count the leading draft tokens that the model would have written, or at k > 1 nearly so."""
+    for index, token in enumerate(draft.tokens):
+        if token != choices.tokens[index] and not (draft.top_k > 1 and choices.ranks[index] < draft.top_k):
+            return index
+    return len(draft.tokens)
+
+
+def _through(eot: int, tokens: Tokens) -> Tokens:
+    """Return ``tokens`` up to and including the first end-of-text."""
+    return tokens[: tokens.index(eot) + 1] if eot in tokens else tokens
+
+
+def _cost(draft: Draft, accepted: int, new: int) -> DecodeStats:
+    drafted = len(draft.tokens)
+    by_drafter = {draft.name: (drafted, accepted)} if drafted else {}
+    return DecodeStats(passes=1, tokens=new, drafted=drafted, accepted=accepted, by_drafter=by_drafter)

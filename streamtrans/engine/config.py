@@ -1,0 +1,44 @@
+"""How much the engine does at once, and how it decodes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from streamtrans.core import SAMPLE_RATE, BadConfig, Tokens
+from streamtrans.decode import parse_drafters, parse_top_k
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Settings of one :class:`~streamtrans.engine.Engine`.
+
+    Raises:
+        BadConfig: a value is out of range, or a drafter is unknown.
+    """
+
+    slots: int = 16  # texts decoded at once (streams × languages); larger serves more and takes more memory
+    max_batch: int = 16  # rows of one device call; larger is more throughput, smaller is less delay
+    drafter: str | None = None  # a chain such as "echo,kvspn"; None = that, or "echo" without a speculator
+    top_k: float = 1  # for the speculator's drafts: 1 is exact, larger is faster and looser, inf never checks
+    spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds
+    tokens_per_s: float = 12.0  # may hold spare_tokens + tokens_per_s * s tokens; smaller stops a loop sooner
+    final_head_start: int = (
+        64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (("slots", 1), ("max_batch", 1), ("spare_tokens", 1), ("final_head_start", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise BadConfig(f"{name} is {value!r}: give a whole number from {least} up")
+        if not 0 <= self.tokens_per_s < math.inf:
+            raise BadConfig(f"tokens_per_s is {self.tokens_per_s}: give a finite rate of 0 or more")
+        parse_top_k(self.top_k)
+        if self.drafter is not None:
+            parse_drafters(self.drafter)
+
+    def limit(self, max_tokens: int, prompt: Tokens, heard: int) -> int:
+        """Return the most positions that a text about ``heard`` samples may fill, prompt included."""
+        guard = self.spare_tokens + math.ceil(self.tokens_per_s * heard / SAMPLE_RATE)
+        return min(max_tokens, len(prompt) + guard)

@@ -1,0 +1,376 @@
+"""The device thread: takes what was submitted, batches what all conversations wait for, answers futures.
+
+Law: equal jobs give equal answers, whatever their neighbours. Whatever goes wrong with one request stays with
+it: a batch that fails is run again one by one, and only the broken member fails.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from streamtrans.core import (
+    BadConfig,
+    Detect,
+    Detection,
+    EngineClosed,
+    Hypothesis,
+    Job,
+    Reading,
+    Request,
+    Tokens,
+)
+from streamtrans.decode import Conversation, DraftContext, decode, parse_drafters
+from streamtrans.engine.config import EngineConfig
+from streamtrans.engine.scheduler import Ticket, admit, oldest
+from streamtrans.engine.stats import EngineStats
+from streamtrans.model.api import Choices, DecoderCache, Forward, Memory, Propose, SpeechModel
+
+if TYPE_CHECKING:
+    from streamtrans.vad import Vad
+
+A = TypeVar("A")
+R = TypeVar("R")
+Answer = Future[Detection | Reading]
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """A submitted job, from queue to answer. ``talks`` is empty until it is admitted."""
+
+    job: Job
+    future: Answer
+    prompts: tuple[Tokens, ...]
+    ticket: Ticket
+    talks: list[_Talk] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class _Talk:
+    """One conversation: the text of one target. ``pending`` is what it waits for, ``since`` when it asked."""
+
+    work: _Work
+    conversation: Conversation
+    cache: DecoderCache
+    pending: Forward | Propose | None = None
+    since: int = 0
+    hypothesis: Hypothesis | None = None
+
+
+class Engine:
+    """Answers :class:`Detect` and :class:`Job` requests from any thread, on one thread of its own.
+
+    Args:
+        model: the weights; after construction only the device thread calls it.
+        vads: makes the detector of a name; called once per name, on the device thread.
+        config: how much at once, and how to decode.
+
+    Raises:
+        BadConfig: the drafter needs a speculative network and the model has none.
+    """
+
+    def __init__(
+        self, model: SpeechModel, vads: Callable[[str], Vad], config: EngineConfig | None = None
+    ) -> None:
+        self.model = model
+        self.config = config or EngineConfig()
+        spec = self.config.drafter or ("echo,kvspn" if model.has_speculator else "echo")
+        self._drafters = parse_drafters(spec)
+        if self._drafters.needs_speculator and not model.has_speculator:
+            raise BadConfig(
+                f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo"
+            )
+        self._make_vad = vads
+        self._vads: dict[str, Vad] = {}
+        self._slots = model.allocate(self.config.slots)
+        self._inbox: queue.SimpleQueue[tuple[Request, Answer] | None] = queue.SimpleQueue()
+        self._door = threading.Lock()  # so that no request slips in behind the one that closes
+        self._closed = False
+        self._detects: list[tuple[Detect, Answer]] = []
+        self._waiting: dict[Ticket, _Work] = {}
+        self._live: list[_Work] = []
+        self._count = 0
+        self._stats = EngineStats()
+        self._thread = threading.Thread(target=self._run, name="streamtrans-device", daemon=True)
+        self._thread.start()
+
+    @property
+    def capacity(self) -> int:
+        """Texts that can be decoded at once."""
+        return self._slots.capacity
+
+    @property
+    def stats(self) -> EngineStats:
+        """A snapshot of the counters; any thread may ask."""
+        return replace(self._stats, waiting=len(self._waiting), live=len(self._live), free=self._slots.free)
+
+    def submit(self, request: Request) -> Answer:
+        """Queue a request; its future is answered by the device thread.
+
+        Cancelling the future at any time before it is answered frees what the request holds. The future fails
+        with :class:`EngineClosed` when the engine closes first, and else with what is wrong with the request.
+        """
+        answer: Answer = Future()
+        with self._door:
+            if not self._closed:
+                self._inbox.put((request, answer))
+                return answer
+        answer.set_exception(EngineClosed("the engine is closed: submit to a new one"))
+        return answer
+
+    def close(self) -> None:
+        """Finish the current turn, fail everything that waits, and stop; closing twice is fine."""
+        with self._door:
+            if not self._closed:
+                self._closed = True
+                self._inbox.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- the device thread, from here on ----
+
+    def _run(self) -> None:
+        try:
+            while self._take():
+                started = time.perf_counter()
+                self._turn()
+                self._stats = replace(self._stats, busy_s=self._stats.busy_s + time.perf_counter() - started)
+        finally:
+            self._abandon()
+
+    def _take(self) -> bool:
+        """Take in all that was submitted, waiting only if there is nothing to do; false says to stop."""
+        idle = not (self._detects or self._waiting or self._live)
+        if idle and self._slots.free != self._slots.capacity:
+            raise RuntimeError(f"idle with {self._slots.capacity - self._slots.free} slots taken: a leak")
+        try:
+            while (item := self._inbox.get(block=idle)) is not None:
+                idle = False
+                self._accept(*item)
+        except queue.Empty:
+            return True
+        return False
+
+    def _accept(self, request: Request, answer: Answer) -> None:
+        if isinstance(request, Detect):
+            self._detects.append((request, answer))
+            return
+        prompts = _attempt(lambda: self._prompts(request))
+        if isinstance(prompts, Exception):
+            self._finish(answer, prompts)
+        elif not prompts:
+            self._finish(answer, Reading(()))
+        else:
+            self._count += 1
+            ticket = Ticket(self._count, request.last, len(prompts))
+            self._waiting[ticket] = _Work(request, answer, prompts, ticket)
+
+    def _prompts(self, job: Job) -> tuple[Tokens, ...]:
+        if len(job.targets) > self.capacity:
+            raise BadConfig(
+                f"a job in {len(job.targets)} languages needs as many slots, and this engine has"
+                f" {self.capacity}: ask for fewer languages, or start it with more slots"
+            )
+        return tuple(self.model.prompt(target.language, job.source) for target in job.targets)
+
+    def _turn(self) -> None:
+        """Give everybody one step, the quick ones first: a detector never waits for a long text."""
+        self._drop_cancelled()
+        self._run_detectors()
+        self._start_jobs()
+        self._answer(Forward, self._step)
+        self._answer(Propose, self._propose)
+
+    def _drop_cancelled(self) -> None:
+        for work in [work for work in (*self._waiting.values(), *self._live) if work.future.cancelled()]:
+            self._end(work, EngineClosed("cancelled"))
+
+    def _run_detectors(self) -> None:
+        by_vad: dict[str, list[tuple[Detect, Answer]]] = {}
+        for detect, answer in self._detects:
+            by_vad.setdefault(detect.vad, []).append((detect, answer))
+        for asked in by_vad.values():
+            outcomes = _each(self._detect, [detect for detect, _ in asked])
+            for (_, answer), outcome in zip(asked, outcomes, strict=True):
+                self._finish(answer, outcome)
+        self._detects.clear()
+
+    def _detect(self, detects: Sequence[Detect]) -> list[Detection]:
+        name = detects[0].vad
+        if name not in self._vads:
+            self._vads[name] = self._make_vad(name)
+        answers = self._vads[name].detect([(detect.windows, detect.state) for detect in detects])
+        self._stats = replace(
+            self._stats,
+            detects=self._stats.detects + len(detects),
+            detect_batches=self._stats.detect_batches + 1,
+        )
+        return [Detection(tuple(probabilities.tolist()), state) for probabilities, state in answers]
+
+    def _start_jobs(self) -> None:
+        """Encode the jobs that fit, and open one slot per target of each: encode once, decode many."""
+        tickets = admit(
+            self._waiting,
+            self._slots.free,
+            most=self.config.max_batch,
+            head_start=self.config.final_head_start,
+        )
+        if not tickets:
+            return
+        works = [self._waiting.pop(ticket) for ticket in tickets]
+        self._live += works
+        for work, memory in zip(works, _each(self._encode, works), strict=True):
+            opened = memory if isinstance(memory, Exception) else _attempt(partial(self._open, work, memory))
+            if isinstance(opened, Exception):
+                self._end(work, opened)
+            else:
+                self._advance([(talk, None) for talk in work.talks])
+
+    def _encode(self, works: Sequence[_Work]) -> list[Memory]:
+        memories = self.model.encode([work.job.audio for work in works])
+        self._stats = replace(
+            self._stats,
+            encodes=self._stats.encodes + len(works),
+            encode_batches=self._stats.encode_batches + 1,
+            samples=self._stats.samples + sum(len(work.job.audio) for work in works),
+        )
+        return memories
+
+    def _open(self, work: _Work, memory: Memory) -> None:
+        """Begin a conversation per target, all about one memory."""
+        eot, model = self.model.eot, self.model
+        for target, prompt in zip(work.job.targets, work.prompts, strict=True):
+            drafter = self._drafters.make(DraftContext(len(prompt), eot, target.draft, self.config.top_k))
+            limit = self.config.limit(model.max_tokens, prompt, len(work.job.audio))
+            cache = self._slots.open(memory)
+            conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit)
+            work.talks.append(_Talk(work, conversation, cache))
+
+    def _step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        choices = self.model.step(forwards)
+        self._stats = replace(
+            self._stats, forwards=self._stats.forwards + len(forwards), passes=self._stats.passes + 1
+        )
+        return choices
+
+    def _propose(self, proposals: Sequence[Propose]) -> list[int]:
+        guesses = self.model.propose(proposals)
+        self._stats = replace(
+            self._stats,
+            guesses=self._stats.guesses + len(proposals),
+            guess_batches=self._stats.guess_batches + 1,
+        )
+        return guesses
+
+    def _answer(self, kind: type[A], call: Callable[[Sequence[A]], Sequence[Choices | int]]) -> None:
+        """Run the oldest requests of one kind as one batch, and let their conversations go on."""
+        pending = (talk for work in self._live for talk in work.talks if isinstance(talk.pending, kind))
+        talks = oldest(pending, self.config.max_batch)
+        if not talks:
+            return
+        requests = [talk.pending for talk in talks if isinstance(talk.pending, kind)]
+        self._advance(list(zip(talks, _each(call, requests), strict=True)))
+
+    def _advance(self, answers: Sequence[tuple[_Talk, Choices | int | Exception | None]]) -> None:
+        """Hand conversations their answers (``None`` begins one) and note what they want next."""
+        for talk, answer in answers:
+            if not talk.work.talks:
+                continue  # a sibling failed a moment ago, and the job with it
+            outcome = answer if isinstance(answer, Exception) else _attempt(partial(_send, talk, answer))
+            if isinstance(outcome, StopIteration):
+                talk.pending, talk.hypothesis = None, outcome.value
+                self._close_if_done(talk.work)
+            elif isinstance(outcome, Exception):
+                self._end(talk.work, outcome)
+            else:
+                self._count += 1
+                talk.pending, talk.since = outcome, self._count
+
+    def _close_if_done(self, work: _Work) -> None:
+        hypotheses = tuple(talk.hypothesis for talk in work.talks if talk.hypothesis is not None)
+        if len(hypotheses) == len(work.prompts):
+            self._end(work, Reading(hypotheses))
+
+    def _end(self, work: _Work, outcome: Reading | Exception) -> None:
+        """Give back all that a job holds, then answer it."""
+        for talk in work.talks:
+            _attempt(talk.conversation.close)
+            self._slots.release(talk.cache)
+        work.talks.clear()
+        if self._waiting.pop(work.ticket, None) is None:
+            self._live.remove(work)
+        self._finish(work.future, outcome)
+
+    def _finish(self, answer: Answer, outcome: Detection | Reading | Exception) -> None:
+        """Answer a future, unless its owner has cancelled it."""
+        stats = self._stats
+        if not answer.set_running_or_notify_cancel():
+            self._stats = replace(stats, cancelled=stats.cancelled + 1)
+        elif isinstance(outcome, Exception):
+            self._stats = replace(stats, failed=stats.failed + 1)
+            answer.set_exception(outcome)
+        else:
+            if isinstance(outcome, Reading):
+                cost = sum((each.stats for each in outcome.hypotheses), stats.decode)
+                self._stats = replace(stats, readings=stats.readings + 1, decode=cost)
+            answer.set_result(outcome)
+
+    def _abandon(self) -> None:
+        """Shut the door, and fail everything that waits behind it."""
+        with self._door:
+            self._closed = True
+        left = [answer for _, answer in self._detects]
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            left += [item[1]] if item else []
+        for answer in left:
+            if not answer.done():
+                self._finish(answer, EngineClosed(_CLOSED))
+        for work in (*self._waiting.values(), *self._live):
+            self._end(work, EngineClosed(_CLOSED))
+
+
+_CLOSED = "the engine was closed while this request waited: submit it to a new one"
+
+
+def _send(talk: _Talk, answer: Choices | int | None) -> Forward | Propose:
+    return next(talk.conversation) if answer is None else talk.conversation.send(answer)
+
+
+def _each(call: Callable[[Sequence[A]], Sequence[R]], requests: Sequence[A]) -> list[R | Exception]:
+    """Answer all requests in one call; where that fails, one by one, so that only the broken one fails."""
+    together = _attempt(lambda: _counted(call(requests), len(requests)))
+    if not isinstance(together, Exception):
+        return [*together]
+    if len(requests) == 1:
+        return [together]
+    return [outcome for request in requests for outcome in _each(call, [request])]
+
+
+def _counted(answers: Sequence[R], count: int) -> Sequence[R]:
+    if len(answers) != count:
+        raise RuntimeError(f"{count} requests got {len(answers)} answers")
+    return answers
+
+
+def _attempt(call: Callable[[], R]) -> R | Exception:
+    """Turn an exception into a value: the one place where the device thread catches whatever comes."""
+    try:
+        return call()
+    except Exception as error:
+        return error

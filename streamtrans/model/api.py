@@ -1,0 +1,184 @@
+"""The boundary between decoding and a model: values and protocols, no tensors.
+
+Logits never leave the model: the answer to a pass is a :class:`Choices`. Law: a model remembers nothing
+between calls; what must be remembered is in the :class:`Memory` and the :class:`DecoderCache` handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from streamtrans.core import Tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Memory(Protocol):
+    """What encoding one stretch of audio left behind; opaque to everybody but its model."""
+
+    @property
+    def frames(self) -> int:
+        """Encoder frames, one per 20 ms of audio in Whisper-shaped models."""
+        ...
+
+
+class DecoderCache(Protocol):
+    """Keys and values of the text positions ``[0, length)``, in one slot of preallocated tensors."""
+
+    @property
+    def length(self) -> int:
+        """Positions the model has read."""
+        ...
+
+    @property
+    def floor(self) -> int:
+        """Positions below it can't be given back."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from ``length`` on; this lowers a number and moves no data.
+
+        Raises:
+            ValueError: ``length`` exceeds what was read, or is below ``floor``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Ask for one pass over ``tokens`` at positions ``[cache.length, cache.length + len(tokens))``.
+
+    The last ``rows`` positions are answered. ``draft`` repeats the last ``rows - 1`` tokens: row ``i`` says
+    what the model would have written in place of ``draft[i]``, the last row what follows them all.
+    """
+
+    tokens: Tokens
+    cache: DecoderCache
+    rows: int
+    draft: Tokens = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the model would have written, one entry per row.
+
+    A model masks its special tokens except end-of-text before it chooses, so ``tokens`` holds text and
+    end-of-text only. ``logprobs`` are natural logs of the chosen tokens' probabilities. ``ranks[i]`` counts
+    the tokens that the model prefers to ``draft[i]`` at row ``i``: 0 says that it is the choice itself;
+    between equal logits the lower token is preferred, as in ``tokens``. A masked token ranks behind all
+    others. All numbers are Python's own, not tensors or numpy scalars.
+    """
+
+    tokens: Tokens
+    logprobs: tuple[float, ...]
+    ranks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Ask the speculative network what follows ``token``.
+
+    ``token`` is the newest one: it belongs at position ``cache.length`` and the target model has not read it.
+    The answer is one token, never a special one except end-of-text; the cache stays as it is.
+    """
+
+    token: int
+    cache: DecoderCache
+
+
+class CacheSlots(Protocol):
+    """A fixed number of decoder caches, allocated once."""
+
+    @property
+    def capacity(self) -> int:
+        """Slots altogether."""
+        ...
+
+    @property
+    def free(self) -> int:
+        """Slots that :meth:`open` can still hand out."""
+        ...
+
+    def open(self, memory: Memory) -> DecoderCache:
+        """Take a free slot for text about ``memory``; several slots may share one memory.
+
+        Raises:
+            RuntimeError: no slot is free; the scheduler should have waited.
+        """
+        ...
+
+    def release(self, cache: DecoderCache) -> None:
+        """Give the slot back; the cache must not be used afterwards."""
+        ...
+
+
+class SpeechModel(Protocol):
+    """Weights behind three verbs: encode audio, step text, propose a draft.
+
+    One thread calls all of it. Methods run without gradients and leave no trace in the model.
+    """
+
+    @property
+    def name(self) -> str:
+        """A name to show, e.g. the checkpoint folder's."""
+        ...
+
+    @property
+    def eot(self) -> int:
+        """The end-of-text token."""
+        ...
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes the model can write."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Text positions including the prompt."""
+        ...
+
+    @property
+    def max_samples(self) -> int:
+        """Longest audio of one segment."""
+        ...
+
+    @property
+    def has_speculator(self) -> bool:
+        """Whether :meth:`propose` may be called."""
+        ...
+
+    def prompt(self, target: str, source: str | None) -> Tokens:
+        """Return the tokens that ask for a text in ``target``; at least one.
+
+        Raises:
+            UnsupportedLanguage: the model was not trained for ``target``, or not from ``source`` to it.
+        """
+        ...
+
+    def encode(self, audios: Sequence[NDArray[np.float32]]) -> list[Memory]:
+        """Encode each stretch of audio ``(samples,)``, all in one batch.
+
+        Raises:
+            AudioTooLong: one of them exceeds ``max_samples``.
+        """
+        ...
+
+    def allocate(self, slots: int) -> CacheSlots:
+        """Allocate decoder caches for ``slots`` texts at once."""
+        ...
+
+    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        """Run one pass of the target model over a ragged batch, and move each cache on by its tokens.
+
+        Where it raises, the caches keep the lengths they had.
+        """
+        ...
+
+    def propose(self, proposals: Sequence[Propose]) -> list[int]:
+        """Run one pass of the speculative network over a batch."""
+        ...

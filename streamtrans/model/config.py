@@ -1,0 +1,98 @@
+"""What a checkpoint folder says about its network, read from the Hugging Face files.
+
+The keys are Whisper's own; whisperM2M adds ``text_encoder_layers``, ``speculator_blocks`` and
+``speculator_ffn_dim``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from streamtrans.core import BadModel
+from streamtrans.model.features import FeatureConfig
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Shapes of a Whisper-like network; the names are those of ``config.json``."""
+
+    d_model: int
+    encoder_layers: int
+    encoder_attention_heads: int
+    encoder_ffn_dim: int
+    decoder_layers: int
+    decoder_attention_heads: int
+    decoder_ffn_dim: int
+    vocab_size: int
+    num_mel_bins: int = 80
+    max_source_positions: int = 1500
+    max_target_positions: int = 448
+    text_encoder_layers: int = 0
+    speculator_blocks: int = 0
+    speculator_ffn_dim: int = 0
+
+    def __post_init__(self) -> None:
+        for name, heads in (("encoder", self.encoder_attention_heads), ("decoder", self.decoder_attention_heads)):
+            if heads < 1 or self.d_model % heads:
+                raise BadModel(f"d_model {self.d_model} does not divide by the {heads} attention heads of the {name}")
+        if self.speculator_blocks and self.decoder_layers % self.speculator_blocks:
+            raise BadModel(
+                f"{self.decoder_layers} decoder layers cannot be split into {self.speculator_blocks} equal groups; "
+                "speculator_blocks must divide decoder_layers"
+            )
+
+    @property
+    def group(self) -> int:
+        """Decoder layers per KVSPN block."""
+        return self.decoder_layers // self.speculator_blocks
+
+    @property
+    def head_width(self) -> int:
+        """Width of one decoder attention head."""
+        return self.d_model // self.decoder_attention_heads
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> NetworkConfig:
+        """Pick our keys out of a ``config.json``; keys of other concerns are left alone."""
+        known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
+        required = {name for name, item in cls.__dataclass_fields__.items() if not isinstance(item.default, int)}
+        if missing := sorted(required - known.keys()):
+            raise BadModel(f"config.json lacks {', '.join(missing)}: is this a Whisper checkpoint?")
+        return cls(**known)
+
+    def asdict(self) -> dict[str, int]:
+        """Return the keys as ``config.json`` holds them."""
+        return asdict(self)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object of a checkpoint folder.
+
+    Raises:
+        BadModel: the file is missing or isn't a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadModel(f"{path.parent} has no {path.name}; a Hugging Face Whisper folder holds one") from None
+    except (OSError, ValueError) as error:
+        raise BadModel(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadModel(f"{path} holds a {type(value).__name__}; it must be a JSON object")
+    return value
+
+
+def read_features(folder: Path) -> FeatureConfig:
+    """Read ``preprocessor_config.json``; Whisper's usual values where it is silent."""
+    raw = read_json(folder / "preprocessor_config.json")
+    if (rate := raw.get("sampling_rate", 16_000)) != 16_000:
+        raise BadModel(f"{folder} wants audio at {rate} Hz; only 16000 Hz models are supported")
+    return FeatureConfig(
+        mels=raw.get("feature_size", 80),
+        window=raw.get("n_fft", 400),
+        hop=raw.get("hop_length", 160),
+        scaling=raw.get("scaling", "clip"),
+    )

@@ -1,0 +1,61 @@
+"""whisperM2M: any of its languages in, any of them out; the language token names the target.
+
+The spoken language is not told. Audio is read at its own length. Source: arXiv 2508.11189, section 2.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from streamtrans.core import Tokens, UnsupportedLanguage
+from streamtrans.model.config import NetworkConfig, read_features, read_json
+from streamtrans.model.loading import load_network
+from streamtrans.model.speech import Manner, TorchSpeechModel
+from streamtrans.text import Tokenizer, canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Start of transcript, and the language to write."""
+
+    tokenizer: Tokenizer
+    languages: tuple[str, ...]
+
+    def __call__(self, target: str, source: str | None) -> Tokens:
+        """Return the prompt for ``target``; ``source`` is only checked.
+
+        Raises:
+            UnsupportedLanguage: the model knows one of the two not.
+        """
+        for code in (target, source):
+            if code is not None and canonical(code) not in self.languages:
+                raise UnsupportedLanguage(
+                    f"this model has no language {canonical(code)!r}; it has {', '.join(self.languages)}"
+                )
+        return (self.tokenizer.sot, self.tokenizer.language_token(target))
+
+
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpeechModel:
+    """Load a whisperM2M folder; the text encoder, which only training needs, is left aside."""
+    raw = read_json(folder / "config.json")
+    config = replace(NetworkConfig.of(raw), text_encoder_layers=0)
+    tokenizer = Tokenizer.load(folder)
+    languages = tuple(raw.get("languages") or tokenizer.languages)
+    specials = {token for token in range(config.vocab_size) if tokenizer.is_special(token)}
+    return TorchSpeechModel(
+        folder.name,
+        load_network(folder, config),
+        tokenizer,
+        read_features(folder),
+        Manner(
+            languages=languages,
+            prompt=Prompts(tokenizer, languages),
+            padded=False,
+            suppressed=frozenset(specials - {tokenizer.eot}),
+        ),
+        device=device,
+        dtype=dtype,
+    )

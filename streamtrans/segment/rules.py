@@ -1,0 +1,64 @@
+"""Where speech begins and ends, as data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from streamtrans.core import BadConfig
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRules:
+    """Settings of :class:`streamtrans.segment.Segmenter`.
+
+    Raises:
+        BadConfig: a value is out of range, or two contradict each other.
+    """
+
+    threshold: float = 0.5
+    """Probability from which a window is speech. Larger: fewer false starts; smaller: fewer lost words."""
+    release_threshold: float = 0.35
+    """Probability below which speech pauses again. Smaller: faint word endings stay in the segment."""
+    min_speech_ms: int = 96
+    """Speech needed before a segment opens. Larger: clicks and coughs open none; smaller: opens sooner."""
+    min_silence_ms: int = 500
+    """Silence that closes a segment. Larger: longer, more coherent segments; smaller: earlier finals."""
+    pre_roll_ms: int = 200
+    """Audio before the onset that joins the segment. Larger: soft first consonants are kept."""
+    padding_ms: int = 150
+    """How much of the trailing silence stays in the segment. Larger: faint word endings are kept."""
+    max_segment_ms: int = 12_000
+    """Length at which speech without a pause is cut. Larger: fewer cuts inside sentences; smaller: less
+    for the model to read again and again."""
+    cut_search_ms: int = 3_000
+    """How far back the quietest place for such a cut is looked for. Larger: better places, shorter
+    segments."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not math.isfinite(value := getattr(self, field.name)):
+                raise BadConfig(f"{field.name} must be a finite number; got {value}")
+        if not 0 < self.threshold <= 1:
+            raise BadConfig(f"threshold must be in (0, 1]; got {self.threshold}")
+        if not 0 < self.release_threshold <= self.threshold:
+            raise BadConfig(
+                f"release_threshold must be in (0, threshold = {self.threshold}]; "
+                f"got {self.release_threshold}"
+            )
+        for name in ("min_speech_ms", "min_silence_ms", "max_segment_ms", "cut_search_ms"):
+            if getattr(self, name) <= 0:
+                raise BadConfig(f"{name} must be positive; got {getattr(self, name)}")
+        for name in ("pre_roll_ms", "padding_ms"):
+            if getattr(self, name) < 0:
+                raise BadConfig(f"{name} must not be negative; got {getattr(self, name)}")
+        if self.padding_ms > self.min_silence_ms:
+            raise BadConfig(
+                f"padding_ms ({self.padding_ms}) must not exceed min_silence_ms ({self.min_silence_ms}): "
+                "a segment can keep only silence that was heard"
+            )
+        if self.cut_search_ms * 2 > self.max_segment_ms:
+            raise BadConfig(
+                f"cut_search_ms ({self.cut_search_ms}) must be at most half of max_segment_ms "
+                f"({self.max_segment_ms})"
+            )

@@ -1,0 +1,206 @@
+"""Probabilities become segments: hysteresis, pre-roll, padding, and a cut where speech never pauses.
+
+Law: the boundaries follow from the windows alone; segments are ordered, disjoint, inside of what was heard,
+and no longer than ``max_segment_ms``::
+
+    probability   ▁▁▁▂▆▇█▇▅▇▆▂▁▁▁▁▁▁▁▁
+    segment         [----onset....end--]
+                     pre-roll      padding, then silence until min_silence_ms is over
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from streamtrans.core import BadAudio, BadConfig, milliseconds, samples
+from streamtrans.segment.rules import EndpointRules
+
+Reason: TypeAlias = Literal["silence", "length", "forced"]
+"""Why a segment closed: speech paused, it was cut at its maximum length, or somebody asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A segment begins at sample ``start``, which lies in the past by onset and pre-roll."""
+
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The open segment ends before sample ``end``, a window boundary within the audio heard."""
+
+    end: int
+    reason: Reason
+
+
+Boundary: TypeAlias = Opened | Closed
+
+
+@dataclass(slots=True)
+class _Open:
+    """The open segment: its first sample, and the end of the last window of speech in it."""
+
+    start: int
+    speech_end: int
+
+
+class Segmenter:
+    """Decide window by window where segments begin and end; one object per stream.
+
+    ``Opened`` and ``Closed`` alternate. After ``Closed(end, "length")`` the next segment opens exactly at
+    ``end``, and the windows already heard beyond it count for it.
+
+    Args:
+        rules: thresholds and durations.
+        window: samples per window, as the detector has it.
+
+    Raises:
+        BadConfig: the rules leave no room for windows of this size.
+    """
+
+    def __init__(self, rules: EndpointRules, window: int) -> None:
+        """Begin a stream."""
+        if window < 1:
+            raise BadConfig(f"a window has at least one sample; got {window}")
+        self.rules = rules
+        self.window = window
+        self._needed = max(1, math.ceil(samples(rules.min_speech_ms) / window))
+        self._min_silence = samples(rules.min_silence_ms)
+        self._padding = math.ceil(samples(rules.padding_ms) / window) * window
+        self._pre_roll = samples(rules.pre_roll_ms)
+        self._max_length = samples(rules.max_segment_ms)
+        self._search = samples(rules.cut_search_ms) // window
+        # One window in three may dip below the threshold while an onset builds up.
+        onset = self._needed + self._needed // 3
+        self._check(onset)
+        self._count = 0
+        self._speaking = False
+        self._open: _Open | None = None
+        self._earliest = 0  # end of the last segment: nothing before it can be used again
+        self._recent: deque[bool] = deque(maxlen=onset)
+        self._energies: deque[float] = deque(maxlen=self._search + 1)
+
+    def _check(self, onset: int) -> None:
+        ms = milliseconds(self.window)
+        if self._search < 3:
+            raise BadConfig(f"cut_search_ms must span at least three windows of {ms} ms")
+        shortest = self._pre_roll + (onset + 1) * self.window
+        if self._max_length < shortest:
+            raise BadConfig(
+                f"max_segment_ms ({self.rules.max_segment_ms}) must have room for pre-roll, onset and one "
+                f"window more: at least {milliseconds(shortest - 1) + 1} ms"
+            )
+
+    @property
+    def heard(self) -> int:
+        """Samples fed so far: the end of the last window."""
+        return self._count * self.window
+
+    @property
+    def safe_until(self) -> int:
+        """Samples before this index belong to no segment that is open or still to come; it never sinks."""
+        if self._open is not None:
+            return self._open.start
+        return self._start_of(self._onset())
+
+    def feed(self, probability: float, energy: float) -> list[Boundary]:
+        """Take the next window: its speech probability, and the mean square of its samples.
+
+        Raises:
+            BadAudio: the probability is outside of [0, 1], or the energy isn't a number of zero or more.
+        """
+        if not (0 <= probability <= 1 and 0 <= energy < math.inf):
+            raise BadAudio(
+                f"window {self._count}: a probability in [0, 1] and a finite energy of 0 or more are needed; "
+                f"got {probability} and {energy}"
+            )
+        self._count += 1
+        self._energies.append(energy)
+        if probability >= self.rules.threshold:
+            self._speaking = True
+        elif probability < self.rules.release_threshold:
+            self._speaking = False
+        if self._open is None:
+            return self._await_onset()
+        return self._follow(self._open)
+
+    def flush(self) -> list[Boundary]:
+        """Close what is open, or what was about to open, at the end of the audio heard.
+
+        Feeding may go on: a new utterance begins, and no later segment reaches back before this point.
+        """
+        boundaries: list[Boundary] = []
+        if self._open is None and any(self._recent):
+            boundaries.append(self._begin(self._start_of(self._onset())))
+        if self._open is not None:
+            boundaries.append(self._close(self.heard, "forced"))
+        # What comes next is a new utterance, for which this one's windows must not count.
+        self._recent.clear()
+        self._speaking = False
+        self._earliest = max(self._earliest, self.heard)
+        return boundaries
+
+    def _await_onset(self) -> list[Boundary]:
+        self._recent.append(self._speaking)
+        if not self._speaking or sum(self._recent) < self._needed:
+            return []
+        return [self._begin(self._start_of(self._onset()))]
+
+    def _follow(self, segment: _Open) -> list[Boundary]:
+        """Close the open segment after enough silence, or cut it before the next window would be too much."""
+        if self._speaking:
+            segment.speech_end = self.heard
+        elif self.heard - segment.speech_end >= self._min_silence:
+            return [self._close_in_silence(segment)]
+        if self.heard + self.window - segment.start <= self._max_length:
+            return []
+        cut = self._quietest(segment)
+        if cut >= segment.speech_end:
+            # Only silence would be left for the next segment: it has no reason to exist.
+            return [self._close_in_silence(segment)]
+        speech_end = segment.speech_end
+        closed = self._close(cut, "length")
+        self._open = _Open(cut, speech_end)
+        return [closed, Opened(cut)]
+
+    def _begin(self, start: int) -> Opened:
+        self._open = _Open(start, self.heard)
+        return Opened(start)
+
+    def _close_in_silence(self, segment: _Open) -> Closed:
+        return self._close(min(segment.speech_end + self._padding, self.heard), "silence")
+
+    def _close(self, end: int, reason: Reason) -> Closed:
+        self._open = None
+        self._earliest = end
+        self._recent.clear()
+        return Closed(end, reason)
+
+    def _onset(self) -> int:
+        """Return where the earliest window of speech begins that an onset may count, or else ``heard``."""
+        for back, speaking in enumerate(self._recent):
+            if speaking:
+                return self.heard - (len(self._recent) - back) * self.window
+        return self.heard
+
+    def _start_of(self, onset: int) -> int:
+        return max(onset - self._pre_roll, self._earliest, 0)
+
+    def _quietest(self, segment: _Open) -> int:
+        """Return the end of the quietest window of the search span, inside of ``segment``.
+
+        A window is as loud as itself, counted twice, and its two neighbours; of equals the latest wins. The
+        last window, whose neighbour isn't heard yet, is left out: the next segment has heard something.
+        """
+        recent = list(self._energies)
+        first = self._count - len(recent)  # the window that ``recent[0]`` belongs to
+        best, cut = math.inf, 0
+        for i in range(1, len(recent) - 1):
+            loudness = recent[i - 1] + 2 * recent[i] + recent[i + 1]
+            if (first + i) * self.window >= segment.start and loudness <= best:
+                best, cut = loudness, (first + i + 1) * self.window
+        return cut

@@ -1,0 +1,19 @@
+"""Law: admits, pumps, refuses; no translation logic.
+
+One call is one task group (reader, pump, writer); every call ends with an explicit status, and
+whatever ends it, its slot is free at once.
+"""
+
+from streamtrans.server.app import EngineFactory, TranslationServer, serve
+from streamtrans.server.config import Limits, Served, ServedEngine, ServerConfig, Tls
+
+__all__ = [
+    "EngineFactory",
+    "Limits",
+    "Served",
+    "ServedEngine",
+    "ServerConfig",
+    "Tls",
+    "TranslationServer",
+    "serve",
+]

@@ -1,0 +1,228 @@
+"""The server process: bind, load and warm the model, serve, and go with grace."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, Job, Target
+from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.service import TranslationService
+from streamtrans.vad import vad_window
+from streamtrans.wire import SERVICE_NAME, add_service
+
+_log = logging.getLogger(__name__)
+
+EngineFactory = Callable[[], Served]
+"""Loads the model; called once, in a thread of its own."""
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_SPARE_CALLS = 64
+"""Calls beyond the sessions: health, reflection, capabilities, and those that are being refused."""
+
+_HEALTH_TIMEOUT_S = 2.0
+"""A watcher of the health service that doesn't read must not hold up a shutdown."""
+
+
+class TranslationServer:
+    """A server that listens at once and serves as soon as its model is warm; an async context manager.
+
+    Args:
+        config: how to listen and whom to admit.
+        engine_factory: loads what is served; it may block for as long as it needs.
+    """
+
+    def __init__(self, config: ServerConfig, engine_factory: EngineFactory) -> None:
+        self.config = config
+        self.port = 0
+        """Set on entering: the port that is listened on."""
+        self._factory = engine_factory
+        self._service = TranslationService(config)
+        self._health = HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._warming: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Listen, and begin to load the model.
+
+        Raises:
+            BadConfig: the address can't be listened on, or a TLS file can't be read.
+        """
+        server = grpc.aio.server(
+            options=_options(self.config),
+            maximum_concurrent_rpcs=self.config.max_sessions + _SPARE_CALLS,
+        )
+        add_service(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        await self._set_health(_NOT_SERVING)  # the health service begins with SERVING otherwise
+        self.port = _listen(server, self.config)
+        await server.start()
+        self._server = server
+        self._warming = asyncio.create_task(self._warm_up())
+        self._warming.add_done_callback(_report)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop with the configured grace."""
+        await self.stop(self.config.grace_ms)
+
+    @property
+    def active_sessions(self) -> int:
+        """Streams that are being served."""
+        return self._service.active_sessions
+
+    async def ready(self) -> None:
+        """Wait until the model is warm.
+
+        Raises:
+            Exception: whatever kept the model from loading or warming up.
+        """
+        if self._warming is None:
+            raise RuntimeError("the server isn't running; use it in `async with TranslationServer(...)`")
+        await asyncio.shield(self._warming)
+
+    async def stop(self, grace_ms: int) -> None:
+        """Refuse new calls, let running ones go on for ``grace_ms``, then end them and close the engine."""
+        if self._server is None or self._warming is None:
+            return
+        server, self._server = self._server, None
+        self._service.draining = True
+        self._warming.cancel()
+        await asyncio.wait([self._warming])
+        try:
+            await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_TIMEOUT_S)
+        except TimeoutError:
+            _log.warning("a health watcher doesn't read; going down without telling it")
+        await server.stop(grace_ms / 1000)
+        if self._service.served is not None:
+            await asyncio.to_thread(self._service.served.engine.close)
+
+    async def _warm_up(self) -> None:
+        loading = asyncio.get_running_loop().run_in_executor(None, self._factory)
+        try:
+            served = await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(_close_late)
+            raise
+        try:
+            async with asyncio.timeout(self.config.warm_timeout_ms / 1000):
+                await _exercise(served)
+        except BaseException:
+            await asyncio.to_thread(served.engine.close)
+            raise
+        self._service.served = served
+        await self._set_health(_SERVING)
+        _log.info("serving %s on port %d", served.model_name, self.port)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, status)
+
+
+async def serve(
+    config: ServerConfig,
+    engine_factory: EngineFactory,
+    *,
+    on_ready: Callable[[TranslationServer], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then go with grace; ``on_ready`` is called once the model is warm.
+
+    Raises:
+        BadConfig: the address can't be listened on.
+        Exception: whatever kept the model from loading.
+    """
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    try:
+        async with TranslationServer(config, engine_factory) as server:
+            stopping = asyncio.create_task(asked_to_stop.wait())
+            warming = asyncio.create_task(server.ready())
+            await asyncio.wait([stopping, warming], return_when=asyncio.FIRST_COMPLETED)
+            if warming.done():
+                warming.result()
+                if on_ready is not None:
+                    on_ready(server)
+            await stopping
+            warming.cancel()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _exercise(served: Served) -> None:
+    """Run one detection and one reading, so that the first caller doesn't pay for what happens only once."""
+    vad = served.vads[0]
+    silence = np.zeros(SAMPLE_RATE // 2, np.float32)
+    window = vad_window(vad)
+    job = Job(
+        segment=0,
+        start=0,
+        end=len(silence),
+        last=True,
+        audio=silence,
+        targets=(Target(served.languages[0]),),
+        source=served.languages[0],
+    )
+    for request in (Detect(vad, np.zeros((1, window), np.float32), None), job):
+        await asyncio.wrap_future(served.engine.submit(request))
+
+
+def _report(warming: asyncio.Task[None]) -> None:
+    """Log why the model isn't served, whether or not somebody waits for it."""
+    if not warming.cancelled() and (error := warming.exception()) is not None:
+        _log.error("the model can't be served: %s", error)
+
+
+def _close_late(loading: asyncio.Future[Served]) -> None:
+    """Close an engine that came up after its server had gone."""
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().engine.close()
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+        ("grpc.so_reuseport", 0),  # two servers on one port would share its calls unnoticed
+        ("grpc.keepalive_time_ms", 30_000),  # finds clients whose network vanished
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # clients may ping in silence
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.http2.bdp_probe", 0),  # keeps what a held client has in flight at about 64 KB
+    ]
+
+
+def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
+    address = f"{config.host}:{config.port}"
+    try:
+        if config.tls is None:
+            return server.add_insecure_port(address)
+        tls = config.tls
+        credentials = grpc.ssl_server_credentials(
+            [(tls.key.read_bytes(), tls.certificate.read_bytes())],
+            root_certificates=tls.client_roots.read_bytes() if tls.client_roots else None,
+            require_client_auth=tls.client_roots is not None,
+        )
+        return server.add_secure_port(address, credentials)
+    except OSError as error:
+        raise BadConfig(f"a TLS file can't be read: {error}") from error
+    except RuntimeError as error:
+        raise BadConfig(f"can't listen on {address}; is it in use by another server?") from error

@@ -1,0 +1,90 @@
+"""Settings of a server, and what it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from streamtrans.core import BadConfig
+from streamtrans.stream import EngineLike, SessionConfig, Speller
+from streamtrans.wire import Limits
+
+__all__ = ["Limits", "Served", "ServedEngine", "ServerConfig", "Tls"]
+
+
+class ServedEngine(EngineLike, Protocol):
+    """What the service needs of an engine."""
+
+    def close(self) -> None:
+        """End; requests that wait fail with :class:`~streamtrans.core.EngineClosed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files that identify the server."""
+
+    certificate: Path
+    """The certificate chain."""
+    key: Path
+    client_roots: Path | None = None
+    """Given: clients must present a certificate that these sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How a server listens, whom it admits and how long it waits."""
+
+    host: str = "127.0.0.1"
+    """``0.0.0.0`` or ``[::]`` listens to the network; use :class:`Tls` there."""
+    port: int = 50051
+    """0 takes any free one."""
+    tls: Tls | None = None
+    limits: Limits = field(default_factory=Limits)
+    max_sessions: int = 64
+    """Streams at once; beyond what the machine follows in real time everybody lags."""
+    retry_after_ms: int = 1_000
+    """What a refused client is told to wait: larger spreads a rush over more time."""
+    pace: Literal["flow", "refuse"] = "flow"
+    """A sender beyond the rate limit is slowed down by flow control, or refused."""
+    session: SessionConfig = field(default_factory=lambda: SessionConfig(targets=("en",)))
+    """What a stream gets where its caller asks for nothing else; languages, mode and detector always come
+    from the caller and the model."""
+    max_unsent_events: int = 1_000
+    """Finals and speech events that wait for a client that doesn't read; tentative ones are replaced."""
+    behind_ms: int = 3_000
+    """Lag from which the client is told BEHIND_REALTIME; smaller warns earlier and oftener."""
+    warm_timeout_ms: int = 300_000
+    """The first job may compile and allocate; larger forgives slower machines."""
+    grace_ms: int = 10_000
+    """How long running calls may go on after a shutdown was asked for."""
+
+    def __post_init__(self) -> None:
+        if self.pace not in ("flow", "refuse"):
+            raise BadConfig(f"pace is {self.pace!r}; use 'flow' or 'refuse'")
+        if not 0 <= self.port <= 65_535:
+            raise BadConfig(f"port is {self.port}; use 1 to 65535, or 0 for any free one")
+        for name, value, least in (
+            ("max_sessions", self.max_sessions, 1),
+            ("retry_after_ms", self.retry_after_ms, 1),
+            ("max_unsent_events", self.max_unsent_events, 1),
+            ("behind_ms", self.behind_ms, 1),
+            ("warm_timeout_ms", self.warm_timeout_ms, 1),
+            ("grace_ms", self.grace_ms, 0),
+        ):
+            if value < least:
+                raise BadConfig(f"{name} is {value}; use at least {least}")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A warm model and what it can do; ``vads`` names the detectors, the default first."""
+
+    engine: ServedEngine
+    tokenizer: Speller
+    languages: tuple[str, ...]
+    """Canonical codes; any of them into any of them."""
+    model_name: str
+    vads: tuple[str, ...] = ("silero", "webrtc", "energy")
+    max_segment_ms: int = 30_000
+    """The longest segment that the model can hold."""

@@ -1,0 +1,142 @@
+"""A caller's wishes become the settings of a session, or a refusal that says which wish and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from streamtrans.core import BadConfig, UnsupportedLanguage
+from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.refusal import Refusal, invalid, out_of_order, unsupported
+from streamtrans.stream import Session, SessionConfig
+from streamtrans.text import canonical
+from streamtrans.vad import vad_window
+from streamtrans.wire import (
+    BadFields,
+    ClientMessage,
+    StreamOptions,
+    asks_to_resume,
+    options_from_proto,
+    payload_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is in effect for one stream: for the client, and for the session."""
+
+    options: StreamOptions
+    session: SessionConfig
+
+
+def open_stream(message: ClientMessage | None, served: Served, config: ServerConfig) -> Opening:
+    """Return what the first message asks for, with defaults filled in.
+
+    Raises:
+        Refusal: it is no configuration, a wrong one, or one for what this server doesn't offer.
+    """
+    if message is None:
+        raise _first("the stream ended before it began")
+    kind = payload_of(message)
+    if kind is None:
+        raise nothing_in_it()
+    if kind != "config":
+        raise _first(f"the first message is `{kind}`")
+    if asks_to_resume(message.config):
+        raise unsupported("this server doesn't resume streams; open a new one without a resume token")
+    try:
+        wishes = options_from_proto(message.config, config.limits.max_targets)
+    except BadFields as error:
+        raise invalid(error.fields) from error
+    vad = _detector(wishes, served)
+    targets = [
+        _language(tag, f"targets[{index}].language", served) for index, tag in enumerate(wishes.targets)
+    ]
+    if len(set(targets)) < len(targets):
+        raise invalid([("targets", f"name one language twice: {', '.join(wishes.targets)}")])
+    sources = [
+        _language(tag, f"source_languages[{index}]", served)
+        for index, tag in enumerate(wishes.source_languages)
+    ]
+    session = _session(wishes, served, config, targets=tuple(targets), sources=tuple(sources), vad=vad)
+    effective = replace(
+        wishes,
+        targets=session.targets,
+        source_languages=tuple(sources),
+        min_interval_ms=session.reading_interval_ms,
+        vad=vad,
+        min_silence_ms=round(session.endpoints.min_silence_ms),
+        max_segment_ms=round(session.endpoints.max_segment_ms),
+    )
+    return Opening(effective, session)
+
+
+def new_session(opening: Opening, served: Served) -> Session:
+    """Return a session for ``opening``."""
+    return Session(opening.session, served.tokenizer, window=vad_window(opening.session.vad))
+
+
+def nothing_in_it() -> Refusal:
+    """Refuse a message that carries nothing known."""
+    return invalid([("payload", "is empty or of a newer protocol; set one of config, audio, silence, ...")])
+
+
+def _first(problem: str) -> Refusal:
+    return out_of_order(f"{problem}; send `config` first")
+
+
+def _detector(wishes: StreamOptions, served: Served) -> str:
+    if wishes.vad is None:
+        return served.vads[0]
+    if wishes.vad not in served.vads:
+        known = ", ".join(served.vads)
+        raise invalid([("endpointing.vad", f"unknown detector {wishes.vad!r}; use one of {known}")])
+    return wishes.vad
+
+
+def _language(tag: str, path: str, served: Served) -> str:
+    try:
+        code = canonical(tag)
+    except UnsupportedLanguage as error:
+        raise unsupported(f"{path}: {error}") from error
+    if code not in served.languages:
+        known = ", ".join(served.languages)
+        raise unsupported(f"{path}: {served.model_name} doesn't know {tag!r}; it knows {known}")
+    return code
+
+
+def _session(
+    wishes: StreamOptions,
+    served: Served,
+    config: ServerConfig,
+    *,
+    targets: tuple[str, ...],
+    sources: tuple[str, ...],
+    vad: str,
+) -> SessionConfig:
+    """Lay the wishes over the server's template; what they crowd out makes room."""
+    template = config.session
+    endpoints = template.endpoints
+    longest = min(served.max_segment_ms, template.max_behind_ms // 2)
+    if wishes.max_segment_ms is not None and wishes.max_segment_ms > longest:
+        problem = f"{wishes.max_segment_ms} is too long; use at most {longest}"
+        raise invalid([("endpointing.max_segment_ms", problem)])
+    silence = wishes.min_silence_ms or endpoints.min_silence_ms
+    segment = min(wishes.max_segment_ms or endpoints.max_segment_ms, longest)
+    try:
+        return replace(
+            template,
+            targets=targets,
+            source=sources[0] if len(sources) == 1 else None,
+            vad=vad,
+            mode=wishes.mode,
+            reading_interval_ms=wishes.min_interval_ms or template.reading_interval_ms,
+            endpoints=replace(
+                endpoints,
+                min_silence_ms=silence,
+                padding_ms=min(endpoints.padding_ms, silence),
+                max_segment_ms=segment,
+                cut_search_ms=min(endpoints.cut_search_ms, segment // 2),
+            ),
+        )
+    except BadConfig as error:
+        raise invalid([("config", str(error))]) from error

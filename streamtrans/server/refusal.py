@@ -1,0 +1,104 @@
+"""The status table: why a call ends without success, in words a client can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # ships none
+from grpc_status import rpc_status
+
+
+class Refusal(Exception):
+    """A call ends with a status; the message is for the client to read."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+    def status(self) -> grpc.Status:
+        """Return the status with its details packed for the trailing metadata."""
+        packed = []
+        for detail in self.details:
+            box = Any()
+            box.Pack(detail)
+            packed.append(box)
+        number: int = self.code.value[0]
+        status: grpc.Status = rpc_status.to_status(
+            status_pb2.Status(code=number, message=self.message, details=packed)
+        )
+        return status
+
+
+def invalid(fields: Sequence[tuple[str, str]]) -> Refusal:
+    """Refuse a message with wrong fields: INVALID_ARGUMENT, one violation per ``(path, problem)``."""
+    details = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=path, description=problem)
+            for path, problem in fields
+        ]
+    )
+    message = "; ".join(f"{path}: {problem}" for path, problem in fields)
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, details)
+
+
+def out_of_order(message: str) -> Refusal:
+    """Refuse a message that comes at the wrong time: FAILED_PRECONDITION."""
+    return Refusal(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def unsupported(message: str) -> Refusal:
+    """Refuse what this server doesn't offer: UNIMPLEMENTED."""
+    return Refusal(grpc.StatusCode.UNIMPLEMENTED, message)
+
+
+def exhausted(message: str, retry_after_ms: int) -> Refusal:
+    """Refuse for want of capacity: RESOURCE_EXHAUSTED, with the time to wait."""
+    delay = Duration()
+    delay.FromMilliseconds(retry_after_ms)
+    return Refusal(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, message, error_details_pb2.RetryInfo(retry_delay=delay)
+    )
+
+
+def unavailable(message: str, retry_after_ms: int) -> Refusal:
+    """Refuse for the moment: UNAVAILABLE, with the time to wait."""
+    delay = Duration()
+    delay.FromMilliseconds(retry_after_ms)
+    return Refusal(grpc.StatusCode.UNAVAILABLE, message, error_details_pb2.RetryInfo(retry_delay=delay))
+
+
+def idle(limit_ms: int) -> Refusal:
+    """End a call that sends no audio: OUT_OF_RANGE."""
+    return Refusal(
+        grpc.StatusCode.OUT_OF_RANGE,
+        f"no audio for {limit_ms} ms; send audio or silence in time, or end the stream",
+    )
+
+
+def too_old(limit_ms: int) -> Refusal:
+    """End a call at its maximum age: ABORTED."""
+    return Refusal(
+        grpc.StatusCode.ABORTED, f"the call reached its maximum age of {limit_ms} ms; open a new stream"
+    )
+
+
+def internal(session_id: str) -> Refusal:
+    """End a call for a fault of ours: INTERNAL, with nothing but an id to look up."""
+    return Refusal(
+        grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under session {session_id}"
+    )
+
+
+def refusal_in(error: BaseException) -> Refusal | None:
+    """Return the refusal that ``error`` is or, as a group, contains."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := refusal_in(inner)) is not None), None)
+    return None

@@ -1,0 +1,72 @@
+"""What a session is told: languages, endpoints, and how lively its captions are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from streamtrans.core import BadConfig
+from streamtrans.segment import EndpointRules
+from streamtrans.stream.policies import load_policy
+from streamtrans.text import canonical
+
+Mode = Literal["live", "stable", "final"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """Settings of one session. Language tags may be written in any BCP-47 form and are kept canonical.
+
+    Raises:
+        BadConfig: a value is out of range, or a target is named twice.
+        UnsupportedLanguage: a tag names no language.
+    """
+
+    targets: tuple[str, ...]
+    """Languages to write; naming the spoken one asks for a transcript. Each costs one decoding more."""
+    source: str | None = None
+    """The spoken language, for model families that must know it; ``None`` where any may come."""
+    vad: str = "silero"
+    """Which detector the engine is asked for."""
+    endpoints: EndpointRules = field(default_factory=EndpointRules)
+    """What opens and closes a segment."""
+    mode: Mode = "live"
+    """``live`` shows committed and tentative text, ``stable`` committed only, ``final`` whole segments."""
+    policy: str = "agreement"
+    """Key of ``POLICIES``: decides what is promised while the segment is open."""
+    policy_n: int = 2
+    """The policy's number. With ``agreement``, how many readings agree: tentative text is shown
+    anyway, so a careful promise costs no time; 2 withstands a wild first guess. Larger: later and calmer."""
+    reading_interval_ms: int = 480
+    """Audio between two readings of an open segment: smaller is livelier and costs more passes."""
+    min_first_reading_ms: int = 480
+    """Audio a segment needs before its first reading, rounded up to the interval: larger guesses less."""
+    detect_limit_ms: int = 2_000
+    """Audio in one request to the detector: larger catches up in fewer passes, smaller shares more fairly."""
+    max_behind_ms: int = 60_000
+    """Audio heard but not yet read; beyond it ``Session.full`` asks to stop hearing. Larger: more memory."""
+
+    def __post_init__(self) -> None:
+        """Check every value, and write languages in their canonical form."""
+        if isinstance(self.targets, str) or not self.targets:
+            raise BadConfig(
+                f"targets must be one or more language codes, such as ('de', 'fr'), not {self.targets!r}"
+            )
+        targets = tuple(canonical(target) for target in self.targets)
+        if len(set(targets)) != len(targets):
+            raise BadConfig(f"targets {', '.join(self.targets)} name one language twice")
+        object.__setattr__(self, "targets", targets)
+        if self.source is not None:
+            object.__setattr__(self, "source", canonical(self.source))
+        if self.mode not in get_args(Mode):
+            raise BadConfig(f"unknown mode {self.mode!r}; use one of {', '.join(get_args(Mode))}")
+        load_policy(self.policy, self.policy_n)
+        _at_least("reading_interval_ms", self.reading_interval_ms, 20)
+        _at_least("min_first_reading_ms", self.min_first_reading_ms, 0)
+        _at_least("detect_limit_ms", self.detect_limit_ms, 100)
+        _at_least("max_behind_ms", self.max_behind_ms, 2 * self.endpoints.max_segment_ms)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise BadConfig(f"{name} is {value}; use {least} or more")

@@ -1,0 +1,185 @@
+"""Hold a stream's audio and find its segments, one detector window at a time.
+
+Law: what it finds depends on the samples, never on how they were cut into chunks.
+
+```
+0      forgotten      start        position        requested     received
+|--------------------|xxxxxxxxxxxxxxx|...............|~~~~~~~~~~~~~~|
+                      kept            probabilities   windows not yet sent to the detector
+                      for readings    wait here
+```
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from streamtrans.core import BadAudio, Detect, Detection, samples
+from streamtrans.segment import Boundary, Closed, EndpointRules, Segmenter
+
+Samples = npt.NDArray[np.float32]
+
+
+class AudioBuffer:
+    """Samples ``[start, end)`` of one stream in one array that moves and grows as needed."""
+
+    def __init__(self) -> None:
+        self._data = np.zeros(16_000, np.float32)
+        self._first = 0
+        self.start = 0
+        self.end = 0
+
+    def append(self, chunk: Samples) -> None:
+        """Add ``(n,)`` samples at the end."""
+        held = self.end - self.start
+        if self._first + held + len(chunk) > len(self._data):
+            grown = np.zeros(max(len(self._data), 2 * (held + len(chunk))), np.float32)
+            grown[:held] = self._data[self._first : self._first + held]
+            self._data, self._first = grown, 0
+        at = self._first + held
+        self._data[at : at + len(chunk)] = chunk
+        self.end += len(chunk)
+
+    def copy(self, start: int, end: int) -> Samples:
+        """Return samples ``[start, end)`` as an array of their own."""
+        if not self.start <= start <= end <= self.end:
+            raise ValueError(
+                f"samples [{start}, {end}) are outside of what is held, [{self.start}, {self.end})"
+            )
+        at = self._first + start - self.start
+        return self._data[at : at + end - start].copy()
+
+    def forget(self, before: int) -> None:
+        """Drop the samples before index ``before``."""
+        dropped = min(max(before - self.start, 0), self.end - self.start)
+        self._first += dropped
+        self.start += dropped
+
+
+class Listener:
+    """Turn samples into ``Detect`` requests, and their answers into segment boundaries."""
+
+    def __init__(self, rules: EndpointRules, window: int, vad: str, detect_limit_ms: int) -> None:
+        self._audio = AudioBuffer()
+        self._segmenter = Segmenter(rules, window)
+        self._window = window
+        self._vad = vad
+        self._limit = max(1, samples(detect_limit_ms) // window)
+        self._state: object | None = None
+        self._requested = 0  # windows sent to the detector
+        self._energies: deque[float] = deque()  # of the windows requested and not yet taken by step()
+        self._probabilities: deque[float] = deque()
+        self._newest = 0.0
+        self._stepped = 0  # windows given to the segmenter
+        self._flushes: deque[int] = deque()  # number of windows after which to close whatever is open
+        self.ended = False
+
+    @property
+    def received(self) -> int:
+        """Samples heard."""
+        return self._audio.end
+
+    @property
+    def position(self) -> int:
+        """Samples that the segmenter has seen."""
+        return min(self._stepped * self._window, self.received)
+
+    @property
+    def safe_until(self) -> int:
+        """Samples before this index belong to no segment that is still to open."""
+        return self.received if self.done else min(self._segmenter.safe_until, self.position)
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has ended and every boundary was reported."""
+        return self.ended and not self._flushes and self._stepped == self._windows
+
+    def hear(self, chunk: Samples) -> None:
+        """Add samples of any number.
+
+        Raises:
+            BadAudio: not one-dimensional float32, not finite, or after the end.
+        """
+        if self.ended:
+            raise BadAudio("audio came after the end of the stream; begin a new session for it")
+        if chunk.ndim != 1 or chunk.dtype != np.float32:
+            raise BadAudio(
+                f"audio must be mono float32 of shape (samples,), not {chunk.dtype} of shape {chunk.shape}"
+            )
+        if not np.isfinite(chunk).all():
+            raise BadAudio("audio holds NaN or infinite samples")
+        self._audio.append(chunk)
+
+    def flush(self) -> None:
+        """Close whatever is open once all whole windows heard so far were seen."""
+        if not self.ended:
+            self._flushes.append(self._windows)
+
+    def end(self) -> None:
+        """Hear no more: the last window is filled with silence, then all is closed."""
+        if not self.ended:
+            self.ended = True
+            self._flushes.append(self._windows)
+
+    def detect(self) -> Detect | None:
+        """Return the next windows to detect speech in; the caller keeps one request under way at a time."""
+        count = min(self._windows - self._requested, self._limit)
+        if count <= 0:
+            return None
+        start = self._requested * self._window
+        heard = self._audio.copy(start, min(start + count * self._window, self.received))
+        windows = np.zeros((count, self._window), np.float32)
+        windows.reshape(-1)[: len(heard)] = heard
+        self._requested += count
+        self._energies.extend(np.square(windows, dtype=np.float64).mean(axis=1).tolist())
+        return Detect(self._vad, windows, self._state)
+
+    def detected(self, request: Detect, detection: Detection) -> None:
+        """Take the answer to ``request``."""
+        if len(detection.probabilities) != len(request.windows):
+            raise ValueError(
+                f"{len(detection.probabilities)} probabilities for {len(request.windows)} windows"
+            )
+        self._state = detection.state
+        self._probabilities.extend(detection.probabilities)
+        if detection.probabilities:
+            self._newest = detection.probabilities[-1]
+
+    def undetected(self, request: Detect) -> None:
+        """Go on without an answer to ``request``: whoever spoke goes on speaking, silence stays silence."""
+        self._probabilities.extend([self._newest] * len(request.windows))
+
+    def step(self) -> list[Boundary] | None:
+        """Let the segmenter see one window more, or close by order; ``None`` when it must wait."""
+        if self._flushes and self._flushes[0] == self._stepped:
+            self._flushes.popleft()
+            return self._within(self._segmenter.flush())
+        if not self._probabilities:
+            return None
+        self._stepped += 1
+        return self._within(self._segmenter.feed(self._probabilities.popleft(), self._energies.popleft()))
+
+    def audio(self, start: int, end: int) -> Samples:
+        """Return a copy of samples ``[start, end)``."""
+        return self._audio.copy(start, end)
+
+    def forget(self, before: int) -> None:
+        """Drop audio before ``before``, as far as the detector and a coming segment don't need it."""
+        self._audio.forget(min(before, self.safe_until, self._requested * self._window))
+
+    @property
+    def _windows(self) -> int:
+        """Windows that can be detected: whole ones, and at the end the last one begun."""
+        return -(-self.received // self._window) if self.ended else self.received // self._window
+
+    def _within(self, boundaries: list[Boundary]) -> list[Boundary]:
+        # the silence that fills the last window is no part of the stream
+        return [
+            Closed(min(boundary.end, self.received), boundary.reason)
+            if isinstance(boundary, Closed)
+            else boundary
+            for boundary in boundaries
+        ]

@@ -1,0 +1,87 @@
+"""An engine that answers at once, and says what a test tells it to say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from streamtrans.core import (
+    DecodeStats,
+    Detect,
+    Detection,
+    EngineClosed,
+    Hypothesis,
+    Job,
+    Reading,
+    Request,
+    StreamtransError,
+    Target,
+)
+
+Model = Callable[[Job, Target], Hypothesis]
+"""What to answer for one target of a job."""
+
+
+class Detector(Protocol):
+    """What the engine needs of a VAD."""
+
+    def detect(
+        self, streams: Sequence[tuple[npt.NDArray[np.float32], object | None]]
+    ) -> list[tuple[npt.NDArray[np.float32], object | None]]:
+        """Return probabilities and new state per stream."""
+        ...
+
+
+class InstantEngine:
+    """Answer in ``submit`` itself: every future is done when it is returned.
+
+    A :class:`StreamtransError` that the model or the detector raises becomes the future's error.
+    """
+
+    def __init__(self, model: Model, vad: Detector, *, capacity: int = 16) -> None:
+        """Answer jobs with ``model`` and detections with ``vad``; ``requests`` keeps all that was asked."""
+        self.requests: list[Request] = []
+        self.capacity = capacity
+        self._model = model
+        self._vad = vad
+        self._closed = False
+
+    def submit(self, request: Request) -> Future[Detection | Reading]:
+        """Return the answer, or its error, in a future that is done."""
+        future: Future[Detection | Reading] = Future()
+        self.requests.append(request)
+        try:
+            if self._closed:
+                raise EngineClosed("the engine was shut down")
+            future.set_result(self._answer(request))
+        except StreamtransError as error:
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._closed = True
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs asked so far, in order."""
+        return [request for request in self.requests if isinstance(request, Job)]
+
+    def _answer(self, request: Request) -> Detection | Reading:
+        if isinstance(request, Detect):
+            [(probabilities, state)] = self._vad.detect([(request.windows, request.state)])
+            return Detection(tuple(probabilities.tolist()), state)
+        return Reading(tuple(self._model(request, target) for target in request.targets))
+
+
+def hypothesis(tokens: Sequence[int], probability: float = 1.0) -> Hypothesis:
+    """Return a hypothesis whose tokens all have the same probability."""
+    tokens = tuple(tokens)
+    return Hypothesis(
+        tokens, (math.log(probability),) * len(tokens), stats=DecodeStats(passes=1, tokens=len(tokens))
+    )

@@ -1,0 +1,257 @@
+"""A model without weights: hashes decide what it says, so that its laws are exact and its tests are fast.
+
+Law: the next token is a function of the audio heard and of every token before it, and of nothing else.
+It refuses what a real model would silently get wrong: stale caches, one cache twice in a batch, full slots.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAudio, Tokens, UnsupportedLanguage
+from streamtrans.model.api import Choices, DecoderCache, Forward, Memory, Propose
+
+EOT, SOT = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class ToyMemory:
+    """One digest per ``stretch`` of audio, each of everything heard up to its end.
+
+    The token at text position ``i`` depends on digest ``i``: when audio grows, old text stays as it was but
+    for its end, as with a real model.
+    """
+
+    digests: tuple[bytes, ...]
+    frames: int
+
+
+class ToyCache:
+    """One row of :class:`ToySlots`, and how much of it counts."""
+
+    def __init__(self, row: NDArray[np.int64], index: int, memory: ToyMemory) -> None:
+        self.row = row
+        self.index = index
+        self.memory = memory
+        self.length = 0
+        self.floor = 0
+        self.open = True
+
+    def truncate(self, length: int) -> None:
+        """Lower the length; what lies beyond stays in the row as rubbish."""
+        if not self.floor <= length <= self.length:
+            raise ValueError(
+                f"truncate({length}): a cache of floor {self.floor} has read {self.length} positions"
+            )
+        self.length = length
+
+
+class ToySlots:
+    """Rows of tokens in one array, handed out again without being cleaned."""
+
+    def __init__(self, capacity: int, max_tokens: int) -> None:
+        self.rows = np.full((capacity, max_tokens), -1, np.int64)
+        self.unused = list(range(capacity))
+
+    @property
+    def capacity(self) -> int:
+        """Slots altogether."""
+        return len(self.rows)
+
+    @property
+    def free(self) -> int:
+        """Slots not handed out."""
+        return len(self.unused)
+
+    def open(self, memory: Memory) -> ToyCache:
+        """Hand out the slot that was given back last."""
+        assert isinstance(memory, ToyMemory)
+        if not self.unused:
+            raise RuntimeError(f"all {self.capacity} slots are taken")
+        index = self.unused.pop()
+        return ToyCache(self.rows[index], index, memory)
+
+    def release(self, cache: DecoderCache) -> None:
+        """Take a slot back, once."""
+        if not _toy(cache).open:
+            raise RuntimeError("this slot was given back before")
+        _toy(cache).open = False
+        self.unused.append(_toy(cache).index)
+
+
+@dataclass(frozen=True, slots=True)
+class ToyConfig:
+    """How a toy speaks."""
+
+    seed: int = 0
+    words: int = 20  # text tokens; smaller repeats itself sooner
+    languages: tuple[str, ...] = ("en", "zh", "de", "es", "fr", "it")
+    order: int | None = None  # how many tokens back the next one depends on; None = all of them
+    stretch: int = SAMPLE_RATE // 5  # samples per token: five words a second
+    agreement: float = 0.8  # how often the speculator guesses what the model will say
+    speculator: bool = True
+    max_tokens: int = 64
+    max_samples: int = 30 * SAMPLE_RATE
+
+
+class ToyModel:
+    """A :class:`~streamtrans.model.api.SpeechModel` made of hashes.
+
+    Token ids: end-of-text 0, start 1, then the languages, then the words. A text ends when its audio does, or
+    now and then earlier. ``encodes``, ``steps`` and ``guesses`` record the batch size of every call, and
+    ``threads`` who called.
+    """
+
+    def __init__(self, config: ToyConfig | None = None) -> None:
+        self.config = config or ToyConfig()
+        self.name = "toy"
+        self.eot = EOT
+        self.languages = self.config.languages
+        self.first_word = SOT + 1 + len(self.languages)
+        self.size = self.first_word + self.config.words
+        self.max_tokens = self.config.max_tokens
+        self.max_samples = self.config.max_samples
+        self.has_speculator = self.config.speculator
+        self.encodes: list[int] = []
+        self.steps: list[int] = []
+        self.guesses: list[int] = []
+        self.threads: set[int] = set()
+
+    def prompt(self, target: str, source: str | None) -> Tokens:
+        """Return ``(start, language)``."""
+        for code in (target, source):
+            if code is not None and code not in self.languages:
+                raise UnsupportedLanguage(
+                    f"the toy knows no {code!r}: choose from {', '.join(self.languages)}"
+                )
+        return SOT, SOT + 1 + self.languages.index(target)
+
+    def encode(self, audios: Sequence[NDArray[np.float32]]) -> list[Memory]:
+        """Digest each stretch of audio; one bad member fails the whole batch, as it would on a device."""
+        self.threads.add(threading.get_ident())
+        for audio in audios:
+            if len(audio) > self.max_samples:
+                raise AudioTooLong(f"{len(audio)} samples of audio: the toy holds {self.max_samples}")
+            if not np.isfinite(audio).all():
+                raise BadAudio("the audio holds samples that are no numbers: send finite float32")
+        self.encodes.append(len(audios))
+        return [self._digest(audio) for audio in audios]
+
+    def allocate(self, slots: int) -> ToySlots:
+        """Allocate ``slots`` rows."""
+        return ToySlots(slots, self.max_tokens)
+
+    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        """Read each ragged row into its cache and answer its last rows."""
+        self.threads.add(threading.get_ident())
+        caches = [_toy(forward.cache) for forward in forwards]
+        if len({id(cache) for cache in caches}) != len(caches):
+            raise ValueError("one cache occurs twice in this batch")
+        for forward, cache in zip(forwards, caches, strict=True):
+            self._check(forward, cache)
+        self.steps.append(len(forwards))
+        answers = []
+        for forward, cache in zip(forwards, caches, strict=True):
+            end = cache.length + len(forward.tokens)
+            cache.row[cache.length : end] = forward.tokens
+            cache.length = end
+            answers.append(self._choose(forward, cache))
+        return answers
+
+    def propose(self, proposals: Sequence[Propose]) -> list[int]:
+        """Guess the model's next token, rightly with the configured rate."""
+        self.threads.add(threading.get_ident())
+        if not self.has_speculator:
+            raise RuntimeError("this toy has no speculator")
+        self.guesses.append(len(proposals))
+        return [self._guess(proposal.token, _toy(proposal.cache)) for proposal in proposals]
+
+    def greedy(self, prompt: Tokens, audio: NDArray[np.float32], limit: int) -> Tokens:
+        """Return the text after ``prompt`` by definition, without cache or loop: the reference."""
+        memory, tokens = self._digest(audio), list(prompt)
+        while tokens[-1] != EOT and len(tokens) < limit:
+            tokens.append(int(np.argmax(self._logits(memory, tuple(tokens)))))
+        return tuple(token for token in tokens[len(prompt) :] if token != EOT)
+
+    def _digest(self, audio: NDArray[np.float32]) -> ToyMemory:
+        whole, digests = blake2b(digest_size=8), []
+        for start in range(0, len(audio), self.config.stretch):
+            whole.update(np.round(audio[start : start + self.config.stretch] * 32767).astype("<i2").tobytes())
+            digests.append(whole.digest())
+        return ToyMemory(tuple(digests), len(audio) // 320)
+
+    def _check(self, forward: Forward, cache: ToyCache) -> None:
+        if not cache.open:
+            raise RuntimeError("this slot was given back and is no longer yours")
+        if not 1 <= forward.rows <= len(forward.tokens) or len(forward.draft) != forward.rows - 1:
+            raise ValueError(
+                f"{forward.rows} rows of {len(forward.tokens)} tokens, {len(forward.draft)} drafted"
+            )
+        if forward.draft != forward.tokens[len(forward.tokens) - len(forward.draft) :]:
+            raise ValueError("the draft is not the end of the tokens")
+        if cache.length + len(forward.tokens) > self.max_tokens:
+            raise ValueError(
+                f"{cache.length} + {len(forward.tokens)} positions: the toy has {self.max_tokens}"
+            )
+
+    def _choose(self, forward: Forward, cache: ToyCache) -> Choices:
+        tokens, logprobs, ranks = [], [], []
+        for row in range(forward.rows):
+            seen = cache.length - forward.rows + row + 1
+            logits = self._logits(cache.memory, tuple(cache.row[:seen].tolist()))
+            best = int(np.argmax(logits))
+            tokens.append(best)
+            logprobs.append(float(logits[best] - np.log(np.exp(logits).sum())))
+            if row < len(forward.draft):
+                ranks.append(_rank(logits, forward.draft[row]))
+        return Choices(tuple(tokens), tuple(logprobs), tuple(ranks))
+
+    def _guess(self, token: int, cache: ToyCache) -> int:
+        seen = (*cache.row[: cache.length].tolist(), token)
+        order = np.argsort(-self._logits(cache.memory, seen), kind="stable")
+        luck = self._random(b"speculator", cache.memory.digests[-1] if cache.memory.digests else b"", seen)
+        return int(
+            order[0]
+            if luck.random() < self.config.agreement
+            else order[1 + luck.integers(min(3, self.config.words))]
+        )
+
+    def _logits(self, memory: ToyMemory, seen: Tokens) -> NDArray[np.float64]:
+        """Return ``(V,)`` logits after ``seen``, the special tokens masked but for end-of-text."""
+        position = max(0, len(seen) - 2)
+        over = position >= len(memory.digests)
+        order = self.config.order
+        context = seen if order is None else (*seen[:2], *seen[2:][-order:])
+        heard = b"" if over else memory.digests[position if order is None else 0]
+        logits = 2 * self._random(b"model", heard, context).standard_normal(self.size)
+        logits[SOT : self.first_word] = -math.inf
+        logits[EOT] += 30.0 if over else -5.0
+        return logits
+
+    def _random(self, salt: bytes, heard: bytes, seen: Tokens) -> np.random.Generator:
+        digest = blake2b(salt + heard, digest_size=8, key=self.config.seed.to_bytes(8, "little"))
+        digest.update(np.array(seen, "<i4").tobytes())
+        return np.random.default_rng(int.from_bytes(digest.digest(), "little"))
+
+
+def toy_audio(seconds: float, seed: int = 0) -> NDArray[np.float32]:
+    """Return noise ``(samples,)``; a longer one of the same seed begins with the shorter one."""
+    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * SAMPLE_RATE))
+    return noise.astype(np.float32)
+
+
+def _rank(logits: NDArray[np.float64], token: int) -> int:
+    """Count the tokens preferred to ``token``; between equals the lower one is preferred."""
+    return int((logits > logits[token]).sum() + (logits[:token] == logits[token]).sum())
+
+
+def _toy(cache: DecoderCache) -> ToyCache:
+    assert isinstance(cache, ToyCache), f"a toy reads toy caches only, not {type(cache).__name__}"
+    return cache

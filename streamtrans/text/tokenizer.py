@@ -1,0 +1,236 @@
+"""Read a checkpoint's ``tokenizer.json`` and translate between text and tokens.
+
+The format is Hugging Face's: byte-level BPE with Whisper's special tokens, whose languages are
+found by their names (``<|de|>``), so stock Whisper folders and our own load alike.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import tokenizers
+
+from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
+from streamtrans.text.detokenizer import Detokenizer
+from streamtrans.text.languages import ALIASES, LANGUAGES, canonical
+
+END_OF_TEXT = "<|endoftext|>"
+START_OF_TRANSCRIPT = "<|startoftranscript|>"
+_CONTROL = re.compile(r"<\|([^|<>]*)\|>")
+
+# Scripts written without spaces: every whole character may end a "word".
+_UNSPACED_RANGES = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3000, 0x30FF),  # CJK punctuation, kana
+    (0x3100, 0x312F),  # Bopomofo
+    (0x31F0, 0x31FF),  # small katakana
+    (0x3400, 0x4DBF),  # Han, extension A
+    (0x4E00, 0x9FFF),  # Han
+    (0xF900, 0xFAFF),  # Han, compatibility
+    (0xFF00, 0xFFEF),  # full-width forms
+    (0x20000, 0x3FFFF),  # Han, further extensions
+)
+
+
+class Tokenizer:
+    """Vocabulary of one model. Immutable, shared by all streams."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, *, origin: str = "tokenizer") -> None:
+        """Wrap ``backend``; ``origin`` is what error messages call it.
+
+        Raises:
+            BadModel: it isn't byte-level BPE, or end-of-text or start-of-transcript is missing.
+        """
+        if not isinstance(backend.decoder, tokenizers.decoders.ByteLevel):
+            raise BadModel(f"{origin}: the decoder must be ByteLevel, as in Whisper and GPT-2 vocabularies")
+        backend.encode_special_tokens = True  # "<|de|>" in somebody's text is text, not an order
+        self._backend = backend
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        added = backend.get_added_tokens_decoder()
+        self._special = frozenset(
+            token for token, entry in added.items() if entry.special or _CONTROL.fullmatch(entry.content)
+        )
+        self._pieces: list[bytes] = [b""] * (max(vocabulary.values(), default=-1) + 1)
+        for content, token in vocabulary.items():
+            if token in added:
+                self._pieces[token] = b"" if token in self._special else content.encode()
+            else:
+                self._pieces[token] = _piece_bytes(content, origin)
+        self._specials_by_name = {
+            entry.content: token for token, entry in sorted(added.items()) if token in self._special
+        }
+        self.eot = self._required(END_OF_TEXT, origin)
+        self.sot = self._required(START_OF_TRANSCRIPT, origin)
+        self._language_tokens = _languages_of(self._specials_by_name)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """Read ``tokenizer.json`` of a checkpoint folder.
+
+        Raises:
+            BadModel: the file is missing, unreadable or not in Whisper's manner.
+        """
+        path = Path(folder) / "tokenizer.json"
+        try:
+            content = path.read_text(encoding="utf-8")
+            _check_layout(json.loads(content))
+        except (OSError, ValueError) as error:
+            raise BadModel(
+                f"{path}: not a readable Hugging Face tokenizer of byte-level BPE ({error})"
+            ) from error
+        return cls(tokenizers.Tokenizer.from_str(content), origin=str(path))
+
+    @property
+    def size(self) -> int:
+        """Number of token ids, special ones included."""
+        return len(self._pieces)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Canonical codes that have a language token, in the order of the vocabulary."""
+        return tuple(self._language_tokens)
+
+    def language_token(self, code: str) -> int:
+        """Return the special token that asks for a language.
+
+        Raises:
+            UnsupportedLanguage: the vocabulary has none for it.
+        """
+        language = canonical(code)
+        if language not in self._language_tokens:
+            raise UnsupportedLanguage(
+                f"this model has no language {language!r} ({LANGUAGES[language]}); "
+                f"it has {', '.join(self.languages)}"
+            )
+        return self._language_tokens[language]
+
+    def special(self, name: str) -> int | None:
+        """Return the id of a special token by its full name (``"<|notimestamps|>"``), or ``None``."""
+        return self._specials_by_name.get(name)
+
+    def is_special(self, token: int) -> bool:
+        """Say whether a token is a command rather than text; ids beyond the vocabulary are."""
+        return token in self._special or not 0 <= token < len(self._pieces)
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes a token stands for: none for special tokens and ids beyond the vocabulary."""
+        return self._pieces[token] if 0 <= token < len(self._pieces) else b""
+
+    def encode(self, text: str) -> Tokens:
+        """Return the tokens of the text of one segment, without special tokens.
+
+        A segment begins like a word inside of one, with a space, unless its script needs none.
+        """
+        return tuple(self._backend.encode(segment_text(text), add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of a segment's tokens.
+
+        Special tokens and an incomplete last character give nothing; impossible bytes give U+FFFD.
+        """
+        return Detokenizer(self.piece).extend(tokens)
+
+    def boundary(self, tokens: Sequence[int], n: int, *, final: bool = False) -> int:
+        """Return the largest ``m <= n`` such that ``tokens[:m]`` ends with a whole word.
+
+        A word is whole when the next token begins with a space, or when one of the characters at
+        the seam belongs to a script without spaces. The end of ``tokens`` counts only if ``final``:
+        the next token might go on with the word.
+        """
+        n = min(n, len(tokens))
+        if n <= 0:
+            return 0
+        if final and n == len(tokens):
+            return n
+        detokenizer = Detokenizer(self.piece)
+        texts: list[str] = []
+        whole: list[bool] = []
+        for token in tokens:
+            texts.append(detokenizer.add(token))
+            whole.append(detokenizer.whole)
+        for m in range(n, 0, -1):
+            if whole[m - 1] and _is_seam(_last(texts, m), _first(texts, m)):
+                return m
+        return 0
+
+    def _required(self, name: str, origin: str) -> int:
+        token = self._specials_by_name.get(name)
+        if token is None:
+            raise BadModel(f"{origin}: the special token {name} is missing")
+        return token
+
+
+def segment_text(text: str) -> str:
+    """Return ``text`` as vocabularies spell the text of a segment: with a space before its first word."""
+    if not text or text[0].isspace() or _is_unspaced(text[0]):
+        return text
+    return " " + text
+
+
+def byte_alphabet() -> dict[int, str]:
+    """Return the printable character that byte-level BPE writes for each of the 256 bytes.
+
+    Printable Latin-1 stands for itself and the rest is moved to U+0100 and up (GPT-2, Radford 2019).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    moved = [byte for byte in range(256) if byte not in set(printable)]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(moved)}
+
+
+def _check_layout(layout: object) -> None:
+    """Raise ``ValueError`` unless this is what the backend can read (it names no fault of its own)."""
+    if not isinstance(layout, dict):
+        raise ValueError("the file holds no object")
+    model = layout.get("model")
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        raise ValueError("its model must be of type BPE")
+    if not isinstance(model.get("vocab"), dict) or not isinstance(model.get("merges"), list):
+        raise ValueError("its model must hold vocab and merges")
+
+
+_BYTES = {character: byte for byte, character in byte_alphabet().items()}
+
+
+def _piece_bytes(content: str, origin: str) -> bytes:
+    try:
+        return bytes(_BYTES[character] for character in content)
+    except KeyError as error:
+        raise BadModel(
+            f"{origin}: token {content!r} holds {error.args[0]!r}, which is no byte-level character"
+        ) from None
+
+
+def _languages_of(specials: dict[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, token in specials.items():
+        match = _CONTROL.fullmatch(name)
+        code = match.group(1) if match else ""
+        code = ALIASES.get(code, code)
+        if code in LANGUAGES:
+            found[code] = token
+    return found
+
+
+def _last(texts: Sequence[str], m: int) -> str:
+    return next((text[-1] for text in reversed(texts[:m]) if text), "")
+
+
+def _first(texts: Sequence[str], m: int) -> str:
+    return next((text[0] for text in texts[m:] if text), "")
+
+
+def _is_seam(before: str, after: str) -> bool:
+    if not before or not after or unicodedata.category(after).startswith("M"):
+        return False
+    return after.isspace() or _is_unspaced(before) or _is_unspaced(after)
+
+
+def _is_unspaced(character: str) -> bool:
+    code = ord(character)
+    return any(low <= code <= high for low, high in _UNSPACED_RANGES)

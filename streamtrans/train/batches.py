@@ -1,0 +1,187 @@
+"""Batches for the trainer: sentences drawn, spoken, augmented and turned into tensors on the fly.
+
+A stream of batches is a function of (seed, stage, rank, step): a resumed run sees what the unbroken one
+would have seen.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from streamtrans.core import Tokens
+from streamtrans.corpus import romanise
+from streamtrans.corpus.augment import CLEAN
+from streamtrans.corpus.mixture import Mixture, MixtureConfig
+from streamtrans.corpus.speech import spoken
+from streamtrans.model.features import FeatureConfig, LogMel
+from streamtrans.text import Tokenizer
+from streamtrans.train.recipe import Recipe, Stage
+
+POOL = 8
+"""Batches drawn together and sorted by length, so that little of a batch is padding."""
+FRAME_STEP = 32
+"""Batches are padded to multiples of this many mel frames: fewer shapes, fewer kernels to prepare."""
+LONGEST_FRAMES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors of one step; the speech fields are ``None`` in a stage that does not hear.
+
+    ``mel`` ``(B, M, T)`` with ``frames`` ``(B,)``; ``ctc`` ``(B, C)`` padded with -1; ``source`` ``(B, X)`` and its
+    visibility; ``tokens`` and ``labels`` ``(B * n, Y)``: what the decoder reads, and what it should say next
+    (-1 where nothing is asked). Row 0 of each utterance's ``n`` is a translation, never a transcript.
+    """
+
+    source: Tensor
+    source_visible: Tensor
+    tokens: Tensor
+    labels: Tensor
+    mel: Tensor | None = None
+    frames: Tensor | None = None
+    ctc: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One sentence to train on, with its speech features where the stage hears."""
+
+    language: str
+    texts: Mapping[str, str]
+    mel: Tensor | None
+
+
+class Batches(IterableDataset[Batch]):
+    """All batches of one stage for one worker, from ``first`` on."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        tokenizer: Tokenizer,
+        phones: Tokenizer,
+        *,
+        rank: int,
+        first: int,
+        attempt: int = 0,
+    ) -> None:
+        self.recipe, self.stage = recipe, stage
+        self.tokenizer, self.phones = tokenizer, phones
+        self.rank, self.first, self.attempt = rank, first, attempt
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches until the stage's steps are used up."""
+        torch.set_num_threads(1)
+        data = self.recipe.data
+        mixture = Mixture.from_folder(
+            data.tables,
+            MixtureConfig(requests=data.requests, templates=data.templates, tatoeba=data.tatoeba),
+        )
+        mel = LogMel(FeatureConfig(**self.recipe.features))
+        per_pool = POOL * (self.stage.repeat if self.stage.hears else 1)
+        for pool in range(self.first // per_pool, -(-self.stage.steps // per_pool)):
+            seed = [self.recipe.seed, zlib.crc32(self.stage.name.encode()), self.rank, pool, self.attempt]
+            rng = np.random.default_rng(seed)
+            items = [self._draw(mixture, mel, rng) for _ in range(POOL * self.stage.batch)]
+            items.sort(key=lambda item: (0 if item.mel is None else item.mel.shape[1], len(item.texts[item.language])))
+            cuts = [items[at : at + self.stage.batch] for at in range(0, len(items), self.stage.batch)]
+            order = np.concatenate([rng.permutation(len(cuts)) for _ in range(per_pool // POOL)])
+            for number, cut in enumerate(order, start=pool * per_pool):
+                batch = self._collate(cuts[cut], rng)
+                if self.first <= number < self.stage.steps:
+                    yield batch
+
+    def _draw(self, mixture: Mixture, mel: LogMel, rng: np.random.Generator) -> Item:
+        while True:
+            row = mixture.sample(rng)
+            if not self.stage.hears:
+                language = str(rng.choice(sorted(row.texts)))
+                return Item(language, row.texts, None)
+            utterance = spoken(rng, row, augmentation=None if self.stage.augment else CLEAN)
+            features = mel(torch.from_numpy(utterance.audio)[None])[0]
+            if features.shape[1] <= LONGEST_FRAMES:
+                return Item(utterance.language, utterance.texts, features)
+
+    def _collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+        encode = self.tokenizer.encode
+        source = [(*encode(item.texts[item.language]), self.tokenizer.eot) for item in items]
+        asked = [
+            (target, item.texts[target])
+            for item in items
+            for target in choose_targets(item, self.stage.targets, rng)
+        ]
+        tokens = [(self.tokenizer.sot, self.tokenizer.language_token(code), *encode(text)) for code, text in asked]
+        labels = [(-1, *line[2:], self.tokenizer.eot) for line in tokens]
+        fields: dict[str, Any] = {}
+        if self.stage.hears:
+            mels = [item.mel for item in items if item.mel is not None]
+            fields = {
+                "mel": _stack_frames(mels),
+                "frames": torch.tensor([mel.shape[1] for mel in mels]),
+                "ctc": _stack([self.phones.encode(romanise(i.texts[i.language], i.language)) for i in items], -1, 1),
+            }
+        return Batch(
+            source=(read := _stack(source, -1, 4)).clamp(min=self.tokenizer.eot),
+            source_visible=read >= 0,
+            tokens=_stack(tokens, self.tokenizer.eot, 4),
+            labels=_stack(labels, -1, 4),
+            **fields,
+        )
+
+
+def choose_targets(item: Item, count: int, rng: np.random.Generator) -> list[str]:
+    """Choose target languages: first a translation, then any, the transcript among them, without repeats if possible."""
+    others = [code for code in sorted(item.texts) if code != item.language]
+    chosen = [str(rng.choice(others))] if others else [item.language]
+    rest = [code for code in sorted(item.texts) if code not in chosen]
+    order = [str(code) for code in rng.permutation(rest)]
+    while len(order) < count - 1:
+        order += [str(code) for code in rng.permutation(sorted(item.texts))]
+    return (chosen + order)[:count]
+
+
+def load_batches(
+    recipe: Recipe, stage: Stage, tokenizer: Tokenizer, phones: Tokenizer, *, rank: int, first: int, processes: int = 1
+) -> Iterator[Batch]:
+    """Iterate over batches made in a process beside the trainer (``processes=0``: in this one).
+
+    eSpeak crashes once in some ten thousand utterances. It then takes only its process along: a new one goes on
+    from the same step with other draws.
+    """
+    attempt, step = 0, first
+    while step < stage.steps:
+        batches = Batches(recipe, stage, tokenizer, phones, rank=rank, first=step, attempt=attempt)
+        if processes == 0:
+            yield from batches
+            return
+        try:
+            # One process only: the order of batches, and eSpeak's single engine, depend on it.
+            for batch in DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=POOL):
+                step += 1
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            attempt += 1
+            print(f"{stage.name}: the speech process ended at step {step} ({error}); starting another", flush=True)
+
+
+def _stack(lines: Sequence[Tokens], filler: int, step: int) -> Tensor:
+    length = -(-max(len(line) for line in lines) // step) * step
+    table = np.full((len(lines), length), filler, dtype=np.int64)
+    for at, line in enumerate(lines):
+        table[at, : len(line)] = line
+    return torch.from_numpy(table)
+
+
+def _stack_frames(mels: Sequence[Tensor]) -> Tensor:
+    length = -(-max(mel.shape[1] for mel in mels) // FRAME_STEP) * FRAME_STEP
+    return torch.stack([torch.nn.functional.pad(mel, (0, length - mel.shape[1])) for mel in mels])

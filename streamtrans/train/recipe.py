@@ -1,0 +1,130 @@
+"""A recipe is a file: everything a training run depends on, in TOML.
+
+An unknown key is an error that names the nearest known one. Relative paths are relative to the working folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamtrans.core import BadConfig
+
+T = TypeVar("T")
+
+PARTS = ("encoder", "decoder", "text_encoder", "speculator", "ctc_head")
+LOSSES = ("st", "mt", "kl", "spec", "ctc")
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """Where sentences come from. The weights say how often each kind of table is drawn."""
+
+    tables: str = "data/text"
+    requests: float = 0.6
+    templates: float = 0.2
+    tatoeba: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stretch of training: which losses, on how many batches, starting from which earlier stages."""
+
+    name: str
+    weights: dict[str, float]
+    steps: int
+    batch: int = 32
+    """Utterances (or sentences, without speech) per step and worker: larger is smoother and slower."""
+    targets: int = 3
+    """Target texts per utterance: the encoder is run once for all of them."""
+    peak_lr: float = 2e-3
+    warmup: int = 200
+    final_lr_share: float = 0.05
+    weight_decay: float = 0.02
+    smoothing: float = 0.1
+    repeat: int = 2
+    """How often a spoken utterance is used, each time with other targets and masks: synthesis costs time."""
+    augment: bool = True
+    spec_from: float = 0.0
+    """Share of the stage after which KVSPN is trained along; before, its loss is left out."""
+    start_from: dict[str, str] = field(default_factory=dict)
+    """Part of the network → earlier stage whose weights it starts with."""
+
+    def __post_init__(self) -> None:
+        _check_names(self.weights, LOSSES, f"stage {self.name}: weights")
+        _check_names(self.start_from, PARTS, f"stage {self.name}: start_from")
+        if self.steps < 1 or self.batch < 1 or self.repeat < 1:
+            raise BadConfig(f"stage {self.name}: steps, batch and repeat must be at least 1")
+        if not any(self.weights.get(name, 0) > 0 for name in ("st", "mt", "ctc")):
+            raise BadConfig(f"stage {self.name}: one of the weights st, mt and ctc must be above 0")
+
+    @property
+    def hears(self) -> bool:
+        """Whether the stage needs speech."""
+        return self.weights.get("st", 0) > 0 or self.weights.get("ctc", 0) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole training run."""
+
+    name: str
+    languages: tuple[str, ...]
+    vocabulary: int
+    ctc_vocabulary: int
+    network: dict[str, int]
+    features: dict[str, Any]
+    data: DataRecipe
+    stages: tuple[Stage, ...]
+    seed: int = 1
+
+    def stage(self, name: str) -> Stage:
+        """Return a stage by name."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.stages)
+        raise BadConfig(f"recipe {self.name} has no stage {name!r}; it has {known}")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        BadConfig: the file is missing, isn't TOML, or has an unknown or ill-typed key.
+    """
+    try:
+        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadConfig(f"there is no recipe at {path}") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not a TOML file: {error}") from None
+    raw["data"] = build(DataRecipe, raw.get("data", {}), f"{path}: [data]")
+    raw["stages"] = tuple(build(Stage, stage, f"{path}: [[stages]]") for stage in raw.get("stages", ()))
+    raw["languages"] = tuple(raw.get("languages", ()))
+    recipe = build(Recipe, raw, str(path))
+    names = [stage.name for stage in recipe.stages]
+    if not names or len(set(names)) != len(names):
+        raise BadConfig(f"{path}: a recipe needs stages with different names; it has {names}")
+    return recipe
+
+
+def build(kind: type[T], raw: dict[str, Any], where: str) -> T:
+    """Make a configuration dataclass of a TOML table, naming what does not fit."""
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    _check_names(raw, known, where)
+    try:
+        return kind(**raw)
+    except TypeError as error:
+        raise BadConfig(f"{where}: {error}") from None
+
+
+def _check_names(raw: dict[str, Any], known: Any, where: str) -> None:
+    for name in raw:
+        if name not in known:
+            near = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+            raise BadConfig(f"{where}: unknown key {name!r}{hint}")

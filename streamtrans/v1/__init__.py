@@ -1,0 +1,1 @@
+"""Generated protocol stubs (``make proto``); only :mod:`streamtrans.wire` imports them."""

@@ -1,0 +1,205 @@
+"""What a caller asks of a stream, and its form on the wire.
+
+A message that breaks a rule is refused whole, with one entry per wrong field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.v1 import streamtrans_pb2 as pb
+
+ENCODINGS = MappingProxyType(
+    {
+        "pcm_s16le": pb.AUDIO_ENCODING_PCM_S16LE,
+        "pcm_f32le": pb.AUDIO_ENCODING_PCM_F32LE,
+        "mulaw": pb.AUDIO_ENCODING_MULAW,
+        "alaw": pb.AUDIO_ENCODING_ALAW,
+        "opus": pb.AUDIO_ENCODING_OPUS,
+        "ogg_opus": pb.AUDIO_ENCODING_OGG_OPUS,
+        "flac": pb.AUDIO_ENCODING_FLAC,
+    }
+)
+"""Name of an encoding → its number on the wire."""
+
+BYTES_PER_SAMPLE = MappingProxyType({"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1})
+"""Encoding → size of one sample of one channel, for the encodings where it is fixed."""
+
+Mode = Literal["live", "stable", "final"]
+
+_ENCODING_NAMES: dict[int, str] = {number: name for name, number in ENCODINGS.items()}
+_MODE_NAMES: dict[int, Mode] = {
+    pb.CAPTION_MODE_UNSPECIFIED: "live",
+    pb.CAPTION_MODE_LIVE: "live",
+    pb.CAPTION_MODE_STABLE: "stable",
+    pb.CAPTION_MODE_FINAL: "final",
+}
+
+MODES: MappingProxyType[str, pb.CaptionMode] = MappingProxyType(
+    {"live": pb.CAPTION_MODE_LIVE, "stable": pb.CAPTION_MODE_STABLE, "final": pb.CAPTION_MODE_FINAL}
+)
+"""Name of a caption mode → its number on the wire."""
+
+
+class BadFields(BadConfig):
+    """A message has wrong fields; ``fields`` lists ``(path, what is wrong and what would be right)``."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{path}: {problem}" for path, problem in fields))
+        self.fields = tuple(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What to do with one stream of audio. ``None`` leaves a choice to the server."""
+
+    targets: tuple[str, ...]
+    """Languages to write (BCP-47); the spoken one asks for a transcript."""
+    encoding: str = "pcm_s16le"
+    """A key of :data:`ENCODINGS`."""
+    sample_rate_hertz: int = SAMPLE_RATE
+    channels: int = 1
+    """Interleaved; mixed to mono."""
+    source_languages: tuple[str, ...] = ()
+    """Languages that may be spoken; empty means any."""
+    mode: Mode = "live"
+    """``live``: committed and tentative text; ``stable``: committed only; ``final``: closed captions only."""
+    min_interval_ms: int | None = None
+    """Audio time between two readings: smaller is livelier and costs more."""
+    vad: str | None = None
+    """Name of the speech detector."""
+    min_silence_ms: int | None = None
+    """Silence that ends a segment: larger waits longer, and joins sentences."""
+    max_segment_ms: int | None = None
+    """A longer segment is cut at its quietest place."""
+
+
+def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
+    """Return the message for ``options``.
+
+    Raises:
+        BadFields: an encoding or a mode has no name on the wire, or a number is negative or too large.
+    """
+    errors = []
+    if options.encoding not in ENCODINGS:
+        errors.append(
+            ("encoding", f"unknown encoding {options.encoding!r}; use one of {', '.join(ENCODINGS)}")
+        )
+    if options.mode not in MODES:
+        errors.append(("mode", f"unknown mode {options.mode!r}; use one of {', '.join(MODES)}"))
+    for name, value in _numbers(options):
+        if value is not None and not 0 < value < 2**31:
+            errors.append((name, f"{value} is out of range; use a positive number"))
+    if errors:
+        raise BadFields(errors)
+    return pb.SessionConfig(
+        audio_format=pb.AudioFormat(
+            encoding=ENCODINGS[options.encoding],
+            sample_rate_hertz=options.sample_rate_hertz,
+            channels=options.channels,
+        ),
+        source_languages=options.source_languages,
+        targets=[pb.TargetConfig(language=language) for language in options.targets],
+        partials=pb.Partials(min_interval_ms=options.min_interval_ms or 0),
+        mode=MODES[options.mode],
+        endpointing=pb.Endpointing(
+            vad=options.vad or "",
+            min_silence_ms=options.min_silence_ms or 0,
+            max_segment_ms=options.max_segment_ms or 0,
+        ),
+    )
+
+
+def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None) -> StreamOptions:
+    """Return what ``config`` asks for; languages are taken as they are written.
+
+    Raises:
+        BadFields: one entry per wrong field.
+    """
+    errors = _format_errors(config.audio_format) + _target_errors(config, max_targets)
+    errors += [
+        (f"source_languages[{index}]", "is empty; name a language, or leave the list empty for any")
+        for index, language in enumerate(config.source_languages)
+        if not language.strip()
+    ]
+    if config.mode not in _MODE_NAMES:
+        errors.append(("mode", f"unknown mode {config.mode}; use STABLE, LIVE or FINAL"))
+    endpointing, partials = config.endpointing, config.partials
+    for path, value in (
+        ("partials.min_interval_ms", partials.min_interval_ms),
+        ("endpointing.min_silence_ms", endpointing.min_silence_ms),
+        ("endpointing.max_segment_ms", endpointing.max_segment_ms),
+    ):
+        if value < 0:
+            errors.append((path, f"{value} is negative; use 0 for the default"))
+    if errors:
+        raise BadFields(errors)
+    return StreamOptions(
+        targets=tuple(target.language for target in config.targets),
+        encoding=_ENCODING_NAMES[config.audio_format.encoding],
+        sample_rate_hertz=config.audio_format.sample_rate_hertz,
+        channels=config.audio_format.channels or 1,
+        source_languages=tuple(config.source_languages),
+        mode=_MODE_NAMES[config.mode],
+        min_interval_ms=partials.min_interval_ms or None,
+        vad=endpointing.vad or None,
+        min_silence_ms=endpointing.min_silence_ms or None,
+        max_segment_ms=endpointing.max_segment_ms or None,
+    )
+
+
+def asks_to_resume(config: pb.SessionConfig) -> bool:
+    """Say whether ``config`` carries a resume token."""
+    return bool(config.HasField("resume"))
+
+
+def encoding_names(numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the encodings in ``numbers`` that this version knows."""
+    return tuple(_ENCODING_NAMES[number] for number in numbers if number in _ENCODING_NAMES)
+
+
+def mode_names(numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return the names of the caption modes in ``numbers`` that this version knows."""
+    return tuple(_MODE_NAMES[number] for number in numbers if number in _MODE_NAMES)
+
+
+def _numbers(options: StreamOptions) -> list[tuple[str, int | None]]:
+    return [
+        ("sample_rate_hertz", options.sample_rate_hertz),
+        ("channels", options.channels),
+        ("min_interval_ms", options.min_interval_ms),
+        ("min_silence_ms", options.min_silence_ms),
+        ("max_segment_ms", options.max_segment_ms),
+    ]
+
+
+def _format_errors(audio: pb.AudioFormat) -> list[tuple[str, str]]:
+    errors = []
+    if audio.encoding == pb.AUDIO_ENCODING_UNSPECIFIED:
+        errors.append(("audio_format.encoding", "is missing; say how the audio is encoded"))
+    elif audio.encoding not in _ENCODING_NAMES:
+        errors.append(("audio_format.encoding", f"unknown encoding {audio.encoding}"))
+    if audio.sample_rate_hertz <= 0:
+        errors.append(
+            ("audio_format.sample_rate_hertz", f"{audio.sample_rate_hertz} is not a rate; use 16000")
+        )
+    if audio.channels < 0:
+        errors.append(("audio_format.channels", f"{audio.channels} is negative; use 1 for mono"))
+    return errors
+
+
+def _target_errors(config: pb.SessionConfig, max_targets: int | None) -> list[tuple[str, str]]:
+    count = len(config.targets)
+    if not count:
+        return [("targets", "is empty; name at least one language to translate into")]
+    if max_targets is not None and count > max_targets:
+        return [("targets", f"has {count} languages; at most {max_targets} are allowed")]
+    return [
+        (f"targets[{index}].language", "is empty; name a language such as 'de'")
+        for index, target in enumerate(config.targets)
+        if not target.language.strip()
+    ]

@@ -1,0 +1,258 @@
+"""What a server says besides captions, as values with units in their names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from streamtrans.core import DecodeStats
+from streamtrans.v1 import streamtrans_pb2 as pb
+from streamtrans.wire.options import (
+    ENCODINGS,
+    MODES,
+    StreamOptions,
+    encoding_names,
+    mode_names,
+    options_from_proto,
+)
+
+_NOTICES = {
+    "BEHIND_REALTIME": pb.NOTICE_CODE_BEHIND_REALTIME,
+    "QUALITY_DEGRADED": pb.NOTICE_CODE_QUALITY_DEGRADED,
+}
+_NOTICE_NAMES = {number: name for name, number in _NOTICES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may do; published in ``started`` and in the capabilities."""
+
+    max_chunk_bytes: int = 100_000
+    """Larger saves messages; smaller bounds what one message can make the server do."""
+    max_chunk_ms: int = 1_000
+    """Audio in one message; 20 to 250 ms is a good size, for a chunk is heard only when it is complete."""
+    max_real_time_factor: float = 2.0
+    """Audio sent per wall time once the burst is used up; larger lets recordings in faster."""
+    burst_ms: int = 5_000
+    """Audio that may come at once: larger forgives longer network stalls."""
+    idle_ms: int = 30_000
+    """A call without audio for longer is ended."""
+    max_connection_ms: int = 3_600_000
+    """An older call is ended."""
+    max_targets: int = 5
+    """Each target costs about one decoding more."""
+    max_message_bytes: int = 262_144
+    """Larger messages are refused before they are parsed."""
+    max_silence_ms: int = 30_000
+    """In one ``silence`` message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Positions in the audio since the stream began, and the newest lag, in milliseconds."""
+
+    received_ms: int = 0
+    decoded_ms: int = 0
+    committed_ms: int = 0
+    final_ms: int = 0
+    lag_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The stream is admitted: what is in effect."""
+
+    session_id: str
+    options: StreamOptions
+    limits: Limits
+    model: str
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A condition that the caller may want to know of; the stream goes on."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a finished stream amounted to."""
+
+    audio_ms: int = 0
+    duration_ms: int = 0
+    segments: int = 0
+    captions: int = 0
+    finals: int = 0
+    withdrawn: int = 0
+    first_caption_ms: tuple[int, ...] = ()
+    first_caption_p50_ms: int = 0
+    lag_p50_ms: int = 0
+    lag_p95_ms: int = 0
+    decoding: DecodeStats = field(default_factory=DecodeStats)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server offers. Any of ``languages`` may be spoken, and translated into any of them."""
+
+    model: str
+    languages: tuple[str, ...]
+    encodings: tuple[str, ...]
+    vads: tuple[str, ...]
+    modes: tuple[str, ...]
+    limits: Limits
+    min_sample_rate_hertz: int
+    max_sample_rate_hertz: int
+    max_channels: int
+    server_version: str
+
+
+class Envelope:
+    """Number the responses of one call and put on each what every response carries."""
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        self._sequence = 0
+
+    def seal(
+        self, response: pb.StreamTranslateResponse, cursors: Cursors, server_time_ms: int
+    ) -> pb.StreamTranslateResponse:
+        """Fill in ``response``'s envelope; call it once per response, in the order of sending."""
+        self._sequence += 1
+        response.session_id = self._session_id
+        response.event_sequence = self._sequence
+        response.cursors.CopyFrom(pb.Cursors(**asdict(cursors)))
+        response.server_time_ms = server_time_ms
+        return response
+
+
+def cursors_from_proto(message: pb.Cursors) -> Cursors:
+    """Return the positions in ``message``."""
+    return Cursors(
+        received_ms=message.received_ms,
+        decoded_ms=message.decoded_ms,
+        committed_ms=message.committed_ms,
+        final_ms=message.final_ms,
+        lag_ms=message.lag_ms,
+    )
+
+
+def limits_to_proto(limits: Limits) -> pb.Limits:
+    """Return the message for ``limits``."""
+    return pb.Limits(**asdict(limits))
+
+
+def limits_from_proto(message: pb.Limits) -> Limits:
+    """Return the limits in ``message``."""
+    return Limits(
+        max_chunk_bytes=message.max_chunk_bytes,
+        max_chunk_ms=message.max_chunk_ms,
+        max_real_time_factor=message.max_real_time_factor,
+        burst_ms=message.burst_ms,
+        idle_ms=message.idle_ms,
+        max_connection_ms=message.max_connection_ms,
+        max_targets=message.max_targets,
+        max_message_bytes=message.max_message_bytes,
+        max_silence_ms=message.max_silence_ms,
+    )
+
+
+def started_from_proto(response: pb.StreamTranslateResponse) -> Started:
+    """Return what a ``started`` response says.
+
+    Raises:
+        BadFields: the server's effective configuration is malformed.
+    """
+    started = response.started
+    return Started(
+        session_id=response.session_id,
+        options=options_from_proto(started.config),
+        limits=limits_from_proto(started.limits),
+        model=started.model,
+        languages=tuple(started.languages),
+    )
+
+
+def notice_to_proto(notice: Notice) -> pb.Notice:
+    """Return the message for ``notice``."""
+    return pb.Notice(code=_NOTICES[notice.code], message=notice.message)
+
+
+def notice_from_proto(message: pb.Notice) -> Notice:
+    """Return the notice in ``message``; a code of a newer version comes out as its number."""
+    return Notice(code=_NOTICE_NAMES.get(message.code, str(message.code)), message=message.message)
+
+
+def summary_to_proto(summary: Summary) -> pb.Summary:
+    """Return the message for ``summary``."""
+    decoding = summary.decoding
+    return pb.Summary(
+        audio_ms=summary.audio_ms,
+        duration_ms=summary.duration_ms,
+        segments=summary.segments,
+        captions=summary.captions,
+        finals=summary.finals,
+        withdrawn=summary.withdrawn,
+        first_caption_ms=summary.first_caption_ms,
+        first_caption_p50_ms=summary.first_caption_p50_ms,
+        lag_p50_ms=summary.lag_p50_ms,
+        lag_p95_ms=summary.lag_p95_ms,
+        decoding=pb.DecodeStats(
+            passes=decoding.passes,
+            tokens=decoding.tokens,
+            drafted=decoding.drafted,
+            accepted=decoding.accepted,
+        ),
+    )
+
+
+def summary_from_proto(message: pb.Summary) -> Summary:
+    """Return the summary in ``message``."""
+    decoding = message.decoding
+    return Summary(
+        audio_ms=message.audio_ms,
+        duration_ms=message.duration_ms,
+        segments=message.segments,
+        captions=message.captions,
+        finals=message.finals,
+        withdrawn=message.withdrawn,
+        first_caption_ms=tuple(message.first_caption_ms),
+        first_caption_p50_ms=message.first_caption_p50_ms,
+        lag_p50_ms=message.lag_p50_ms,
+        lag_p95_ms=message.lag_p95_ms,
+        decoding=DecodeStats(decoding.passes, decoding.tokens, decoding.drafted, decoding.accepted),
+    )
+
+
+def capabilities_to_proto(capabilities: Capabilities) -> pb.ListCapabilitiesResponse:
+    """Return the message for ``capabilities``."""
+    return pb.ListCapabilitiesResponse(
+        model=capabilities.model,
+        languages=capabilities.languages,
+        encodings=[ENCODINGS[name] for name in capabilities.encodings],
+        min_sample_rate_hertz=capabilities.min_sample_rate_hertz,
+        max_sample_rate_hertz=capabilities.max_sample_rate_hertz,
+        max_channels=capabilities.max_channels,
+        modes=[MODES[name] for name in capabilities.modes],
+        vads=capabilities.vads,
+        limits=limits_to_proto(capabilities.limits),
+        server_version=capabilities.server_version,
+    )
+
+
+def capabilities_from_proto(message: pb.ListCapabilitiesResponse) -> Capabilities:
+    """Return the capabilities in ``message``, less what this version has no name for."""
+    return Capabilities(
+        model=message.model,
+        languages=tuple(message.languages),
+        encodings=encoding_names(message.encodings),
+        vads=tuple(message.vads),
+        limits=limits_from_proto(message.limits),
+        modes=mode_names(message.modes),
+        min_sample_rate_hertz=message.min_sample_rate_hertz,
+        max_sample_rate_hertz=message.max_sample_rate_hertz,
+        max_channels=message.max_channels,
+        server_version=message.server_version,
+    )

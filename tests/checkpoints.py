@@ -1,0 +1,89 @@
+"""Tiny random checkpoints: stock Whisper through transformers, whisperM2M through our own network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from streamtrans.model.config import NetworkConfig
+from streamtrans.model.network import Network
+from streamtrans.text import train_tokenizer
+
+TEXTS = ["turn on the light in the kitchen", "mach das licht in der küche an", "打开厨房的灯", "what is the weather"] * 3
+WHISPER_SPECIALS = ["<|translate|>", "<|transcribe|>", "<|notimestamps|>", "<|0.00|>", "<|0.02|>"]
+
+
+def write_tokenizer(folder: Path) -> int:
+    tokenizer = train_tokenizer(TEXTS, 320, ["en", "de", "zh"])
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in WHISPER_SPECIALS])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return int(tokenizer.get_vocab_size())
+
+
+def make_whisper(folder: Path, *, seed: int = 0, **shape: int) -> WhisperForConditionalGeneration:
+    """Save a random stock Whisper with audio of at most 2 s, and return transformers' model of it."""
+    torch.manual_seed(seed)
+    size = write_tokenizer(folder)
+    config = WhisperConfig(
+        vocab_size=size,
+        max_source_positions=100,
+        max_target_positions=48,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=1,
+        suppress_tokens=[],
+        begin_suppress_tokens=[],
+        **shape,
+    )
+    model = WhisperForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)  # transformers' initial weights are so small that all logits look alike
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=2).save_pretrained(folder)
+    return model
+
+
+def make_whisper_m2m(folder: Path, *, seed: int = 0, **shape: int) -> Network:
+    """Save a random whisperM2M with KVSPN and return its network."""
+    torch.manual_seed(seed)
+    size = write_tokenizer(folder)
+    config = NetworkConfig(
+        **{
+            "d_model": 24,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 3,
+            "encoder_ffn_dim": 40,
+            "decoder_layers": 4,
+            "decoder_attention_heads": 2,
+            "decoder_ffn_dim": 32,
+            "vocab_size": size,
+            "num_mel_bins": 20,
+            "max_source_positions": 100,
+            "max_target_positions": 48,
+            "text_encoder_layers": 1,
+            "speculator_blocks": 2,
+            **shape,
+        }
+    )
+    network = Network(config).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1 and "positions" not in name:
+                parameter.mul_(2.5)
+    raw = {"model_type": "whisper_m2m", "languages": ["en", "de", "zh"], **config.asdict()}
+    (folder / "config.json").write_text(json.dumps(raw))
+    features = {"feature_size": config.num_mel_bins, "n_fft": 400, "hop_length": 160, "scaling": "fixed"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(features))
+    save_file(network.state_dict(), folder / "model.safetensors")
+    return network
+
+

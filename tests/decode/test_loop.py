@@ -1,0 +1,205 @@
+import math
+import subprocess
+import sys
+
+import pytest
+
+from streamtrans.core import DecodeStats
+from streamtrans.decode import Draft, DraftContext, Echo, Kvspn, converse, decode, greedy
+from streamtrans.model.api import Choices, Forward, Propose
+from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
+
+EOT = 0
+PROMPT = (1, 4)
+
+
+class Fixed:
+    """Drafts the same tokens whatever the room."""
+
+    needs_speculator = False
+
+    def __init__(self, *tokens, top_k=1.0):
+        self.draft = Draft(tokens, "fixed", top_k)
+
+    def propose(self, tokens, cache, room):
+        yield from ()
+        return self.draft
+
+
+class Cache:
+    """Lengths only; the test plays the model."""
+
+    floor = 0
+
+    def __init__(self, length=0):
+        self.length = length
+        self.truncated = []
+
+    def truncate(self, length):
+        assert self.floor <= length <= self.length
+        self.truncated.append(length)
+        self.length = length
+
+
+def play(conversation, *answers):
+    """Answer the conversation's requests in turn; return the requests and the hypothesis."""
+    asked = [next(conversation)]
+    try:
+        for answer in answers:
+            request = asked[-1]
+            if isinstance(request, Forward):
+                request.cache.length += len(request.tokens)
+            asked.append(conversation.send(answer))
+    except StopIteration as stop:
+        return asked, stop.value
+    raise AssertionError(f"still wants {asked[-1]}")
+
+
+def says(*tokens, ranks=()):
+    return Choices(tokens, tuple(-float(token) for token in tokens), tuple(ranks))
+
+
+def test_greedy_reads_the_prompt_once_and_then_one_token_a_pass():
+    cache = Cache()
+    asked, hypothesis = play(greedy(PROMPT, (), cache, eot=EOT, limit=10), says(8), says(9), says(EOT))
+    assert [(each.tokens, each.rows, each.draft) for each in asked] == [
+        (PROMPT, 1, ()),
+        ((8,), 1, ()),
+        ((9,), 1, ()),
+    ]
+    assert (hypothesis.tokens, hypothesis.logprobs, hypothesis.complete) == ((8, 9), (-8.0, -9.0), True)
+    assert hypothesis.stats == DecodeStats(passes=3, tokens=3)
+    assert cache.length == len(PROMPT) + 2
+
+
+def test_the_prefix_is_read_with_the_prompt_and_counts_as_certain():
+    asked, hypothesis = play(greedy(PROMPT, (8, 9), Cache(), eot=EOT, limit=10), says(10), says(EOT))
+    assert asked[0].tokens == (*PROMPT, 8, 9)
+    assert hypothesis.tokens == (8, 9, 10)
+    assert hypothesis.logprobs == (0.0, 0.0, -10.0)
+    assert hypothesis.stats.tokens == 2
+
+
+def test_a_rejected_draft_is_rolled_back_to_the_newest_unread_token():
+    cache = Cache()
+    conversation = decode(PROMPT, (), cache, Fixed(8, 9, 10), eot=EOT, limit=20)
+    asked = next(conversation)
+    assert (asked.tokens, asked.rows, asked.draft) == ((*PROMPT, 8, 9, 10), 4, (8, 9, 10))
+    cache.length = 5
+    asked = conversation.send(says(8, 20, 21, 22, ranks=(0, 4, 4)))
+    assert cache.truncated == [3]  # the prompt and 8; 20 is unread
+    assert asked.tokens[0] == 20
+
+
+def test_an_end_inside_an_accepted_draft_ends_the_text():
+    cache = Cache()
+    conversation = decode(PROMPT, (), cache, Fixed(8, EOT, 9), eot=EOT, limit=20)
+    _, hypothesis = play(conversation, says(8, EOT, 9, 10, ranks=(0, 0, 0)))
+    assert (hypothesis.tokens, hypothesis.logprobs, hypothesis.complete) == ((8,), (-8.0,), True)
+    assert hypothesis.stats == DecodeStats(1, 2, 3, 2, {"fixed": (3, 2)})
+    assert cache.length == 3
+
+
+def test_a_looser_k_keeps_the_drafts_token():
+    loose = decode(PROMPT, (), Cache(), Fixed(8, 9, 10, top_k=2), eot=EOT, limit=7)
+    _, hypothesis = play(loose, says(20, 9, 21, 22, ranks=(1, 0, 2)), says(EOT, 23, ranks=(4,)))
+    assert hypothesis.tokens == (8, 9, 21)
+    assert hypothesis.logprobs == (-20.0, -9.0, -21.0)
+
+
+def test_equal_logits_cannot_smuggle_another_token_in():
+    exact = decode(PROMPT, (), Cache(), Fixed(9), eot=EOT, limit=4)
+    _, hypothesis = play(exact, says(8, 20, ranks=(0,)), says(10))
+    assert hypothesis.tokens == (8, 10)
+
+
+def test_every_rank_passes_at_inf():
+    _, hypothesis = play(
+        decode(PROMPT, (), Cache(), Fixed(8, 9, top_k=math.inf), eot=EOT, limit=5),
+        says(20, 21, 22, ranks=(19, 19)),
+    )
+    assert hypothesis.tokens == (8, 9, 22)
+
+
+def test_a_draft_longer_than_the_room_is_cut():
+    cache = Cache()
+    asked, hypothesis = play(
+        decode(PROMPT, (), cache, Fixed(8, 9, 10, 11), eot=EOT, limit=5), says(8, 9, 10, ranks=(0, 0))
+    )
+    assert asked[0].tokens == (*PROMPT, 8, 9)  # and one of the model's own makes five
+    assert (hypothesis.tokens, hypothesis.complete) == ((8, 9, 10), False)
+    assert hypothesis.stats.drafted == 2
+
+
+def test_the_limit_is_met_exactly():
+    model = ToyModel()
+    audio = toy_audio(4)
+    text = model.greedy(PROMPT, audio, 64)
+    full = len(PROMPT) + len(text)
+    for limit, complete in ((full, False), (full + 1, True), (full - 1, False)):
+        cache = model.allocate(1).open(model.encode([audio])[0])
+        hypothesis = converse(model, greedy(PROMPT, (), cache, eot=EOT, limit=limit))
+        assert (hypothesis.tokens, hypothesis.complete) == (text[: limit - len(PROMPT)], complete)
+
+
+@pytest.mark.parametrize("prefix", [(8, 9, 10), (8, 9, 10, 11)])
+def test_a_prefix_that_leaves_no_room_is_returned_without_a_pass(prefix):
+    with pytest.raises(StopIteration) as stop:
+        next(greedy(PROMPT, prefix, Cache(), eot=EOT, limit=5))
+    hypothesis = stop.value.value
+    assert (hypothesis.tokens, hypothesis.logprobs) == (prefix, (0.0,) * len(prefix))
+    assert not hypothesis.complete
+    assert hypothesis.stats == DecodeStats()
+
+
+def test_a_cache_that_has_read_the_beginning_is_continued():
+    asked, _ = play(greedy(PROMPT, (8, 9), Cache(3), eot=EOT, limit=10), says(EOT))
+    assert asked[0].tokens == (9,)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prefix", "read"), [((), (8,), 0), (PROMPT, (8, EOT), 0), (PROMPT, (), 2), (PROMPT, (8,), 7)]
+)
+def test_nonsense_is_refused(prompt, prefix, read):
+    with pytest.raises(ValueError, match="decoding needs"):
+        next(greedy(prompt, prefix, Cache(read), eot=EOT, limit=10))
+
+
+def test_a_wrong_kind_of_answer_is_refused():
+    conversation = greedy(PROMPT, (), Cache(), eot=EOT, limit=10)
+    next(conversation)
+    with pytest.raises(TypeError, match="Choices"):
+        conversation.send(3)
+    drafter = Kvspn(DraftContext(2, EOT))
+    conversation = decode(PROMPT, (), Cache(1), drafter, eot=EOT, limit=10)
+    assert isinstance(next(conversation), Propose)
+    with pytest.raises(TypeError, match="token"):
+        conversation.send(says(8))
+
+
+def test_a_reading_of_longer_audio_is_verified_in_one_pass():
+    model = ToyModel()
+    before = model.greedy(PROMPT, toy_audio(4), 64)
+    after = model.greedy(PROMPT, toy_audio(4.2), 64)
+    assert after[: len(before)] == before  # so this toy's old text stands
+    cache = model.allocate(1).open(model.encode([toy_audio(4.2)])[0])
+    echo = Echo(DraftContext(2, EOT, before))
+    hypothesis = converse(model, decode(PROMPT, (), cache, echo, eot=EOT, limit=64))
+    assert hypothesis.tokens == after
+    assert hypothesis.stats.passes <= 1 + len(after) - len(before) + 1
+    assert hypothesis.stats.by_drafter["echo"][1] >= len(before)
+
+
+def test_a_good_speculator_saves_nearly_half_of_the_passes():
+    model = ToyModel(ToyConfig(agreement=1.0))
+    cache = model.allocate(1).open(model.encode([toy_audio(8)])[0])
+    drafter = Kvspn(DraftContext(2, EOT))
+    hypothesis = converse(model, decode(PROMPT, (), cache, drafter, eot=EOT, limit=64))
+    assert hypothesis.stats.tokens > 10
+    assert hypothesis.stats.accepted == hypothesis.stats.drafted
+    assert hypothesis.stats.passes <= hypothesis.stats.tokens / 2 + 2
+
+
+def test_the_room_imports_without_torch():
+    code = "import sys, streamtrans.decode, streamtrans.model.api; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,86 @@
+"""A draft can change the speed of an answer, never the answer (k = 1)."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtrans.core import Hypothesis
+from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
+from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
+
+CHAINS = ["none", "echo", "ngram", "kvspn", "echo,kvspn", "echo,ngram,kvspn", "kvspn,echo", "ngram,kvspn"]
+SEEDS = st.integers(0, 10_000)
+
+
+def toys():
+    return st.builds(
+        lambda seed, words, order, agreement: ToyModel(
+            ToyConfig(seed=seed, words=words, order=order, agreement=agreement)
+        ),
+        SEEDS,
+        st.sampled_from([2, 5, 20]),
+        st.sampled_from([None, 1, 2]),
+        st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    )
+
+
+def read(model, spec, audio, *, limit, prefix=(), previous=(), top_k=1.0) -> Hypothesis:
+    prompt = model.prompt("de", None)
+    slots = model.allocate(1)
+    cache = slots.open(model.encode([audio])[0])
+    drafter = parse_drafters(spec).make(DraftContext(len(prompt), model.eot, previous, top_k))
+    return converse(model, decode(prompt, prefix, cache, drafter, eot=model.eot, limit=limit))
+
+
+@st.composite
+def previous_readings(draw, model, text):
+    """The text itself, the text with some words changed, dropped or added, or anything at all."""
+    words = st.integers(model.first_word, model.size - 1)
+    kind = draw(st.sampled_from(["same", "edited", "arbitrary"]))
+    if kind == "same":
+        return text
+    if kind == "arbitrary":
+        return tuple(draw(st.lists(st.integers(0, model.size - 1), max_size=40)))
+    edited = list(text)
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(edited)))
+        edited[place : place + draw(st.integers(0, 2))] = draw(st.lists(words, max_size=2))
+    return tuple(edited)
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data(), model=toys(), seconds=st.floats(0, 5), seed=SEEDS, spec=st.sampled_from(CHAINS))
+def test_every_drafter_gives_exactly_the_greedy_tokens_in_no_more_passes(data, model, seconds, seed, spec):
+    audio = toy_audio(seconds, seed)
+    prompt = model.prompt("de", None)
+    limit = data.draw(st.integers(1, model.max_tokens), label="limit")
+    words = st.integers(model.first_word, model.size - 1)
+    prefix = tuple(data.draw(st.lists(words, max_size=6), label="prefix"))
+    rest = model.greedy((*prompt, *prefix), audio, limit)
+    previous = data.draw(previous_readings(model, prefix + rest), label="previous")
+
+    cache = model.allocate(1).open(model.encode([audio])[0])
+    plain = converse(model, greedy(prompt, prefix, cache, eot=model.eot, limit=limit))
+    drafted = read(model, spec, audio, limit=limit, prefix=prefix, previous=previous)
+
+    assert plain.tokens == prefix + rest
+    assert (drafted.tokens, drafted.logprobs) == (plain.tokens, plain.logprobs)
+    assert drafted.complete == plain.complete
+    assert drafted.stats.tokens == plain.stats.tokens == plain.stats.passes
+    assert drafted.stats.passes <= plain.stats.passes
+    assert drafted.stats.passes + drafted.stats.accepted >= drafted.stats.tokens
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), model=toys(), seed=SEEDS, top_k=st.sampled_from([2, 3, math.inf]))
+def test_a_looser_k_loosens_the_speculators_drafts_only(data, model, seed, top_k):
+    audio = toy_audio(3, seed)
+    text = model.greedy(model.prompt("de", None), audio, model.max_tokens)
+    previous = data.draw(previous_readings(model, text), label="previous")
+    exact = read(model, "echo,ngram", audio, limit=model.max_tokens, previous=previous, top_k=top_k)
+    loose = read(model, "kvspn", audio, limit=model.max_tokens, previous=previous, top_k=top_k)
+    assert exact.tokens == text
+    if top_k == math.inf:
+        assert loose.stats.accepted == loose.stats.drafted
+    assert all(token >= model.first_word for token in loose.tokens)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken
@@ -15,7 +14,12 @@ from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network
 from streamtrans.text import train_tokenizer
 
-TEXTS = ["turn on the light in the kitchen", "mach das licht in der küche an", "打开厨房的灯", "what is the weather"] * 3
+TEXTS = [
+    "turn on the light in the kitchen",
+    "mach das licht in der küche an",
+    "打开厨房的灯",
+    "what is the weather",
+] * 3
 WHISPER_SPECIALS = ["<|translate|>", "<|transcribe|>", "<|notimestamps|>", "<|0.00|>", "<|0.02|>"]
 
 
@@ -85,5 +89,3 @@ def make_whisper_m2m(folder: Path, *, seed: int = 0, **shape: int) -> Network:
     (folder / "preprocessor_config.json").write_text(json.dumps(features))
     save_file(network.state_dict(), folder / "model.safetensors")
     return network
-
-

@@ -69,13 +69,12 @@ class Slots:
         frames = config.max_source_positions
 
         def make(*shape: int) -> Tensor:
-            return torch.empty(capacity, heads, *shape, device=device, dtype=dtype)
+            # Zeros, not whatever lies there: a hidden value that is not a number still spoils a weight of zero.
+            return torch.zeros(capacity, heads, *shape, device=device, dtype=dtype)
 
         groups = config.decoder_layers // self.group
         self.keys = [make(self.positions, self.group, width) for _ in range(groups)]
         self.values = [make(self.positions, self.group, width) for _ in range(groups)]
-        for tensor in (*self.keys, *self.values) if device.type != "cpu" else ():
-            tensor.zero_()
         count = config.decoder_layers + config.speculator_blocks
         self.cross_keys = [make(width, frames) for _ in range(count)]
         self.cross_values = [make(frames, width) for _ in range(count)]

@@ -35,7 +35,10 @@ class NetworkConfig:
     speculator_ffn_dim: int = 0
 
     def __post_init__(self) -> None:
-        for name, heads in (("encoder", self.encoder_attention_heads), ("decoder", self.decoder_attention_heads)):
+        for name, heads in (
+            ("encoder", self.encoder_attention_heads),
+            ("decoder", self.decoder_attention_heads),
+        ):
             if heads < 1 or self.d_model % heads:
                 raise BadModel(f"d_model {self.d_model} does not divide by the {heads} attention heads of the {name}")
         if self.speculator_blocks and self.decoder_layers % self.speculator_blocks:

@@ -50,9 +50,9 @@ class LogMel:
         audio = audio.to(self.work)
         if audio.shape[-1] < self.config.window:
             audio = torch.nn.functional.pad(audio, (0, self.config.window - audio.shape[-1]))
-        spectrum = torch.stft(
-            audio, self.config.window, self.config.hop, window=self.window, return_complex=True
-        )[..., : max(1, audio.shape[-1] // self.config.hop)]
+        spectrum = torch.stft(audio, self.config.window, self.config.hop, window=self.window, return_complex=True)[
+            ..., : max(1, audio.shape[-1] // self.config.hop)
+        ]
         power = self.filters @ spectrum.abs().square()
         if self.config.scaling == "fixed":
             return ((power.clamp(min=1e-6).log10() + 2.0) / 2.0).to(self.dtype)

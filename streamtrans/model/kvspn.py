@@ -64,7 +64,9 @@ class Kvspn(nn.Module):
 
     def __init__(self, *, blocks: int, width: int, heads: int, inner: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(KvspnBlock(width, heads, inner) for _ in range(blocks))
+        self.blocks: Sequence[KvspnBlock] = nn.ModuleList(  # type: ignore[assignment]
+            KvspnBlock(width, heads, inner) for _ in range(blocks)
+        )
         self.layer_norm = nn.LayerNorm(width)
 
     def forward(

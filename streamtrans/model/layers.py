@@ -10,6 +10,7 @@ Source of the shapes: Radford et al. 2022, "Robust Speech Recognition via Large-
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -185,7 +186,9 @@ class TextDecoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocabulary, width)
         self.embed_positions = nn.Embedding(positions, width)
-        self.layers = nn.ModuleList(DecoderLayer(width, heads, inner) for _ in range(layers))
+        self.layers: Sequence[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
+            DecoderLayer(width, heads, inner) for _ in range(layers)
+        )
         self.layer_norm = nn.LayerNorm(width)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:

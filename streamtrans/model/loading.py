@@ -22,7 +22,12 @@ FAMILIES: dict[str, str] = {
 }
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 FILES = ["*.json", "*.safetensors"]
 
@@ -63,7 +68,9 @@ def find_folder(where: str | Path | None) -> Path:
         return folder
     name = str(where)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise BadModel(f"there is no folder {name}; give a checkpoint folder or a hub name such as openai/whisper-small")
+        raise BadModel(
+            f"there is no folder {name}; give a checkpoint folder or a hub name such as openai/whisper-small"
+        )
     from huggingface_hub import snapshot_download
 
     try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.kvspn import Kvspn, flatten_group
-from streamtrans.model.layers import Crossing, EncoderLayer, SpeechEncoder, TextDecoder, attend
+from streamtrans.model.layers import Attention, Crossing, EncoderLayer, SpeechEncoder, TextDecoder, attend
 
 
 class CausalHistory:
@@ -52,6 +52,12 @@ class FullCrossing:
         folded = queries.unflatten(0, (utterances, -1)).transpose(1, 2).reshape(utterances, heads, -1, width)
         seen = attend(folded, self.keys, self.values, self.mask)
         return seen.unflatten(2, (-1, length)).transpose(1, 2).flatten(0, 1)
+
+
+def cross(attention: Attention, features: Tensor, mask: Tensor | None) -> FullCrossing:
+    """Project features ``(B, S, E)`` once for one attention to the encoder."""
+    keys, values = attention.keys_values(features)
+    return FullCrossing(keys, values, mask)
 
 
 class TextEncoder(nn.Module):
@@ -104,7 +110,10 @@ class Network(nn.Module):
         heads = config.decoder_attention_heads
         self.text_encoder = (
             TextEncoder(
-                width=config.d_model, heads=heads, inner=config.decoder_ffn_dim, layers=config.text_encoder_layers
+                width=config.d_model,
+                heads=heads,
+                inner=config.decoder_ffn_dim,
+                layers=config.text_encoder_layers,
             )
             if config.text_encoder_layers
             else None
@@ -149,7 +158,7 @@ class Network(nn.Module):
         embedded = decoder.embed(tokens, steps)
         x = embedded
         for layer in decoder.layers:
-            x = layer(x, history, FullCrossing(*layer.encoder_attn.keys_values(features), mask))
+            x = layer(x, history, cross(layer.encoder_attn, features, mask))
         hidden: Tensor = decoder.layer_norm(x)
         if not speculate:
             return hidden, None
@@ -163,9 +172,7 @@ class Network(nn.Module):
             for at in range(0, self.config.decoder_layers, size)
         ]
         earlier = (steps[:, None] > steps).repeat_interleave(size, dim=1)[None, None]
-        crossings: Sequence[Crossing] = [
-            FullCrossing(*block.encoder_attn.keys_values(features), mask) for block in self.speculator.blocks
-        ]
+        crossings: Sequence[Crossing] = [cross(block.encoder_attn, features, mask) for block in self.speculator.blocks]
         hidden: Tensor = self.speculator(embedded, groups, earlier, crossings)
         return hidden
 

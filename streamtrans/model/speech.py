@@ -15,7 +15,15 @@ from torch import Tensor
 
 from streamtrans.core import SAMPLE_RATE, AudioTooLong, Tokens
 from streamtrans.model.api import Choices, Forward, Propose
-from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotBatch, SlotCache, SlotCrossing, SlotHistory, Slots
+from streamtrans.model.cache import (
+    CrossingPair,
+    EncodedSpeech,
+    SlotBatch,
+    SlotCache,
+    SlotCrossing,
+    SlotHistory,
+    Slots,
+)
 from streamtrans.model.features import FeatureConfig, LogMel
 from streamtrans.model.layers import Attention
 from streamtrans.model.network import Network

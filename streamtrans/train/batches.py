@@ -91,7 +91,12 @@ class Batches(IterableDataset[Batch]):
             seed = [self.recipe.seed, zlib.crc32(self.stage.name.encode()), self.rank, pool, self.attempt]
             rng = np.random.default_rng(seed)
             items = [self._draw(mixture, mel, rng) for _ in range(POOL * self.stage.batch)]
-            items.sort(key=lambda item: (0 if item.mel is None else item.mel.shape[1], len(item.texts[item.language])))
+            items.sort(
+                key=lambda item: (
+                    0 if item.mel is None else item.mel.shape[1],
+                    len(item.texts[item.language]),
+                )
+            )
             cuts = [items[at : at + self.stage.batch] for at in range(0, len(items), self.stage.batch)]
             order = np.concatenate([rng.permutation(len(cuts)) for _ in range(per_pool // POOL)])
             for number, cut in enumerate(order, start=pool * per_pool):
@@ -114,9 +119,7 @@ class Batches(IterableDataset[Batch]):
         encode = self.tokenizer.encode
         source = [(*encode(item.texts[item.language]), self.tokenizer.eot) for item in items]
         asked = [
-            (target, item.texts[target])
-            for item in items
-            for target in choose_targets(item, self.stage.targets, rng)
+            (target, item.texts[target]) for item in items for target in choose_targets(item, self.stage.targets, rng)
         ]
         tokens = [(self.tokenizer.sot, self.tokenizer.language_token(code), *encode(text)) for code, text in asked]
         labels = [(-1, *line[2:], self.tokenizer.eot) for line in tokens]
@@ -149,7 +152,14 @@ def choose_targets(item: Item, count: int, rng: np.random.Generator) -> list[str
 
 
 def load_batches(
-    recipe: Recipe, stage: Stage, tokenizer: Tokenizer, phones: Tokenizer, *, rank: int, first: int, processes: int = 1
+    recipe: Recipe,
+    stage: Stage,
+    tokenizer: Tokenizer,
+    phones: Tokenizer,
+    *,
+    rank: int,
+    first: int,
+    processes: int = 1,
 ) -> Iterator[Batch]:
     """Iterate over batches made in a process beside the trainer (``processes=0``: in this one).
 
@@ -171,7 +181,10 @@ def load_batches(
             if "DataLoader worker" not in str(error):
                 raise
             attempt += 1
-            print(f"{stage.name}: the speech process ended at step {step} ({error}); starting another", flush=True)
+            print(
+                f"{stage.name}: the speech process ended at step {step} ({error}); starting another",
+                flush=True,
+            )
 
 
 def _stack(lines: Sequence[Tokens], filler: int, step: int) -> Tensor:

@@ -19,7 +19,7 @@ class _Scored(torch.autograd.Function):
     """Cross-entropy of a linear layer's outputs against labels or against a teacher's distribution."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # noqa: PLR0917 - autograd hands its arguments over by position
         ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, teacher: Tensor | None, smoothing: float
     ) -> Tensor:
         """Return the loss summed over rows; with a teacher it is the KL divergence from it."""

@@ -17,7 +17,8 @@ def make_optimizers(student: nn.Module, stage: Stage, *, muon: bool = True) -> l
     Muon takes the two-dimensional weights inside layers and blocks (K. Jordan et al. 2024); its update is
     scaled to AdamW's, so that one learning rate serves both.
     """
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in student.named_parameters():
         if not parameter.requires_grad:
             continue

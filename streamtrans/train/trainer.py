@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import json
 import math
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,6 +30,7 @@ from streamtrans.train.recipe import Recipe, Stage, load_recipe
 from streamtrans.train.vocabulary import prepare_vocabularies
 
 CLIP = 1.0
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's mallopt parameters
 MASKED_TIME, MASKED_BANDS = 0.12, 12
 """SpecAugment: the largest share of frames and the largest number of mel bands hidden at once."""
 
@@ -64,11 +67,22 @@ def train(config: TrainConfig) -> Path:
             _run(0, config, stage.name, 0)
         else:
             port = 20_000 + os.getpid() % 20_000
-            mp.spawn(_run, (config, stage.name, port), nprocs=config.workers)  # type: ignore[no-untyped-call]
+            mp.spawn(_run, (config, stage.name, port), nprocs=config.workers)  # type: ignore[attr-defined]
     return folder
 
 
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: a step's large tensors come and go, and fresh pages cost a tenth of it."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return  # another C library; training is only slower
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def _run(rank: int, config: TrainConfig, name: str, port: int) -> None:
+    keep_memory()
     torch.set_num_threads(1 if config.device == "cpu" else torch.get_num_threads())
     if config.workers > 1:
         dist.init_process_group(
@@ -237,7 +251,8 @@ def _load_parts(student: Student, stage: Stage, root: Path) -> None:
 
 def _move(batch: Batch, device: str) -> Batch:
     values = {item.name: getattr(batch, item.name) for item in fields(batch)}
-    return Batch(**{name: None if value is None else value.to(device) for name, value in values.items()})
+    moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in values.items()}
+    return Batch(**moved)
 
 
 def stage_weights(folder: Path, stage: str) -> Iterator[tuple[str, Tensor]]:

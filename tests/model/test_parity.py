@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.checkpoints import make_whisper
 from transformers import WhisperFeatureExtractor
 
 from streamtrans.model.api import Forward
 from streamtrans.model.loading import load_model
+from tests.checkpoints import make_whisper
 
 SHAPES = [
     {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
@@ -36,9 +36,7 @@ def test_logits_equal_transformers_in_prefill_and_step_by_step(tmp_path: Path, s
     ours = load_model(tmp_path, device="cpu", dtype="float32")
     audio = speech(1.3)
     mel = WhisperFeatureExtractor.from_pretrained(tmp_path)(audio, sampling_rate=16_000, return_tensors="pt")
-    np.testing.assert_allclose(
-        ours._frames(audio).numpy(), mel["input_features"].numpy(), atol=1e-5
-    )
+    np.testing.assert_allclose(ours._frames(audio).numpy(), mel["input_features"].numpy(), atol=1e-5)
     tokens = torch.tensor([[1, 2, 50, 60, 70, 80, 90, 100]])
     with torch.no_grad():
         wanted = reference(mel["input_features"], decoder_input_ids=tokens).logits[0].log_softmax(-1)

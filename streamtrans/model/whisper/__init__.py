@@ -63,7 +63,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     listed = read_json(generation).get("suppress_tokens") if generation.exists() else raw.get("suppress_tokens")
     # Language codes and timestamps are commands; the listed ones are signs such as "♪" that Whisper overuses.
     suppressed = specials | {token for token in listed or () if 0 <= token < config.vocab_size}
-    multilingual = bool(tokenizer.languages) and config.vocab_size >= 51865 or len(tokenizer.languages) > 1
+    multilingual = (bool(tokenizer.languages) and config.vocab_size >= 51865) or len(tokenizer.languages) > 1
     return TorchSpeechModel(
         folder.name,
         load_network(folder, config),

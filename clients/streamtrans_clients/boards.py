@@ -1,0 +1,165 @@
+"""Captions on a terminal: what is promised plain, what may still change dimmed.
+
+A board is shown events one by one. On a terminal the open segments stay at the bottom and are rewritten; what
+is final moves up and stays. Where the output is no terminal, lines are printed instead.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from streamtrans.client import Caption, Notice, StreamEvent
+
+_METER = 24
+"""Width of the level meter in characters."""
+
+_QUIET_DB, _LOUD_DB = -60.0, -6.0
+"""Levels at which the meter is empty and red."""
+
+
+class Board(Protocol):
+    """Where events are shown; a context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, event: StreamEvent) -> None:
+        """Take an event."""
+        ...
+
+    def level(self, decibels: float) -> None:
+        """Take the level of the sound that was just heard."""
+        ...
+
+
+def caption_text(caption: Caption) -> Text:
+    """Return ``00:12 de  promised (plain) tentative (dim)``."""
+    text = Text(f"{clock(caption.start)} ", style="cyan")
+    text.append(f"{caption.language:<3} ", style="bold magenta")
+    text.append(printable(caption.committed), style="default not bold")
+    text.append(printable(caption.tentative), style="default dim italic")
+    return text
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without what would steer the terminal: it comes from somebody else's server."""
+    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+
+
+def clock(samples: int) -> str:
+    """Return minutes and seconds of a position in samples: ``01:23``."""
+    seconds = samples // 16_000
+    return f"{seconds // 60:02d}:{seconds % 60:02d}"
+
+
+class FinalLines:
+    """Print a line for each final caption: for pipes and files."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __enter__(self) -> Self:
+        """Begin; there is nothing to prepare."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End; there is nothing to clear away."""
+
+    def show(self, event: StreamEvent) -> None:
+        """Print a final caption or a notice."""
+        if isinstance(event, Caption) and event.final and event.text:
+            self._print(f"{clock(event.start)} {event.language:<3} {event.text.strip()}")
+        elif isinstance(event, Notice):
+            self._print(f"notice: {event.message}")
+
+    def level(self, decibels: float) -> None:
+        """Show no level."""
+
+    def _print(self, line: str) -> None:
+        self._console.out(printable(line), highlight=False)
+
+
+class GrowingLines(FinalLines):
+    """Print a line for each revision, what may still change in ‹angle quotes›: for logs."""
+
+    def show(self, event: StreamEvent) -> None:
+        """Print a caption of any kind."""
+        if not isinstance(event, Caption) or event.final:
+            super().show(event)
+        elif event.text:
+            tail = f"‹{event.tentative.strip()}›" if event.tentative.strip() else ""
+            space = " " if tail and event.tentative[:1].isspace() and event.committed.strip() else ""
+            self._print(f"{clock(event.heard)} {event.language:<3}   {event.committed.strip()}{space}{tail}")
+
+
+class TerminalBoard:
+    """Rewrite the open segments in place; final captions scroll away above them."""
+
+    def __init__(self, console: Console, footer: str = "") -> None:
+        self._console = console
+        self._footer = footer
+        self._open: dict[tuple[int, str], Caption] = {}
+        self._level: float | None = None
+        self._live = Live(console=console, refresh_per_second=12, transient=True)
+
+    def __enter__(self) -> Self:
+        """Take the bottom of the terminal."""
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back; what was open stays readable above."""
+        for caption in self._open.values():
+            self._live.console.print(caption_text(caption))
+        self._open.clear()
+        self._live.update("")
+        self._live.stop()
+
+    def show(self, event: StreamEvent) -> None:
+        """Take a caption or a notice."""
+        if isinstance(event, Notice):
+            self._live.console.print(Text(f"notice: {event.message}", style="yellow"))
+        elif isinstance(event, Caption) and event.final:
+            self._open.pop((event.segment, event.language), None)
+            if event.text:
+                self._live.console.print(caption_text(event))
+        elif isinstance(event, Caption):
+            self._open[event.segment, event.language] = event
+        else:
+            return
+        self._draw()
+
+    def level(self, decibels: float) -> None:
+        """Move the level meter."""
+        self._level = decibels
+        self._draw()
+
+    def _draw(self) -> None:
+        lines = [caption_text(caption) for caption in self._open.values()]
+        if self._level is not None:
+            lines.append(_meter(self._level, self._footer))
+        self._live.update(Group(*lines))
+
+
+def _meter(decibels: float, footer: str) -> Text:
+    share = (decibels - _QUIET_DB) / -_QUIET_DB
+    filled = round(_METER * min(1.0, max(0.0, share)))
+    colour = "red" if decibels >= _LOUD_DB else "green"
+    meter = Text("▕", style="dim")
+    meter.append("█" * filled, style=colour)
+    meter.append(" " * (_METER - filled) + "▏", style="dim")
+    meter.append(f" {decibels:4.0f} dB  {footer}", style="dim")
+    return meter

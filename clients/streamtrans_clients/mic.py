@@ -1,0 +1,175 @@
+"""``streamtrans-mic``: speak, and read what you say in other languages."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from streamtrans.client import (
+    ClientError,
+    Overloaded,
+    StreamOptions,
+    Summary,
+    Tls,
+    TranslationClient,
+    Unavailable,
+)
+from streamtrans_clients.boards import Board, FinalLines, TerminalBoard
+from streamtrans_clients.follow import follow
+from streamtrans_clients.sources import Source, SourceError, loudness, microphone, microphones, recording
+
+_EXAMPLES = """\
+examples:
+  streamtrans serve                        in another terminal, starts a server
+  streamtrans-mic --to de,fr               speak, read German and French
+  streamtrans-mic --to en --from es        the speaker's language, where you know it
+  streamtrans-mic --to de --file talk.wav  play a recording instead, in real time
+  streamtrans-mic --list-devices           what to give to --device
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program; ends the process with 0, or with 2 and one line about what is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.list_devices:
+            print("\n".join(microphones()) or "there is no microphone")
+            return
+        summary = asyncio.run(_listen(options))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ClientError, SourceError, OSError) as error:
+        sys.exit(_refuse(f"error: {_explained(error, options.server)}"))
+    if summary is not None:
+        Console(stderr=True).print(_summary_line(summary), style="dim", highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamtrans-mic",
+        description="Translate what a microphone hears, live, with a streamtrans server. Ctrl-C ends.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--to", default="en", metavar="LANGUAGES", help="such as de,fr (default: en)")
+    parser.add_argument(
+        "--from", dest="source", default="", metavar="LANGUAGES", help="what is spoken (default: any)"
+    )
+    parser.add_argument(
+        "--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051"
+    )
+    parser.add_argument(
+        "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
+    parser.add_argument("--list-devices", action="store_true", help="show the input devices and end")
+    parser.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
+    parser.add_argument(
+        "--mode",
+        choices=("live", "stable", "final"),
+        default="live",
+        help="default: live, tentative text too",
+    )
+    parser.add_argument("--vad", help="speech detector: silero, webrtc or energy (default: the server's)")
+    return parser
+
+
+async def _listen(options: argparse.Namespace) -> Summary | None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    before = signal.signal(signal.SIGINT, _stopper(loop, stop))
+    try:
+        async with TranslationClient(options.server, tls=_tls(options.tls)) as client:
+            await client.capabilities()  # a server that isn't there is told before a microphone is opened
+            source = recording(options.file, stop) if options.file else _microphone(options.device, stop)
+            with _board(source) as board:
+                return await follow(client, _wishes(options, source), _metered(source, board), board.show)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stopper(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Callable[[int, object], None]:
+    """Return a handler of Ctrl-C: the first ends the sound and awaits the last captions, the second all."""
+
+    def on_interrupt(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(stop.set)
+
+    return on_interrupt
+
+
+def _microphone(device: str | None, stop: asyncio.Event) -> Source:
+    return microphone(int(device) if device is not None and device.isdigit() else device, stop)
+
+
+def _board(source: Source) -> Board:
+    console = Console()
+    if console.is_terminal:
+        return TerminalBoard(console, footer=f"{source.name} · Ctrl-C ends")
+    return FinalLines(console)
+
+
+async def _metered(source: Source, board: Board) -> AsyncIterator[bytes]:
+    async for chunk in source.chunks:
+        board.level(loudness(chunk))
+        yield chunk
+
+
+def _wishes(options: argparse.Namespace, source: Source) -> StreamOptions:
+    return StreamOptions(
+        targets=_languages(options.to),
+        source_languages=_languages(options.source),
+        sample_rate_hertz=source.sample_rate_hertz,
+        channels=source.channels,
+        mode=options.mode,
+        vad=options.vad,
+    )
+
+
+def _languages(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _tls(option: str | None) -> Tls | None:
+    if option is None:
+        return None
+    return Tls(root_certificates=Path(option).read_bytes() if option else None)
+
+
+def _explained(error: Exception, server: str) -> str:
+    if isinstance(error, Unavailable):
+        return (
+            f"{server} isn't serving ({error.message}). If no server runs there, start one with "
+            "`streamtrans serve`, or name another with --server host:port"
+        )
+    if isinstance(error, Overloaded) and error.retry_after_s is not None:
+        return f"{error.message} (try again in {error.retry_after_s:g} s)"
+    if isinstance(error, ClientError):
+        wrong = "; ".join(f"{field}: {problem}" for field, problem in error.fields)
+        return wrong or error.message
+    return str(error)
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+def _summary_line(summary: Summary) -> str:
+    return (
+        f"{summary.audio_ms / 1000:.1f} s of sound, {summary.segments} segments, "
+        f"first caption after {summary.first_caption_p50_ms} ms, "
+        f"lag {summary.lag_p50_ms} ms (p95 {summary.lag_p95_ms} ms), "
+        f"{summary.withdrawn} characters withdrawn"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Many speakers at once, in real time, over the real protocol: what it costs and how far captions lag."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamtrans.audio import Samples, read_audio
+from streamtrans.cli.bench.server import Wish
+from streamtrans.cli.options import ModelChoice
+from streamtrans.client import StreamOptions, Summary, TranslationClient
+from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats
+from streamtrans.evaluate.dev import acceptance, ratio
+from streamtrans.evaluate.talk import SENTENCES, talk
+from streamtrans.metrics import percentile
+
+CHUNK = SAMPLE_RATE // 10
+"""Samples per message: 100 ms, as a microphone client sends."""
+
+STAGGER_S = 0.137
+"""Between the beginnings of two speakers, so that their readings don't fall due together."""
+
+DEMO = Path(__file__).parents[2] / "demo" / "speech.flac"
+"""What is played where nothing can speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``streams`` speakers, on a server with ``cores`` cores (0: all) and ``threads`` threads."""
+
+    streams: int
+    cores: int
+    threads: int
+
+
+def cases(streams: Sequence[int], threads: int | None) -> list[Case]:
+    """Return what is measured: one stream on one core, more on all, as many threads as cores by default."""
+    available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    found = []
+    for count in streams:
+        cores = 1 if count == 1 else available
+        found.append(Case(count, cores, min(threads or cores, cores)))
+    return found
+
+
+def speeches(count: int, seconds: float) -> list[Samples]:
+    """Return a different talk for each of ``count`` speakers, ``(seconds,)`` long, in the languages in turn.
+
+    Where nothing can speak, all play the bundled recording, each from another place.
+
+    Raises:
+        BadConfig: there is neither.
+    """
+    length = round(seconds * SAMPLE_RATE)
+    languages = tuple(SENTENCES)
+    try:
+        return [
+            talk(seconds, seed=number, language=languages[number % len(languages)])[:length]
+            for number in range(count)
+        ]
+    except BadConfig as error:
+        if not DEMO.is_file():
+            raise BadConfig(f"there is nothing to play: no {DEMO.name} is bundled, and {error}") from None
+    recording = read_audio(DEMO)
+    played = np.resize(recording, length + len(recording))
+    starts = [number * len(recording) // count for number in range(count)]
+    return [played[start : start + length] for start in starts]
+
+
+async def measure(
+    case: Case, choice: ModelChoice, speech: Sequence[Samples], options: StreamOptions
+) -> dict[str, Any]:
+    """Let everybody speak, and return the figures.
+
+    Raises:
+        BadModel: the server didn't come up.
+        ClientError: it ended a stream.
+    """
+    slots = max(16, 2 * case.streams * len(options.targets))
+    wish = Wish(replace(choice, threads=case.threads), slots, sessions=case.streams, cores=case.cores)
+    async with _server(wish) as (process, before):
+        async with TranslationClient(f"127.0.0.1:{before['port']}") as client, asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_speak(client, audio, options, number * STAGGER_S))
+                for number, audio in enumerate(speech)
+            ]
+        after = await _ask(process)
+    summaries = [task.result() for task in tasks]
+    return _figures(case, before, after, summaries)
+
+
+@asynccontextmanager
+async def _server(wish: Wish) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
+    """Start a server; yield it and its first counters."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(wish.choice.threads)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "streamtrans.cli.bench.server",
+        wish.text(),
+        stdin=PIPE,
+        stdout=PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        line = await process.stdout.readline()
+        if not line:
+            raise BadModel("the server that was to be measured didn't come up; what it said is above")
+        yield process, json.loads(line)
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def _ask(process: Process) -> dict[str, Any]:
+    assert process.stdout is not None
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    counters: dict[str, Any] = json.loads(await process.stdout.readline())
+    return counters
+
+
+async def _speak(
+    client: TranslationClient, audio: Samples, options: StreamOptions, delay_s: float
+) -> Summary:
+    """Send each chunk at the moment when a microphone would have it."""
+    await asyncio.sleep(delay_s)
+    async with client.stream(options) as stream:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        async def feed() -> None:
+            for start in range(0, len(audio), CHUNK):
+                chunk = audio[start : start + CHUNK]
+                await asyncio.sleep(began + (start + len(chunk)) / SAMPLE_RATE - clock())
+                await stream.send(chunk)
+            await stream.end()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed())
+            async for _ in stream:
+                pass
+    assert stream.summary is not None
+    return stream.summary
+
+
+def _figures(
+    case: Case, before: dict[str, Any], after: dict[str, Any], summaries: Sequence[Summary]
+) -> dict[str, Any]:
+    """Put it together. A factor is per second of audio of one stream; a lag is what the server told."""
+    spent = {name: after[name] - before[name] for name in after}
+    audio_s = sum(summary.audio_ms for summary in summaries) / 1000
+    decode = sum((summary.decoding for summary in summaries), DecodeStats())
+    firsts = [delay for summary in summaries for delay in summary.first_caption_ms]
+    return {
+        "streams": case.streams,
+        "cores": case.cores,
+        "threads": case.threads,
+        "audio_s": round(audio_s, 1),
+        "real_time_factor": ratio(spent["busy_s"], audio_s),
+        "cpu_per_audio_second": ratio(spent["cpu_s"], audio_s),
+        "lag_p50_ms": percentile([summary.lag_p50_ms for summary in summaries], 50),
+        "lag_p95_worst_stream_ms": max(summary.lag_p95_ms for summary in summaries),
+        "first_caption_p50_ms": percentile(firsts, 50) if firsts else None,
+        "segments": sum(summary.segments for summary in summaries),
+        "captions": sum(summary.captions for summary in summaries),
+        "withdrawn": sum(summary.withdrawn for summary in summaries),
+        "tokens": decode.tokens,
+        "passes_per_token": ratio(decode.passes, decode.tokens),
+        "acceptance": acceptance(decode),
+        "mean_step_batch": ratio(spent["forwards"], spent["passes"]),
+        "encoded_s_per_audio_second": ratio(spent["encoded_samples"] / SAMPLE_RATE, audio_s),
+        "peak_rss_mb": round(after["peak_bytes"] / 2**20),
+    }

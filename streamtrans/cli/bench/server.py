@@ -1,0 +1,88 @@
+"""A server to be measured, in a process of its own: ``python -m streamtrans.cli.bench.server WISH``.
+
+It is what ``streamtrans serve`` runs, plus a counter: it prints its port when it is warm, then one line of
+counters for every line that it reads; the end of its input ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from streamtrans.cli.options import Loaded, ModelChoice, load
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to serve, and on how many ``cores`` (0: all)."""
+
+    choice: ModelChoice
+    slots: int
+    sessions: int
+    cores: int
+
+    def text(self) -> str:
+        """Return the argument that says so."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Wish:
+        """Read what :meth:`text` wrote."""
+        raw = json.loads(text)
+        return cls(**{**raw, "choice": ModelChoice(**raw["choice"])})
+
+
+async def run(wish: Wish) -> None:
+    """Serve until standard input ends."""
+    from streamtrans.cli.serve import _served
+    from streamtrans.server import Served, ServerConfig, TranslationServer
+
+    loaded: list[Loaded] = []
+
+    def make() -> Served:
+        loaded.append(load(wish.choice, slots=wish.slots))
+        return _served(loaded[0], wish.choice.vad)
+
+    config = ServerConfig(port=0, max_sessions=wish.sessions, grace_ms=0)
+    async with TranslationServer(config, make) as server:
+        await server.ready()
+        _say({"port": server.port, **_counters(loaded[0])})
+        while await asyncio.to_thread(sys.stdin.readline):
+            _say(_counters(loaded[0]))
+
+
+def pin(cores: int) -> None:
+    """Keep this process, and the threads that it starts later, on the last ``cores`` cores; 0 is all."""
+    if cores and sys.platform == "linux":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+
+
+def _counters(loaded: Loaded) -> dict[str, Any]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    stats = loaded.engine.stats
+    return {
+        "busy_s": stats.busy_s,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": peak,
+        "passes": stats.passes,
+        "forwards": stats.forwards,
+        "encodes": stats.encodes,
+        "encode_batches": stats.encode_batches,
+        "encoded_samples": stats.samples,
+    }
+
+
+def _say(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    wanted = Wish.read(sys.argv[1])
+    pin(wanted.cores)
+    asyncio.run(run(wanted))

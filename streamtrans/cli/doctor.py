@@ -1,0 +1,192 @@
+"""``streamtrans doctor``: what works here, what doesn't, and what to do about it."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from streamtrans.cli.options import Device, Dtype, Model, ModelChoice, load
+from streamtrans.core import SAMPLE_RATE, Job, Reading, StreamtransError, Target
+
+Status = Literal["ok", "warn", "fail"]
+
+_FROM = 12_800
+"""Where speech begins in the demo's recording."""
+
+_STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; ``remedy`` says what to do where the status isn't ok."""
+
+    status: Status
+    subject: str
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    *,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port that should be free.")] = 50_051,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Check that everything works here, and say what to do where it doesn't.
+
+    For example:
+
+        streamtrans doctor
+
+        streamtrans doctor --model openai/whisper-small --device cuda
+
+    The exit status is 1 if something fails.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    failed = False
+    for finding in examine(port, ModelChoice(model, device, dtype)):
+        failed |= finding.status == "fail"
+        line = Text(f"{finding.status:<5}", style=_STYLES[finding.status])
+        line.append(f"{finding.subject:<12}", style="default bold")
+        line.append(finding.detail, style="default not bold")
+        console.print(line, soft_wrap=True)
+        if finding.remedy:
+            console.print(Text(f"{'':17}→ {finding.remedy}", style="cyan"), soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def examine(port: int, choice: ModelChoice) -> Iterator[Finding]:
+    """Yield one finding after another, the quick ones first."""
+    yield _python()
+    yield from _torch()
+    yield _processor()
+    yield _free_port(port)
+    yield from _microphones()
+    for name in ("silero", "webrtc", "energy"):
+        yield _guarded(f"vad {name}", partial(_detector, name))
+    yield _guarded("model", lambda: _translation(choice))
+
+
+def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except StreamtransError as error:
+        return Finding("fail", subject, str(error), "pip install --force-reinstall streamtrans")
+    except ImportError as error:
+        return Finding("fail", subject, f"a package is missing: {error}", "pip install streamtrans")
+
+
+def _python() -> Finding:
+    where = f"{platform.system()} {platform.machine()}, {sys.executable}"
+    return Finding("ok", "python", f"{platform.python_version()} on {where}")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("fail", "torch", str(error), "pip install torch")
+        return
+    yield Finding("ok", "torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        yield Finding("ok", "gpu", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
+    else:
+        yield Finding("ok", "gpu", "none that torch can use; the embedded model doesn't need one")
+
+
+def _processor() -> Finding:
+    """Say which fast instructions there are (Linux tells; elsewhere it isn't known)."""
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text(encoding="utf-8").split()) if info.exists() else set()
+    wanted = {"avx512f": "AVX-512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX", "avx2": "AVX2"}
+    found = [name for flag, name in wanted.items() if flag in flags]
+    if not flags:
+        return Finding("ok", "cpu", f"{platform.processor() or 'unknown'}; its instructions aren't known")
+    if "avx512_bf16" in flags or "amx_bf16" in flags:
+        return Finding("ok", "cpu", ", ".join(found))
+    remedy = "no bfloat16 instructions: keep --dtype float32; large models want a GPU or a newer processor"
+    return Finding("warn", "cpu", ", ".join(found) or "no vector instructions", remedy)
+
+
+def _free_port(port: int) -> Finding:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            remedy = f"a server may be running already; stop it, or use streamtrans serve --port {port + 1}"
+            return Finding("warn", "port", f"{port} is taken ({error.strerror})", remedy)
+    return Finding("ok", "port", f"{port} is free")
+
+
+def _microphones() -> Iterator[Finding]:
+    from streamtrans_clients import SourceError, microphones
+
+    try:
+        found = microphones()
+    except SourceError as error:
+        yield Finding("warn", "microphone", "not available", str(error))
+        return
+    if found:
+        yield Finding("ok", "microphone", "; ".join(" ".join(name.split()) for name in found))
+    else:
+        remedy = "connect one to use streamtrans-mic; recordings work without"
+        yield Finding("warn", "microphone", "none found", remedy)
+
+
+def _detector(name: str) -> Finding:
+    import numpy as np
+
+    from streamtrans.vad import load_vad, vad_window
+
+    began = time.perf_counter()
+    windows = np.zeros((31, vad_window(name)), np.float32)
+    [(probabilities, _)] = load_vad(name).detect([(windows, None)])
+    took_ms = 1000 * (time.perf_counter() - began)
+    return Finding(
+        "ok", f"vad {name}", f"loads and hears silence as {probabilities[-1]:.2f}, {took_ms:.0f} ms"
+    )
+
+
+def _translation(choice: ModelChoice) -> Finding:
+    """Load the model and translate a second of sound."""
+    from streamtrans.audio import read_audio
+    from streamtrans.cli.demo import RECORDING
+
+    heard = read_audio(RECORDING)[_FROM : _FROM + SAMPLE_RATE]
+    began = time.perf_counter()
+    loaded = load(choice)
+    loading_s = time.perf_counter() - began
+    try:
+        audio = heard[: loaded.model.max_samples]
+        language = loaded.model.languages[0]
+        job = Job(0, 0, len(audio), True, audio, (Target(language),), language)
+        began = time.perf_counter()
+        reading = loaded.engine.submit(job).result()
+        took_ms = 1000 * (time.perf_counter() - began)
+    finally:
+        loaded.engine.close()
+    assert isinstance(reading, Reading), "a job is answered by a reading"
+    tokens = len(reading.hypotheses[0].tokens)
+    return Finding(
+        "ok",
+        "model",
+        f"{loaded.model.name} on {loaded.model.device}, {str(loaded.model.dtype).removeprefix('torch.')}, "
+        f"{' '.join(loaded.model.languages)}; loads in {loading_s:.1f} s, "
+        f"reads a second of sound in {took_ms:.0f} ms ({tokens} tokens)",
+    )

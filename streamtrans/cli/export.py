@@ -1,0 +1,37 @@
+"""``streamtrans export``: a trained stage becomes a checkpoint folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamtrans.cli.convert import print_parameters
+
+
+def export(
+    recipe: Annotated[Path, typer.Argument(help="The recipe that was trained.")],
+    stage: Annotated[str, typer.Argument(help="The stage whose weights are taken.")],
+    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    *,
+    runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),
+) -> None:
+    """Write a trained stage as a checkpoint folder, for --model.
+
+    For example:
+
+        streamtrans export recipes/nano.toml st checkpoints/nano
+
+        streamtrans translate talk.wav --to de --model checkpoints/nano
+
+    Weights are rounded to bfloat16; what only training needs stays behind.
+    """
+    from streamtrans.train.export import export as run
+
+    report = run(recipe, stage, destination, runs=runs)
+    parameters = report["parameters"]
+    if isinstance(parameters, Mapping):
+        print_parameters(parameters, str(destination))
+    typer.echo(f"{report['bytes']:,} bytes, sha256 {report['sha256']}")

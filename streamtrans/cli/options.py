@@ -1,0 +1,187 @@
+"""The options that every verb with a model shares, and the engine that they describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from streamtrans.core import BadConfig, UnsupportedLanguage, milliseconds
+from streamtrans.segment import EndpointRules
+from streamtrans.text import canonical
+
+if TYPE_CHECKING:
+    from streamtrans.engine import Engine, EngineConfig
+    from streamtrans.model.api import SpeechModel
+    from streamtrans.model.speech import TorchSpeechModel
+
+_PANEL = "Model and decoding"
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Checkpoint folder, or hub name such as openai/whisper-small. By default the embedded model.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, …", rich_help_panel=_PANEL)
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16, float16 or float64.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Drafter = Annotated[
+    str | None,
+    typer.Option(
+        help="Who drafts tokens for the model to verify: none, echo (the previous reading), ngram, kvspn "
+        "(the model's speculative network), or a chain such as echo,kvspn. By default echo,kvspn where the "
+        "model has a KVSPN, else echo.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+TopK = Annotated[
+    str,
+    typer.Option(
+        help="Keep a KVSPN draft that is among the model's k best: 1 is exact, 2 and 3 are faster and "
+        "looser, inf never checks.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Vad = Annotated[str, typer.Option(help="Speech detector: silero, webrtc or energy.", rich_help_panel=_PANEL)]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="CPU threads of the model. By default one per core.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+To = Annotated[
+    str, typer.Option("--to", help="Languages to write, such as de,fr. The spoken one gives a transcript.")
+]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="The spoken language, for models that must be told (stock Whisper). By default any.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What the user said about the model; checked before anything heavy is loaded.
+
+    Raises:
+        BadConfig: the drafter, the top-k or the detector doesn't exist.
+    """
+
+    model: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    drafter: str | None = None
+    top_k: str = "1"
+    vad: str = "silero"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        from streamtrans.vad import vad_window
+
+        vad_window(self.vad)
+        self.engine_config(slots=1)
+
+    def engine_config(self, slots: int) -> EngineConfig:
+        """Return the engine's settings with room for ``slots`` texts at once."""
+        from streamtrans.decode import parse_top_k
+        from streamtrans.engine import EngineConfig
+
+        return EngineConfig(
+            slots=slots, max_batch=max(16, slots), drafter=self.drafter, top_k=parse_top_k(self.top_k)
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the options that say the same, for another process."""
+        given = (
+            ("--model", self.model),
+            ("--device", self.device),
+            ("--dtype", self.dtype),
+            ("--drafter", self.drafter),
+            ("--top-k", self.top_k),
+            ("--vad", self.vad),
+            ("--threads", self.threads),
+        )
+        return [text for name, value in given if value is not None for text in (name, str(value))]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory and the engine that runs it; close the engine when done."""
+
+    model: TorchSpeechModel
+    config: EngineConfig
+    engine: Engine
+
+    @property
+    def endpoints(self) -> EndpointRules:
+        """The default endpoint rules, cut down to what the model can hold."""
+        rules = EndpointRules()
+        longest = min(rules.max_segment_ms, milliseconds(self.model.max_samples))
+        return replace(rules, max_segment_ms=longest, cut_search_ms=min(rules.cut_search_ms, longest // 2))
+
+    def check_languages(self, languages: tuple[str, ...]) -> None:
+        """Refuse languages that the model doesn't know.
+
+        Raises:
+            UnsupportedLanguage: at least one.
+        """
+        unknown = [language for language in languages if language not in self.model.languages]
+        if unknown:
+            raise UnsupportedLanguage(
+                f"{self.model.name} doesn't know {', '.join(unknown)}; "
+                f"it knows {', '.join(self.model.languages)}"
+            )
+
+
+def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
+    """Load the model and start its engine.
+
+    Raises:
+        BadModel: the checkpoint is missing or broken.
+        BadConfig: the device isn't there, or the drafter needs what the model lacks.
+    """
+    import torch
+
+    from streamtrans.engine import Engine
+    from streamtrans.model.loading import load_model
+    from streamtrans.vad import load_vad
+
+    if choice.threads is not None:
+        torch.set_num_threads(choice.threads)
+    model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
+    config = choice.engine_config(slots)
+    # Its caches are of its own class; the protocol lets it demand that.
+    return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config))
+
+
+def languages(text: str, option: str = "--to") -> tuple[str, ...]:
+    """Read a list such as ``de,fr`` into canonical codes.
+
+    Raises:
+        BadConfig: the list is empty or names a language twice.
+        UnsupportedLanguage: a tag names no language.
+    """
+    codes = tuple(canonical(part) for part in text.split(",") if part.strip())
+    if not codes:
+        raise BadConfig(f"{option} names no language; give one or more, such as {option} de,fr")
+    if len(set(codes)) < len(codes):
+        raise BadConfig(f"{option} {text} names one language twice")
+    return codes

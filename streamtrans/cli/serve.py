@@ -1,0 +1,117 @@
+"""``streamtrans serve``: a server for live streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamtrans.cli.options import (
+    Device,
+    Drafter,
+    Dtype,
+    Loaded,
+    Model,
+    ModelChoice,
+    Threads,
+    TopK,
+    Vad,
+    load,
+)
+from streamtrans.core import BadConfig, milliseconds
+
+if TYPE_CHECKING:
+    from streamtrans.server import Served, Tls, TranslationServer
+
+
+def serve(
+    *,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 listens to the network (use TLS there).")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = 50_051,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Streams at once; more are refused.")] = 64,
+    slots: Annotated[
+        int, typer.Option(min=1, help="Texts decoded at once: more serve more streams and take more memory.")
+    ] = 16,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate chain (PEM); turns encryption on.", show_default=False)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", show_default=False)] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Admit only clients whose certificate this one signs (PEM).", show_default=False),
+    ] = None,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    drafter: Drafter = None,
+    top_k: TopK = "1",
+    vad: Vad = "silero",
+    threads: Threads = None,
+) -> None:
+    """Serve live translation over gRPC until Ctrl-C.
+
+    On this machine, with the embedded model:
+
+        streamtrans serve
+
+    For the network, encrypted, on a GPU:
+
+        streamtrans serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --device cuda
+
+    Then speak from another terminal: streamtrans-mic --to de,fr
+    """
+    import asyncio
+
+    from streamtrans.server import ServerConfig
+    from streamtrans.server import serve as run
+
+    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
+    config = ServerConfig(
+        host=host, port=port, tls=_tls(tls_cert, tls_key, tls_client_ca), max_sessions=max_sessions
+    )
+    typer.echo(f"loading {model or 'the embedded model'} …", err=True)
+    served: list[Served] = []
+
+    def make() -> Served:
+        served.append(_served(load(choice, slots=slots), vad))
+        return served[0]
+
+    asyncio.run(run(config, make, on_ready=lambda server: _announce(server, served[0])))
+    typer.echo("stopped", err=True)
+
+
+def _tls(certificate: Path | None, key: Path | None, client_roots: Path | None) -> Tls | None:
+    from streamtrans.server import Tls
+
+    if certificate is not None and key is not None:
+        return Tls(certificate, key, client_roots)
+    if certificate is not None or key is not None or client_roots is not None:
+        raise BadConfig("encryption needs both --tls-cert and --tls-key")
+    return None
+
+
+def _served(loaded: Loaded, vad: str) -> Served:
+    """Describe what is served; the detector that was asked for is the default, the others stay available."""
+    from streamtrans.server import Served
+    from streamtrans.vad import VADS
+
+    return Served(
+        engine=loaded.engine,
+        tokenizer=loaded.model.tokenizer,
+        languages=loaded.model.languages,
+        model_name=loaded.model.name,
+        vads=(vad, *(name for name in VADS if name != vad)),
+        max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
+    )
+
+
+def _announce(server: TranslationServer, served: Served) -> None:
+    config = server.config
+    secure = " with TLS" if config.tls is not None else ""
+    typer.echo(
+        f"ready: {config.host}:{server.port}{secure}, model {served.model_name}, "
+        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams; Ctrl-C stops"
+    )

@@ -1,0 +1,8 @@
+"""Law: a smaller model is made from a larger one by a rule that is written down, and says what it lost.
+
+So far: a Whisper checkpoint becomes a whisperM2M one with a shallower decoder.
+"""
+
+from streamtrans.compress.convert import convert, kept_layers
+
+__all__ = ["convert", "kept_layers"]

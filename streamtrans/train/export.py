@@ -1,0 +1,81 @@
+"""Write a trained stage as a checkpoint folder: bf16 safetensors, without what only training needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from streamtrans.core import BadConfig
+from streamtrans.model.config import NetworkConfig
+from streamtrans.model.network import Network, parameters_by_part
+from streamtrans.text import Tokenizer
+from streamtrans.train.recipe import load_recipe
+from streamtrans.train.trainer import stage_weights
+
+
+def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str | Path = "runs") -> dict[str, object]:
+    """Export a stage's weights as a whisperM2M folder and report size and checksum.
+
+    The text encoder and the CTC head stay behind; weights are rounded to bfloat16.
+
+    Raises:
+        BadConfig: the stage has left no weights yet.
+    """
+    plan = load_recipe(recipe)
+    run, folder = Path(runs) / plan.name, Path(destination)
+    if not (run / plan.stage(stage).name / "weights.safetensors").exists():
+        raise BadConfig(f"stage {stage} of {run} has no weights yet; run streamtrans train first")
+    tokenizer = Tokenizer.load(run)
+    config = replace(NetworkConfig(**plan.network, vocab_size=tokenizer.size), text_encoder_layers=0)
+    tensors = {
+        name: tensor.to(torch.bfloat16).contiguous()
+        for name, tensor in stage_weights(run, stage)
+        if not name.startswith("text_encoder.")
+    }
+    # The fixed sinusoids are a formula; fp32 keeps them what the formula says.
+    fixed = "model.encoder.embed_positions.weight"
+    tensors[fixed] = Network(config).state_dict()[fixed].clone()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    settings = {
+        "model_type": "whisper_m2m",
+        "architectures": ["WhisperM2M"],
+        "languages": list(plan.languages),
+        **config.asdict(),
+        "eos_token_id": tokenizer.eot,
+        "decoder_start_token_id": tokenizer.sot,
+        "torch_dtype": "bfloat16",
+    }
+    _write(folder / "config.json", settings)
+    features = plan.features
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "feature_size": features["mels"],
+            "n_fft": features["window"],
+            "hop_length": features["hop"],
+            "sampling_rate": 16_000,
+            "scaling": features["scaling"],
+        },
+    )
+    _write(
+        folder / "generation_config.json",
+        {"eos_token_id": tokenizer.eot, "decoder_start_token_id": tokenizer.sot},
+    )
+    shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
+    weights = folder / "model.safetensors"
+    return {
+        "bytes": weights.stat().st_size,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "parameters": parameters_by_part(Network(config)),
+    }
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

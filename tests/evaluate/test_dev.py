@@ -1,0 +1,96 @@
+import pytest
+
+from streamtrans.core import BadConfig, DecodeStats
+from streamtrans.corpus import normalise
+from streamtrans.decode import DraftContext, converse, decode, parse_drafters
+from streamtrans.engine import EngineConfig
+from streamtrans.evaluate import DevConfig, evaluate_dev, sample
+from streamtrans.evaluate.dev import acceptance
+from streamtrans.metrics import bleu, word_error_rate
+
+
+def alone(model, audio, target):
+    """Decode one text by itself, without engine, batch or drafts."""
+    prompt = model.prompt(target, None)
+    cache = model.allocate(1).open(model.encode([audio])[0])
+    nobody = parse_drafters("none").make(DraftContext(len(prompt), model.eot))
+    limit = EngineConfig().limit(model.max_tokens, prompt, len(audio))
+    return converse(model, decode(prompt, (), cache, nobody, eot=model.eot, limit=limit))
+
+
+def test_scores_are_those_of_each_utterance_decoded_alone(model, rows, speak):
+    seen = []
+    config = DevConfig(together=2, drafter="kvspn")
+    result = evaluate_dev(
+        model, model.tokenizer, rows, config, speak=speak, progress=lambda *at: seen.append(at)
+    )
+
+    assert len(result.texts) == 7 * 3 * 3
+    assert seen[-1] == (21, 21) == (len(seen), result.utterances)
+    for text in result.texts:
+        row = rows[int(text.row)]
+        found = alone(model, speak(row, text.source).audio, text.target)
+        assert text.hypothesis == model.tokenizer.decode(found.tokens).strip()
+        assert text.reference == normalise(row.texts[text.target], text.target)
+
+    for source in ("en", "de", "zh"):
+        assert set(result.bleu[source]) == {"en", "de", "zh"} - {source}
+        for target in ("en", "de", "zh"):
+            mine = [text for text in result.texts if (text.source, text.target) == (source, target)]
+            hyps, refs = [text.hypothesis for text in mine], [text.reference for text in mine]
+            if source == target:
+                assert result.error_rate[source] == pytest.approx(word_error_rate(hyps, refs, target))
+            else:
+                assert result.bleu[source][target] == pytest.approx(bleu(hyps, refs, target))
+    directions = [score for row in result.bleu.values() for score in row.values()]
+    assert result.mean_bleu == pytest.approx(sum(directions) / 6)
+    assert "tok:zh" in result.signatures["zh"]
+
+
+def test_the_recheck_reads_the_same_utterances_without_drafts(model, rows, speak):
+    result = evaluate_dev(model, model.tokenizer, rows, DevConfig(drafter="kvspn"), speak=speak)
+    assert result.recheck is not None
+    assert result.recheck.utterances == 21
+    assert result.recheck.equal == 1
+    assert result.recheck.undrafted_passes_per_token == 1
+    assert result.recheck.drafted_passes_per_token == pytest.approx(
+        result.decode.passes / result.decode.tokens, abs=1e-4
+    )
+    figures = result.figures()
+    assert set(figures["acceptance"]) == {"kvspn"}
+    assert figures["passes_per_token"] <= 1
+
+
+def test_languages_and_rows_can_be_chosen(model, rows, speak):
+    config = DevConfig(sources=("de",), targets=("en", "zh"), rows=3, recheck=False)
+    result = evaluate_dev(model, model.tokenizer, rows, config, speak=speak)
+    assert (result.rows, result.utterances, len(result.texts)) == (3, 3, 6)
+    assert result.error_rate == {}
+    assert list(result.bleu) == ["de"]
+    assert result.recheck is None
+    only_transcript = DevConfig(sources=("de",), targets=("de",), rows=1, recheck=False)
+    result = evaluate_dev(model, model.tokenizer, rows, only_transcript, speak=speak)
+    assert result.mean_bleu is None
+    assert set(result.error_rate) == {"de"}
+
+
+def test_a_sample_is_spread_evenly_and_always_the_same():
+    assert sample(range(10), 5) == [0, 2, 4, 6, 8]
+    assert sample(range(10), 3) == [0, 3, 6]
+    assert sample(range(3), 9) == sample(range(3), None) == [0, 1, 2]
+
+
+def test_what_cannot_be_evaluated_is_refused(model, rows, speak):
+    with pytest.raises(BadConfig, match="no rows"):
+        evaluate_dev(model, model.tokenizer, [], speak=speak)
+    with pytest.raises(BadConfig, match=r"'fr'.* en, de, zh in common"):
+        evaluate_dev(model, model.tokenizer, rows, DevConfig(targets=("fr",)), speak=speak)
+    with pytest.raises(BadConfig, match="rows is 0"):
+        DevConfig(rows=0)
+    with pytest.raises(BadConfig, match="unknown drafter 'kvsp'"):
+        evaluate_dev(model, model.tokenizer, rows, DevConfig(drafter="kvsp"), speak=speak)
+
+
+def test_acceptance_is_per_drafter():
+    stats = DecodeStats(3, 8, 6, 5, {"echo": (4, 4), "kvspn": (2, 1), "ngram": (0, 0)})
+    assert acceptance(stats) == {"echo": 1.0, "kvspn": 0.5, "ngram": 0.0}

@@ -1,0 +1,176 @@
+"""A whole run at toy size: text, sound, both; interrupted and resumed."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamtrans.core import BadConfig
+from streamtrans.decode import converse, greedy
+from streamtrans.model.loading import load_model, read_tensors
+from streamtrans.train import trainer
+from streamtrans.train.batches import Item, choose_targets
+from streamtrans.train.export import export
+from streamtrans.train.objective import Objective
+from streamtrans.train.recipe import Stage
+from streamtrans.train.trainer import TrainConfig, train
+
+SPEAKS = importlib.util.find_spec("espeakng_loader") is not None and importlib.util.find_spec("pypinyin") is not None
+
+SENTENCES = [
+    ("turn on the light", "mach das licht an", "打开灯"),
+    ("turn off the light", "mach das licht aus", "关灯"),
+    ("wake me up at nine", "weck mich um neun", "九点叫醒我"),
+    ("what is the weather today", "wie ist das wetter heute", "今天天气怎么样"),
+    ("play some music", "spiel etwas musik", "播放音乐"),
+    ("stop the music", "stopp die musik", "停止音乐"),
+]
+
+RECIPE = """
+name = "toy"
+languages = ["en", "de", "zh"]
+vocabulary = 320
+ctc_vocabulary = 300
+[data]
+tables = "{tables}"
+requests = 1.0
+templates = 0.0
+tatoeba = 0.0
+[features]
+mels = 20
+window = 400
+hop = 320
+scaling = "fixed"
+[network]
+d_model = 16
+encoder_layers = 1
+encoder_attention_heads = 2
+encoder_ffn_dim = 24
+decoder_layers = 2
+decoder_attention_heads = 2
+decoder_ffn_dim = 24
+num_mel_bins = 20
+max_source_positions = 400
+max_target_positions = 64
+text_encoder_layers = 1
+speculator_blocks = 1
+[[stages]]
+name = "mt"
+weights = {{ mt = 1.0 }}
+steps = 5
+batch = 3
+targets = 2
+warmup = 2
+[[stages]]
+name = "ctc"
+weights = {{ ctc = 1.0 }}
+steps = 3
+batch = 2
+targets = 1
+warmup = 1
+[[stages]]
+name = "st"
+weights = {{ st = 2.0, mt = 1.0, kl = 0.5, spec = 0.2, ctc = 0.3 }}
+steps = 4
+batch = 2
+targets = 2
+warmup = 1
+start_from = {{ encoder = "ctc", ctc_head = "ctc", decoder = "mt", text_encoder = "mt" }}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    tables = tmp_path / "text"
+    tables.mkdir()
+    lines = ["id\tentities\ten\tde\tzh"] + [
+        f"{number}\tnone\t" + "\t".join(texts) for number, texts in enumerate(SENTENCES)
+    ]
+    (tables / "massive_train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path = tmp_path / "toy.toml"
+    path.write_text(RECIPE.format(tables=tables))
+    return path
+
+
+def settings(recipe: Path, runs: str, stage: str | None = None) -> TrainConfig:
+    return TrainConfig(
+        recipe=str(recipe),
+        runs=str(recipe.parent / runs),
+        stage=stage,
+        save_every=2,
+        log_every=1,
+        loader_processes=0,
+    )
+
+
+def test_an_interrupted_text_stage_ends_where_the_unbroken_one_does(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(settings(recipe, "whole", "mt"))
+    take = trainer._StageRun._take_step
+
+    def fall_over(run: trainer._StageRun, batch: object) -> dict[str, float]:
+        if run.step == 3:
+            raise KeyboardInterrupt
+        return take(run, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer._StageRun, "_take_step", fall_over)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(recipe, "broken", "mt"))
+    assert not (recipe.parent / "broken" / "toy" / "mt" / "done").exists()
+    monkeypatch.setattr(trainer._StageRun, "_take_step", take)
+    train(settings(recipe, "broken", "mt"))
+    logs = [
+        [json.loads(line) for line in (recipe.parent / run / "toy" / "mt" / "log.jsonl").read_text().splitlines()]
+        for run in ("whole", "broken")
+    ]
+    by_step = [{line["step"]: line["mt"] for line in log} for log in logs]
+    assert by_step[0] == by_step[1]
+    from safetensors.torch import load_file
+
+    one, two = (load_file(recipe.parent / run / "toy" / "mt" / "weights.safetensors") for run in ("whole", "broken"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_stage_needs_the_stages_it_starts_from(recipe: Path) -> None:
+    with pytest.raises(BadConfig, match="starts its encoder from stage ctc, which has no weights yet"):
+        train(settings(recipe, "early", "st"))
+
+
+@pytest.mark.skipif(not SPEAKS, reason="needs the train extra: espeakng-loader and pypinyin")
+def test_all_stages_run_and_the_export_translates(recipe: Path, tmp_path: Path) -> None:
+    train(settings(recipe, "runs"))
+    log = (tmp_path / "runs" / "toy" / "st" / "log.jsonl").read_text().splitlines()
+    terms = set(json.loads(log[-1]))
+    assert {"st", "mt", "ctc", "spec_st", "spec_mt"} <= terms
+    report = export(recipe, "st", tmp_path / "out", runs=tmp_path / "runs")
+    assert report["bytes"] == (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert not any(name.startswith(("text_encoder", "ctc")) for name in read_tensors(tmp_path / "out"))
+    model = load_model(tmp_path / "out", device="cpu")
+    assert model.has_speculator
+    audio = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) * 0.1
+    cache = model.allocate(1).open(model.encode([audio])[0])
+    found = converse(model, greedy(model.prompt("de", None), (), cache, eot=model.eot, limit=20))
+    assert isinstance(model.tokenizer.decode(found.tokens), str)
+
+
+def test_kl_waits_until_text_leads() -> None:
+    objective = Objective(Stage("s", {"st": 2.0, "mt": 1.0, "kl": 0.5}, steps=1))
+    assert not objective._text_leads()
+    objective.running |= {"st": 3.0, "mt": 3.5}
+    assert not objective._text_leads()
+    objective.running |= {"st": 3.0, "mt": 2.9}
+    assert objective._text_leads()
+
+
+def test_the_first_target_is_a_translation() -> None:
+    rng = np.random.default_rng(0)
+    item = Item("de", {"de": "a", "en": "b", "zh": "c"}, None)
+    for count in (1, 2, 3, 5):
+        chosen = choose_targets(item, count, rng)
+        assert len(chosen) == count
+        assert chosen[0] != "de"
+        assert len(set(chosen[:3])) == min(count, 3)

@@ -55,7 +55,8 @@ def spoken(speaker: Speaker, text: str, voice: Voice) -> npt.NDArray[np.float32]
     audio = speaker.speak(text, voice)
     loud = np.flatnonzero(np.abs(audio) > AUDIBLE)
     audio = audio[loud[0] : loud[-1] + 1]
-    return 0.5 * audio / np.abs(audio).max()
+    loudest = float(np.abs(audio).max())
+    return (0.5 / loudest * audio).astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,10 @@ def caption_text(caption: Caption) -> Text:
     """Return ``00:12 de  promised (plain) tentative (dim)``."""
     text = Text(f"{clock(caption.start)} ", style="cyan")
     text.append(f"{caption.language:<3} ", style="bold magenta")
-    text.append(printable(caption.committed), style="default not bold")
-    text.append(printable(caption.tentative), style="default dim italic")
+    committed = printable(caption.committed).lstrip()
+    tentative = printable(caption.tentative)
+    text.append(committed, style="default not bold")
+    text.append(tentative if committed else tentative.lstrip(), style="default dim italic")
     return text
 
 

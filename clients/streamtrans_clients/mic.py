@@ -58,12 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--to", default="en", metavar="LANGUAGES", help="such as de,fr (default: en)")
-    parser.add_argument(
-        "--from", dest="source", default="", metavar="LANGUAGES", help="what is spoken (default: any)"
-    )
-    parser.add_argument(
-        "--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051"
-    )
+    parser.add_argument("--from", dest="source", default="", metavar="LANGUAGES", help="what is spoken (default: any)")
+    parser.add_argument("--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051")
     parser.add_argument(
         "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"
     )

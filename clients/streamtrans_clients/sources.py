@@ -95,9 +95,7 @@ def microphone(device: int | str | None, stop: asyncio.Event) -> Source:
     try:
         found = sounddevice.query_devices(device, "input")
     except (ValueError, sounddevice.PortAudioError) as error:
-        raise SourceError(
-            f"no input device {device!r}: {error}; see streamtrans-mic --list-devices"
-        ) from error
+        raise SourceError(f"no input device {device!r}: {error}; see streamtrans-mic --list-devices") from error
     # The device's own rate always works; the server resamples.
     rate = round(found["default_samplerate"])
     return Source(found["name"], rate, 1, _heard(sounddevice, device, rate, stop))

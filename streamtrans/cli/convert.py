@@ -10,9 +10,7 @@ import typer
 
 
 def convert(
-    source: Annotated[
-        str, typer.Argument(help="A Whisper folder, or a hub name such as openai/whisper-medium.")
-    ],
+    source: Annotated[str, typer.Argument(help="A Whisper folder, or a hub name such as openai/whisper-medium.")],
     destination: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
     *,
     decoder_layers: Annotated[int, typer.Option(min=1, help="Decoder layers to keep.")] = 12,

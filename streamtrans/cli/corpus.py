@@ -28,9 +28,7 @@ def _corpus() -> None:
 @corpus.command()
 def prepare(
     *,
-    massive: Annotated[
-        Path, typer.Option(help="amazon-massive-dataset-1.1.tar.gz (CC BY 4.0).", show_default=False)
-    ],
+    massive: Annotated[Path, typer.Option(help="amazon-massive-dataset-1.1.tar.gz (CC BY 4.0).", show_default=False)],
     tatoeba: Annotated[
         list[Path] | None,
         typer.Option(

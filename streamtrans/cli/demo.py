@@ -98,9 +98,7 @@ def read_sentences() -> list[Sentence]:
     return [Sentence(**sentence) for sentence in plan["sentences"]]
 
 
-async def _play(
-    choice: ModelChoice, targets: tuple[str, ...], sentences: Sequence[Sentence], console: Console
-) -> None:
+async def _play(choice: ModelChoice, targets: tuple[str, ...], sentences: Sequence[Sentence], console: Console) -> None:
     from streamtrans_clients import follow, recording
 
     from streamtrans.client import StreamOptions, TranslationClient
@@ -110,13 +108,9 @@ async def _play(
     async with _server(choice) as address, TranslationClient(address) as client:
         offer = await client.capabilities()
         took_s = time.monotonic() - began
-        console.print(
-            f"{offer.model} is ready at {address} after {took_s:.1f} s\n", style="dim", highlight=False
-        )
+        console.print(f"{offer.model} is ready at {address} after {took_s:.1f} s\n", style="dim", highlight=False)
         source = recording(RECORDING, asyncio.Event())
-        options = StreamOptions(
-            targets=targets, sample_rate_hertz=source.sample_rate_hertz, channels=source.channels
-        )
+        options = StreamOptions(targets=targets, sample_rate_hertz=source.sample_rate_hertz, channels=source.channels)
         captions: list[Caption] = []
         with _board(console) as board:
 
@@ -189,9 +183,7 @@ def aligned(sentences: Sequence[Sentence], captions: Iterable[Caption], language
     for caption in captions:
         if caption.language == language:
             start_ms, end_ms = milliseconds(caption.start), milliseconds(caption.end)
-            shared = [
-                min(end_ms, sentence.end_ms) - max(start_ms, sentence.start_ms) for sentence in sentences
-            ]
+            shared = [min(end_ms, sentence.end_ms) - max(start_ms, sentence.start_ms) for sentence in sentences]
             found[shared.index(max(shared))].append(caption.text.strip())
     space = "" if joins_without_spaces(language) else " "
     return [space.join(texts) for texts in found]
@@ -208,8 +200,7 @@ def _print_summary(console: Console, summary: Summary) -> None:
         ("captions", f"{summary.captions}, of which {summary.finals} final"),
         (
             "first-caption delay",
-            f"{summary.first_caption_p50_ms} ms (median), "
-            f"{max(summary.first_caption_ms, default=0)} ms (worst)",
+            f"{summary.first_caption_p50_ms} ms (median), {max(summary.first_caption_ms, default=0)} ms (worst)",
         ),
         ("lag", f"{summary.lag_p50_ms} ms (p50), {summary.lag_p95_ms} ms (p95)"),
         ("withdrawn", f"{summary.withdrawn} characters"),
@@ -233,9 +224,7 @@ def _print_scores(
 
     try:
         scores = {
-            target: chrf(
-                aligned(sentences, captions, target), [sentence.texts[target] for sentence in sentences]
-            )
+            target: chrf(aligned(sentences, captions, target), [sentence.texts[target] for sentence in sentences])
             for target in targets
         }
     except BadConfig as error:

@@ -158,9 +158,7 @@ def _detector(name: str) -> Finding:
     windows = np.zeros((31, vad_window(name)), np.float32)
     [(probabilities, _)] = load_vad(name).detect([(windows, None)])
     took_ms = 1000 * (time.perf_counter() - began)
-    return Finding(
-        "ok", f"vad {name}", f"loads and hears silence as {probabilities[-1]:.2f}, {took_ms:.0f} ms"
-    )
+    return Finding("ok", f"vad {name}", f"loads and hears silence as {probabilities[-1]:.2f}, {took_ms:.0f} ms")
 
 
 def _translation(choice: ModelChoice) -> Finding:

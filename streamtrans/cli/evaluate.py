@@ -19,9 +19,7 @@ def evaluate(
     *,
     tables: Annotated[
         Path,
-        typer.Option(
-            help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form."
-        ),
+        typer.Option(help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form."),
     ] = Path("data/text"),
     rows: Annotated[
         int | None, typer.Option(min=1, help="Only so many rows, spread over the table.", show_default=False)
@@ -30,9 +28,7 @@ def evaluate(
         str | None,
         typer.Option(help="Languages to speak, such as en,de. By default all.", show_default=False),
     ] = None,
-    targets: Annotated[
-        str | None, typer.Option(help="Languages to write. By default all.", show_default=False)
-    ] = None,
+    targets: Annotated[str | None, typer.Option(help="Languages to write. By default all.", show_default=False)] = None,
     together: Annotated[int, typer.Option(min=1, help="Utterances decoded at once.")] = 16,
     recheck: Annotated[
         bool, typer.Option(help="Read some utterances again without drafts and compare passes and texts.")

@@ -26,9 +26,7 @@ Model = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-Device = Annotated[
-    str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, …", rich_help_panel=_PANEL)
-]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, …", rich_help_panel=_PANEL)]
 Dtype = Annotated[
     str,
     typer.Option(
@@ -64,9 +62,7 @@ Threads = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-To = Annotated[
-    str, typer.Option("--to", help="Languages to write, such as de,fr. The spoken one gives a transcript.")
-]
+To = Annotated[str, typer.Option("--to", help="Languages to write, such as de,fr. The spoken one gives a transcript.")]
 From = Annotated[
     str | None,
     typer.Option(
@@ -104,9 +100,7 @@ class ModelChoice:
         from streamtrans.decode import parse_top_k
         from streamtrans.engine import EngineConfig
 
-        return EngineConfig(
-            slots=slots, max_batch=max(16, slots), drafter=self.drafter, top_k=parse_top_k(self.top_k)
-        )
+        return EngineConfig(slots=slots, max_batch=max(16, slots), drafter=self.drafter, top_k=parse_top_k(self.top_k))
 
     def arguments(self) -> list[str]:
         """Return the options that say the same, for another process."""
@@ -146,8 +140,7 @@ class Loaded:
         unknown = [language for language in languages if language not in self.model.languages]
         if unknown:
             raise UnsupportedLanguage(
-                f"{self.model.name} doesn't know {', '.join(unknown)}; "
-                f"it knows {', '.join(self.model.languages)}"
+                f"{self.model.name} doesn't know {', '.join(unknown)}; it knows {', '.join(self.model.languages)}"
             )
 
 

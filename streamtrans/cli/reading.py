@@ -55,9 +55,7 @@ class Translated:
         """Return the file as ``--json`` prints it."""
         decode = self.stats.decode
         acceptance = {
-            name: round(accepted / drafted, 4)
-            for name, (drafted, accepted) in decode.by_drafter.items()
-            if drafted
+            name: round(accepted / drafted, 4) for name, (drafted, accepted) in decode.by_drafter.items() if drafted
         }
         stats = {
             "wall_s": round(self.wall_s, 3),

@@ -69,9 +69,7 @@ def serve(
     from streamtrans.server import serve as run
 
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
-    config = ServerConfig(
-        host=host, port=port, tls=_tls(tls_cert, tls_key, tls_client_ca), max_sessions=max_sessions
-    )
+    config = ServerConfig(host=host, port=port, tls=_tls(tls_cert, tls_key, tls_client_ca), max_sessions=max_sessions)
     typer.echo(f"loading {model or 'the embedded model'} …", err=True)
     served: list[Served] = []
 

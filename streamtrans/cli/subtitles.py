@@ -40,8 +40,7 @@ def srt(captions: Iterable[Cue]) -> str:
 def vtt(captions: Iterable[Cue]) -> str:
     """Return a WebVTT file (https://www.w3.org/TR/webvtt1/): ampersand and angle brackets are escaped."""
     cues = "".join(
-        f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{_escape(cue.text)}\n\n"
-        for cue in split(captions)
+        f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{_escape(cue.text)}\n\n" for cue in split(captions)
     )
     return "WEBVTT\n\n" + cues
 

@@ -13,9 +13,7 @@ def train(
     *,
     stage: Annotated[
         str | None,
-        typer.Option(
-            help="This stage only; by default all that aren't finished, in order.", show_default=False
-        ),
+        typer.Option(help="This stage only; by default all that aren't finished, in order.", show_default=False),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="CPU processes that share the work; one per core.")] = 1,
     runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),

@@ -131,8 +131,7 @@ def _check_output(output: Output, paths: Sequence[Path]) -> None:
         name = output.subtitle(path, "", "")
         if name in seen:
             raise BadConfig(
-                f"{seen[name]} and {path} would write the same subtitle file; "
-                "rename one of them, or translate it apart"
+                f"{seen[name]} and {path} would write the same subtitle file; rename one of them, or translate it apart"
             )
         seen[name] = path
 

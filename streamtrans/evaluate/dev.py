@@ -115,8 +115,7 @@ class DevResult:
         return {
             "mean_bleu": None if self.mean_bleu is None else round(self.mean_bleu, 2),
             "bleu": {
-                source: {target: round(score, 2) for target, score in row.items()}
-                for source, row in self.bleu.items()
+                source: {target: round(score, 2) for target, score in row.items()} for source, row in self.bleu.items()
             },
             "error_rate": {source: round(rate, 4) for source, rate in self.error_rate.items()},
             "bleu_signatures": dict(self.signatures),
@@ -159,9 +158,7 @@ def evaluate_dev(
     targets = _languages(config.targets, chosen[0], model)
     say = speak or _evaluation_speaker()
     utterances = [(row, source) for row in chosen for source in sources]
-    again = (
-        {id(row) for row in sample(chosen, max(1, _RECHECKED // len(sources)))} if config.recheck else set()
-    )
+    again = {id(row) for row in sample(chosen, max(1, _RECHECKED // len(sources)))} if config.recheck else set()
     reader = _Reader(model, speller, targets, config)
     texts: list[Text] = []
     audio_s, kept = 0.0, _Kept()
@@ -232,9 +229,7 @@ class _Kept:
 class _Reader:
     """Feeds utterances to an engine, those of similar length together."""
 
-    def __init__(
-        self, model: SpeechModel, speller: Speller, targets: tuple[str, ...], config: DevConfig
-    ) -> None:
+    def __init__(self, model: SpeechModel, speller: Speller, targets: tuple[str, ...], config: DevConfig) -> None:
         slots = config.together * len(targets)
         self.engine = Engine(
             model,
@@ -278,9 +273,7 @@ class _Reader:
         return texts, sum((hypothesis.stats for hypothesis in reading.hypotheses), DecodeStats())
 
 
-def _recheck(
-    model: SpeechModel, speller: Speller, targets: tuple[str, ...], config: DevConfig, kept: _Kept
-) -> Recheck:
+def _recheck(model: SpeechModel, speller: Speller, targets: tuple[str, ...], config: DevConfig, kept: _Kept) -> Recheck:
     plain = DevConfig(together=config.together, drafter="none")
     reader = _Reader(model, speller, targets, plain)
     equal = 0

@@ -136,9 +136,7 @@ def _logits(model: TorchSpeechModel, audio: Samples, pieces: list[list[int]]) ->
     """Read ``pieces`` one pass after the other, as the engine would; return the logits ``(T, V)``."""
     decoder = model.network.model.decoder
     found: list[Tensor] = []
-    hook = decoder.layer_norm.register_forward_hook(
-        lambda _, __, hidden: found.append(decoder.logits(hidden))
-    )
+    hook = decoder.layer_norm.register_forward_hook(lambda _, __, hidden: found.append(decoder.logits(hidden)))
     cache = model.allocate(1).open(model.encode([audio])[0])
     for piece in pieces:
         model.step([Forward(tuple(piece), cache, len(piece), tuple(piece[1:]))])

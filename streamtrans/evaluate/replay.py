@@ -74,9 +74,7 @@ def replay(
         raise BadConfig(f"chunk is {chunk} samples; use 1 or more")
     session = Session(config, speller, window=vad_window(config.vad))
     timed = tuple(
-        (heard, event)
-        for heard, events in step_through(session, engine, audio, chunk=chunk)
-        for event in events
+        (heard, event) for heard, events in step_through(session, engine, audio, chunk=chunk) for event in events
     )
     return Replay(timed, session.stats)
 

@@ -33,9 +33,7 @@ SENTENCES = {
 """Language → what is said; written for this purpose, part of no corpus."""
 
 
-def talk(
-    seconds: float, *, seed: int = 0, language: str = "en", pause_s: tuple[float, float] = (0.5, 1.2)
-) -> Samples:
+def talk(seconds: float, *, seed: int = 0, language: str = "en", pause_s: tuple[float, float] = (0.5, 1.2)) -> Samples:
     """Return a talk ``(samples,)`` of at least ``seconds``: one voice, pauses between the sentences.
 
     Args:

@@ -68,9 +68,7 @@ def word_error_rate(hyps: Sequence[str], refs: Sequence[str], language: str) -> 
         raise BadConfig(f"reference {empty} has no words: leave such rows out, errors can't be counted there")
     jiwer = _package("jiwer")
     if joins_without_spaces(language):
-        return float(
-            jiwer.cer(["".join(ref.split()) for ref in refs], ["".join(hyp.split()) for hyp in hyps])
-        )
+        return float(jiwer.cer(["".join(ref.split()) for ref in refs], ["".join(hyp.split()) for hyp in hyps]))
     return float(jiwer.wer(list(refs), list(hyps)))
 
 

@@ -41,10 +41,6 @@ class LogMel:
         self.window = torch.hann_window(config.window, device=device, dtype=self.work)
         self.filters = mel_filters(config.mels, config.window).to(device=device, dtype=self.work)
 
-    def frames(self, samples: int) -> int:
-        """Return the number of frames that ``samples`` samples give."""
-        return max(1, samples // self.config.hop)
-
     def __call__(self, audio: Tensor) -> Tensor:
         """Return ``(B, M, T)`` for audio ``(B, samples)``, mono at 16 kHz; ``T = samples // hop``."""
         audio = audio.to(self.work)

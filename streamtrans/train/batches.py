@@ -9,12 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from streamtrans.core import Tokens
 from streamtrans.corpus import romanise
@@ -59,28 +59,24 @@ class Item:
     mel: Tensor | None
 
 
-class Batches(IterableDataset[Batch]):
-    """All batches of one stage for one worker, from ``first`` on."""
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """All batches of one stage for one worker, from step ``first`` on.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        stage: Stage,
-        tokenizer: Tokenizer,
-        phones: Tokenizer,
-        *,
-        rank: int,
-        first: int,
-        attempt: int = 0,
-    ) -> None:
-        self.recipe, self.stage = recipe, stage
-        self.tokenizer, self.phones = tokenizer, phones
-        self.rank, self.first, self.attempt = rank, first, attempt
+    ``attempt`` counts the processes that made them: after a crash the draws must differ.
+    """
+
+    recipe: Recipe
+    stage: Stage
+    vocabularies: Path
+    rank: int
+    first: int
+    attempt: int = 0
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches until the stage's steps are used up."""
-        torch.set_num_threads(1)
         data = self.recipe.data
+        tokenizer, phones = Tokenizer.load(self.vocabularies), Tokenizer.load(self.vocabularies / "phones")
         mixture = Mixture.from_folder(
             data.tables,
             MixtureConfig(requests=data.requests, templates=data.templates, tatoeba=data.tatoeba),
@@ -100,7 +96,7 @@ class Batches(IterableDataset[Batch]):
             cuts = [items[at : at + self.stage.batch] for at in range(0, len(items), self.stage.batch)]
             order = np.concatenate([rng.permutation(len(cuts)) for _ in range(per_pool // POOL)])
             for number, cut in enumerate(order, start=pool * per_pool):
-                batch = self._collate(cuts[cut], rng)
+                batch = self._collate(cuts[cut], tokenizer, phones, rng)
                 if self.first <= number < self.stage.steps:
                     yield batch
 
@@ -115,33 +111,35 @@ class Batches(IterableDataset[Batch]):
             if features.shape[1] <= LONGEST_FRAMES:
                 return Item(utterance.language, utterance.texts, features)
 
-    def _collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
-        encode = self.tokenizer.encode
-        source = [(*encode(item.texts[item.language]), self.tokenizer.eot) for item in items]
+    def _collate(
+        self, items: Sequence[Item], tokenizer: Tokenizer, phones: Tokenizer, rng: np.random.Generator
+    ) -> Batch:
+        encode = tokenizer.encode
+        source = [(*encode(item.texts[item.language]), tokenizer.eot) for item in items]
         asked = [
             (target, item.texts[target]) for item in items for target in choose_targets(item, self.stage.targets, rng)
         ]
-        tokens = [(self.tokenizer.sot, self.tokenizer.language_token(code), *encode(text)) for code, text in asked]
-        labels = [(-1, *line[2:], self.tokenizer.eot) for line in tokens]
+        tokens = [(tokenizer.sot, tokenizer.language_token(code), *encode(text)) for code, text in asked]
+        labels = [(-1, *line[2:], tokenizer.eot) for line in tokens]
         fields: dict[str, Any] = {}
         if self.stage.hears:
             mels = [item.mel for item in items if item.mel is not None]
             fields = {
                 "mel": _stack_frames(mels),
                 "frames": torch.tensor([mel.shape[1] for mel in mels]),
-                "ctc": _stack([self.phones.encode(romanise(i.texts[i.language], i.language)) for i in items], -1, 1),
+                "ctc": _stack([phones.encode(romanise(i.texts[i.language], i.language)) for i in items], -1, 1),
             }
         return Batch(
-            source=(read := _stack(source, -1, 4)).clamp(min=self.tokenizer.eot),
+            source=(read := _stack(source, -1, 4)).clamp(min=tokenizer.eot),
             source_visible=read >= 0,
-            tokens=_stack(tokens, self.tokenizer.eot, 4),
+            tokens=_stack(tokens, tokenizer.eot, 4),
             labels=_stack(labels, -1, 4),
             **fields,
         )
 
 
 def choose_targets(item: Item, count: int, rng: np.random.Generator) -> list[str]:
-    """Choose target languages: first a translation, then any, the transcript among them, without repeats if possible."""
+    """Choose target languages: first a translation, then any, the transcript too, without repeats if possible."""
     others = [code for code in sorted(item.texts) if code != item.language]
     chosen = [str(rng.choice(others))] if others else [item.language]
     rest = [code for code in sorted(item.texts) if code not in chosen]
@@ -149,42 +147,6 @@ def choose_targets(item: Item, count: int, rng: np.random.Generator) -> list[str
     while len(order) < count - 1:
         order += [str(code) for code in rng.permutation(sorted(item.texts))]
     return (chosen + order)[:count]
-
-
-def load_batches(
-    recipe: Recipe,
-    stage: Stage,
-    tokenizer: Tokenizer,
-    phones: Tokenizer,
-    *,
-    rank: int,
-    first: int,
-    processes: int = 1,
-) -> Iterator[Batch]:
-    """Iterate over batches made in a process beside the trainer (``processes=0``: in this one).
-
-    eSpeak crashes once in some ten thousand utterances. It then takes only its process along: a new one goes on
-    from the same step with other draws.
-    """
-    attempt, step = 0, first
-    while step < stage.steps:
-        batches = Batches(recipe, stage, tokenizer, phones, rank=rank, first=step, attempt=attempt)
-        if processes == 0:
-            yield from batches
-            return
-        try:
-            # One process only: the order of batches, and eSpeak's single engine, depend on it.
-            for batch in DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=POOL):
-                step += 1
-                yield batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            attempt += 1
-            print(
-                f"{stage.name}: the speech process ended at step {step} ({error}); starting another",
-                flush=True,
-            )
 
 
 def _stack(lines: Sequence[Tokens], filler: int, step: int) -> Tensor:

@@ -70,6 +70,7 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
     )
     shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
     weights = folder / "model.safetensors"
+    weights.chmod(0o644)  # the writer leaves it readable by its owner only
     return {
         "bytes": weights.stat().st_size,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),

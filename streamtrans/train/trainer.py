@@ -23,7 +23,8 @@ from streamtrans.core import BadConfig
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
-from streamtrans.train.batches import Batch, load_batches
+from streamtrans.train.batches import Batch, Batches
+from streamtrans.train.loader import load_batches
 from streamtrans.train.objective import Objective, Student
 from streamtrans.train.optim import learning_rate, make_optimizers, set_learning_rate
 from streamtrans.train.recipe import Recipe, Stage, load_recipe
@@ -116,32 +117,22 @@ class _StageRun:
         self.objective = Objective(stage)
         self.step = 0
         _load_parts(self.student, stage, root)
-        self.optimizers = make_optimizers(self.student, stage)
+        self.optimizers = make_optimizers(self.student, stage, rank=rank, workers=config.workers)
         self._resume()
 
     def run(self) -> None:
         """Take the remaining steps, saving now and then."""
         began, first = time.monotonic(), self.step
-        batches = load_batches(
-            self.recipe,
-            self.stage,
-            self.tokenizer,
-            self.phones,
-            rank=self.rank,
-            first=self.step,
-            processes=self.config.loader_processes,
-        )
-        for batch in batches:
+        batches = Batches(self.recipe, self.stage, self.folder.parent, self.rank, first)
+        for batch in load_batches(batches, processes=self.config.loader_processes):
             values = self._take_step(_move(batch, self.config.device))
             self.step += 1
-            if self.rank:
-                continue
-            if self.step % self.config.log_every == 0:
+            if self.rank == 0 and self.step % self.config.log_every == 0:
                 self._log(values, (time.monotonic() - began) / (self.step - first))
             if self.step % self.config.save_every == 0:
                 self._save()
+        self._save()
         if self.rank == 0:
-            self._save()
             (self.folder / "done").touch()
 
     def _take_step(self, batch: Batch) -> dict[str, float]:
@@ -176,6 +167,9 @@ class _StageRun:
 
     def _save(self) -> None:
         """Write weights and the state of training; a half-written file never replaces a whole one."""
+        self.optimizers[1].gather()
+        if self.rank:
+            return
         state = {
             "step": self.step,
             "running": self.objective.running,

@@ -19,14 +19,12 @@ def alone(model, audio, target):
 
 
 def test_scores_are_those_of_each_utterance_decoded_alone(model, rows, speak):
-    seen = []
+    seen, rows = [], rows[:2]
     config = DevConfig(together=2, drafter="kvspn")
-    result = evaluate_dev(
-        model, model.tokenizer, rows, config, speak=speak, progress=lambda *at: seen.append(at)
-    )
+    result = evaluate_dev(model, model.tokenizer, rows, config, speak=speak, progress=lambda *at: seen.append(at))
 
-    assert len(result.texts) == 7 * 3 * 3
-    assert seen[-1] == (21, 21) == (len(seen), result.utterances)
+    assert len(result.texts) == 2 * 3 * 3
+    assert seen[-1] == (6, 6) == (len(seen), result.utterances)
     for text in result.texts:
         row = rows[int(text.row)]
         found = alone(model, speak(row, text.source).audio, text.target)

@@ -71,7 +71,7 @@ def configs(languages):
     )
 
 
-def check(model, speller, config, spans, audio, chunk):
+def check(model, speller, config, spans, audio, *, chunk=1_600):
     """Stream, then read each segment offline and undrafted, on engines of their own."""
     with Engine(model, lambda _: ScriptedVad(spans), EngineConfig(slots=4)) as engine:
         recorder = Recorder(engine)
@@ -103,7 +103,7 @@ def check(model, speller, config, spans, audio, chunk):
 )
 def test_streaming_equals_offline(*, config, spans, seed, order, chunk):
     model = ToyModel(ToyConfig(seed=seed, words=40, order=order))
-    check(model, SPELLER, config, spans, toy_audio(SECONDS, seed), chunk)
+    check(model, SPELLER, config, spans, toy_audio(SECONDS, seed), chunk=chunk)
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +118,14 @@ def real(tmp_path_factory: pytest.TempPathFactory):
 @given(config=configs(["en", "de", "zh"]), spans=SPANS, seed=st.integers(0, 9))
 def test_streaming_equals_offline_with_a_real_network(real, config, spans, seed):
     audio = np.random.default_rng(seed).normal(0, 0.1, LENGTH).astype(np.float32)
-    check(real, real.tokenizer, config, spans, audio, 1_600)
+    check(real, real.tokenizer, config, spans, audio)
 
 
 def test_there_is_something_to_compare(real):
     """The law isn't kept by saying nothing."""
     audio = np.random.default_rng(5).normal(0, 0.1, LENGTH).astype(np.float32)
     config = SessionConfig(("de", "zh"), endpoints=RULES, policy="agreement", policy_n=2)
-    streamed = check(real, real.tokenizer, config, [(3_000, 20_000), (30_000, 60_000)], audio, 1_600)
+    streamed = check(real, real.tokenizer, config, [(3_000, 20_000), (30_000, 60_000)], audio)
     assert len(streamed.finals) >= 4
     assert all(caption.text for caption in streamed.finals)
     assert len(streamed.captions) > 2 * len(streamed.finals)

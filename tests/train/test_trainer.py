@@ -2,6 +2,11 @@
 
 import importlib.util
 import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +17,13 @@ from streamtrans.core import BadConfig
 from streamtrans.decode import converse, greedy
 from streamtrans.model.loading import load_model, read_tensors
 from streamtrans.train import trainer
-from streamtrans.train.batches import Item, choose_targets
+from streamtrans.train.batches import Batch, Batches, Item, choose_targets
 from streamtrans.train.export import export
+from streamtrans.train.loader import load_batches
 from streamtrans.train.objective import Objective
-from streamtrans.train.recipe import Stage
+from streamtrans.train.recipe import Stage, load_recipe
 from streamtrans.train.trainer import TrainConfig, train
+from streamtrans.train.vocabulary import prepare_vocabularies
 
 SPEAKS = importlib.util.find_spec("espeakng_loader") is not None and importlib.util.find_spec("pypinyin") is not None
 
@@ -95,14 +102,14 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def settings(recipe: Path, runs: str, stage: str | None = None) -> TrainConfig:
+def settings(recipe: Path, runs: str, stage: str | None = None, processes: int = 0) -> TrainConfig:
     return TrainConfig(
         recipe=str(recipe),
         runs=str(recipe.parent / runs),
         stage=stage,
         save_every=2,
         log_every=1,
-        loader_processes=0,
+        loader_processes=processes,
     )
 
 
@@ -135,6 +142,24 @@ def test_an_interrupted_text_stage_ends_where_the_unbroken_one_does(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_two_workers_share_gradients_and_resume(recipe: Path) -> None:
+    shared = replace(settings(recipe, "shared", "mt"), workers=2)
+    train(shared)
+    folder = recipe.parent / "shared" / "toy" / "mt"
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5]
+    state = torch.load(folder / "state.pt", weights_only=True)
+    momenta = [entry["momentum_buffer"] for entry in state["optimizers"][1]["state"].values()]
+    moved = [float(momentum.abs().max()) > 0 for momentum in momenta]
+    # Text trains the decoder and the text encoder: matrices of both workers' shares have moved.
+    assert any(moved[0::2])
+    assert any(moved[1::2])
+    (folder / "done").unlink()
+    recipe.write_text(recipe.read_text().replace("steps = 5", "steps = 6"))
+    train(shared)
+    assert torch.load(folder / "state.pt", weights_only=True)["step"] == 6
+
+
 def test_a_stage_needs_the_stages_it_starts_from(recipe: Path) -> None:
     with pytest.raises(BadConfig, match="starts its encoder from stage ctc, which has no weights yet"):
         train(settings(recipe, "early", "st"))
@@ -155,6 +180,28 @@ def test_all_stages_run_and_the_export_translates(recipe: Path, tmp_path: Path) 
     cache = model.allocate(1).open(model.encode([audio])[0])
     found = converse(model, greedy(model.prompt("de", None), (), cache, eot=model.eot, limit=20))
     assert isinstance(model.tokenizer.decode(found.tokens), str)
+
+
+def test_a_dead_speech_process_is_replaced(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plan = load_recipe(recipe)
+    folder = recipe.parent / "runs"
+    folder.mkdir()
+    prepare_vocabularies(plan, folder)
+    batches = Mortal(plan, plan.stage("mt"), folder, 0, 0)
+    found = list(load_batches(batches))
+    assert len(found) == plan.stage("mt").steps
+    assert "the speech process ended at step 2; starting another" in capfd.readouterr().out
+
+
+class Mortal(Batches):
+    """Batches whose first process dies after two of them, as eSpeak's does."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for number, batch in enumerate(super().__iter__()):
+            if self.attempt == 0 and number == 2:
+                time.sleep(0.5)  # let what was sent arrive
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
 
 
 def test_kl_waits_until_text_leads() -> None:

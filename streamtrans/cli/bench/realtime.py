@@ -65,8 +65,7 @@ def speeches(count: int, seconds: float) -> list[Samples]:
     languages = tuple(SENTENCES)
     try:
         return [
-            talk(seconds, seed=number, language=languages[number % len(languages)])[:length]
-            for number in range(count)
+            talk(seconds, seed=number, language=languages[number % len(languages)])[:length] for number in range(count)
         ]
     except BadConfig as error:
         if not DEMO.is_file():
@@ -77,9 +76,7 @@ def speeches(count: int, seconds: float) -> list[Samples]:
     return [played[start : start + length] for start in starts]
 
 
-async def measure(
-    case: Case, choice: ModelChoice, speech: Sequence[Samples], options: StreamOptions
-) -> dict[str, Any]:
+async def measure(case: Case, choice: ModelChoice, speech: Sequence[Samples], options: StreamOptions) -> dict[str, Any]:
     """Let everybody speak, and return the figures.
 
     Raises:
@@ -132,9 +129,7 @@ async def _ask(process: Process) -> dict[str, Any]:
     return counters
 
 
-async def _speak(
-    client: TranslationClient, audio: Samples, options: StreamOptions, delay_s: float
-) -> Summary:
+async def _speak(client: TranslationClient, audio: Samples, options: StreamOptions, delay_s: float) -> Summary:
     """Send each chunk at the moment when a microphone would have it."""
     await asyncio.sleep(delay_s)
     async with client.stream(options) as stream:
@@ -156,9 +151,7 @@ async def _speak(
     return stream.summary
 
 
-def _figures(
-    case: Case, before: dict[str, Any], after: dict[str, Any], summaries: Sequence[Summary]
-) -> dict[str, Any]:
+def _figures(case: Case, before: dict[str, Any], after: dict[str, Any], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Put it together. A factor is per second of audio of one stream; a lag is what the server told."""
     spent = {name: after[name] - before[name] for name in after}
     audio_s = sum(summary.audio_ms for summary in summaries) / 1000

@@ -69,13 +69,15 @@ def keep(name: str, figures: Mapping[str, Any], measured: Measured, folder: Path
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers stand right."""
-    table = Table(title=title, title_justify="left")
+    """Print a table under its title; numbers stand right."""
+    table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console().print(table)
+    console = Console()
+    console.print(f"\n[bold]{title}[/bold]")
+    console.print(table)
 
 
 def progress() -> Progress:

@@ -23,6 +23,7 @@ from streamtrans.core import BadConfig
 
 bench = typer.Typer(
     name="bench",
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Measure speed and size. Every figure is stored as JSON with its command and the machine.",
@@ -37,9 +38,7 @@ TABLES = Path("data/text")
 @bench.command()
 def realtime(
     *,
-    streams: Annotated[
-        str, typer.Option(help="Speakers at once, one measurement each, such as 1,8.")
-    ] = "1,8",
+    streams: Annotated[str, typer.Option(help="Speakers at once, one measurement each, such as 1,8.")] = "1,8",
     seconds: Annotated[float, typer.Option(min=2, help="Audio per speaker; it takes as long.")] = 60,
     to: To = "de",
     mode: Annotated[str, typer.Option(help="Caption mode: live, stable or final.")] = "live",
@@ -97,7 +96,7 @@ def startup(
     vad: Vad = "silero",
     threads: Threads = None,
 ) -> None:
-    """Start ``streamtrans serve``; seconds until it serves, and its memory."""
+    """Start streamtrans serve; seconds until it serves, and its memory."""
     from streamtrans.cli.bench.report import identity, keep, show
     from streamtrans.cli.bench.startup import start_once
     from streamtrans.evaluate.machine import Watch
@@ -188,9 +187,7 @@ def parity(
         found = parity_figures(compare_with_transformers(tokens=tokens))
     counts = count_parameters()
     keep("parity", {"logits": found, "parameters": counts}, watch.measured, results)
-    show(
-        "largest difference to transformers, medium shape", ["", "value"], [[*item] for item in found.items()]
-    )
+    show("largest difference to transformers, medium shape", ["", "value"], [[*item] for item in found.items()])
     millions = [[part, f"{count / 1e6:.2f} M"] for part, count in counts.items()]
     show("parameters of whisperM2M at medium shape", ["part", "count"], millions)
 

@@ -1,0 +1,28 @@
+"""A client program knows the server through ``streamtrans.client`` alone."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+import streamtrans_clients
+
+FILES = sorted(Path(streamtrans_clients.__file__).parent.glob("*.py"))
+ALLOWED = {"numpy", "rich", "soundfile", "sounddevice", "streamtrans_clients", *sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for module in modules:
+            assert module == "streamtrans.client" or module.split(".")[0] in ALLOWED, f"{path.name}: {module}"
+
+
+def test_torch_is_not_needed():
+    import subprocess
+
+    code = "import sys, streamtrans_clients.mic; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,93 @@
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import pytest
+from streamtrans_clients import mic
+
+from streamtrans.client import Summary
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        status = 0
+        try:
+            mic.main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = end.code or 0
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def wishes(*arguments):
+    return mic._parser().parse_args([str(argument) for argument in arguments])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_no_server_says_how_to_start_one(run, talk):
+    status, out, err = run("--file", talk, "--server", f"127.0.0.1:{free_port()}")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: 127.0.0.1:")
+    assert "streamtrans serve" in err
+
+
+def test_help_teaches(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    assert "streamtrans-mic --to de,fr" in out
+
+
+async def test_a_file_is_played_and_its_final_captions_printed(running, talk, capsys):
+    async with running() as address:
+        summary = await mic._listen(wishes("--file", talk, "--to", "de,zh", "--server", address))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:9] for line in lines] == ["00:00 de ", "00:00 zh "]
+    assert lines[0].split()[2:4] == ["w0", "w1"]
+    assert summary.segments == 1
+
+
+async def test_ctrl_c_ends_the_sound_and_awaits_the_captions(running, talk, capsys):
+    async with running() as address:
+        asyncio.get_running_loop().call_later(0.6, os.kill, os.getpid(), signal.SIGINT)
+        summary = await mic._listen(wishes("--file", talk, "--to", "de", "--server", address))
+    assert 300 <= summary.audio_ms < 1_100
+    assert "00:00 de" in capsys.readouterr().out
+
+
+async def test_a_second_ctrl_c_ends_at_once():
+    stop = asyncio.Event()
+    handler = mic._stopper(asyncio.get_running_loop(), stop)
+    handler(signal.SIGINT, None)
+    await asyncio.sleep(0.01)
+    assert stop.is_set()
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGINT, None)
+
+
+def test_no_sound_library_is_one_line(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    status, _, err = run("--list-devices")
+    assert status == 2
+    assert err.startswith("error: ")
+    assert "pip install 'streamtrans[mic]'" in err
+
+
+def test_the_summary_says_what_a_viewer_noticed():
+    line = mic._summary_line(
+        Summary(audio_ms=12_345, segments=3, withdrawn=7, first_caption_p50_ms=600, lag_p50_ms=80, lag_p95_ms=120)
+    )
+    assert "12.3 s" in line
+    assert "3 segments" in line
+    assert "600 ms" in line
+    assert "p95 120 ms" in line
+    assert "7 characters" in line

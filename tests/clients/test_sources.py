@@ -1,0 +1,166 @@
+import asyncio
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streamtrans_clients import SourceError, loudness, microphone, microphones, recording
+from streamtrans_clients.sources import SILENCE_DB
+
+
+async def gather(source):
+    return [chunk async for chunk in source.chunks]
+
+
+async def test_a_recording_comes_whole_in_chunks_of_100_ms(tmp_path):
+    path = tmp_path / "two.wav"
+    samples = np.random.default_rng(0).integers(-9_000, 9_000, (8_000 // 4, 2), dtype=np.int16)
+    soundfile.write(path, samples, 8_000)
+    source = recording(path, asyncio.Event())
+    assert (source.name, source.sample_rate_hertz, source.channels) == ("two.wav", 8_000, 2)
+    chunks = await gather(source)
+    assert [len(chunk) for chunk in chunks] == [800 * 4, 800 * 4, 400 * 4]
+    assert b"".join(chunks) == samples.astype("<i2").tobytes()
+
+
+async def test_a_recording_is_played_no_faster_than_it_was_spoken(talk):
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    chunks = await gather(recording(talk, asyncio.Event()))
+    assert loop.time() - began >= 1.1 - 0.01
+    assert len(chunks) == 11
+
+
+async def test_a_recording_stops_when_told(talk):
+    stop = asyncio.Event()
+    source = recording(talk, stop)
+    heard = 0
+    async for _ in source.chunks:
+        heard += 1
+        stop.set()
+    assert heard == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("no.wav", None), ("letter.wav", b"hello " * 99), ("empty.wav", b"")])
+async def test_what_is_no_recording_is_named(tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SourceError, match=name):
+        recording(path, asyncio.Event())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 32_767), st.integers(1, 500))
+def test_law_loudness_is_the_level_below_full_scale(peak, count):
+    level = loudness(np.full(count, peak, "<i2").tobytes())
+    expected = 20 * math.log10(peak / 32768) if peak else SILENCE_DB
+    assert level == pytest.approx(max(SILENCE_DB, expected))
+
+
+def test_nothing_is_silent():
+    assert loudness(b"") == SILENCE_DB
+
+
+class FakeDevices(types.ModuleType):
+    """The part of sounddevice that is used; its microphone says three chunks and then holds its breath."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, inputs=2, broken=False):
+        super().__init__("sounddevice")
+        self.inputs, self.broken = inputs, broken
+        self.default = types.SimpleNamespace(device=(1, 2))
+        self.opened = []
+
+    def query_devices(self, device=None, kind=None):
+        devices = [
+            {"name": "Speaker", "max_input_channels": 0, "default_samplerate": 48_000.0},
+            {"name": "Built-in", "max_input_channels": self.inputs, "default_samplerate": 44_100.0},
+        ]
+        if kind is None:
+            return devices
+        if device in (None, 1, "Built"):
+            return devices[1]
+        raise ValueError(f"No input device matching {device!r}")
+
+    def RawInputStream(self, *, callback, blocksize, **given):
+        if self.broken:
+            raise self.PortAudioError("Device unavailable")
+        self.opened.append(given)
+        for value in (1, 2, 3):
+            callback(np.full(blocksize, value, "<i2").tobytes(), blocksize, None, None)
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    def install(**how):
+        fake = FakeDevices(**how)
+        monkeypatch.setitem(sys.modules, "sounddevice", fake)
+        return fake
+
+    return install
+
+
+def test_input_devices_are_listed_with_the_default_marked(devices):
+    devices()
+    assert microphones() == ["*  1  Built-in"]
+
+
+async def test_a_microphone_is_heard_at_its_own_rate(devices):
+    fake = devices()
+    stop = asyncio.Event()
+    source = microphone("Built", stop)
+    assert (source.name, source.sample_rate_hertz, source.channels) == ("Built-in", 44_100, 1)
+    chunks = []
+    async for chunk in source.chunks:
+        chunks.append(chunk)
+        if len(chunks) == 3:
+            stop.set()
+    assert [len(chunk) for chunk in chunks] == [4_410 * 2] * 3
+    assert [chunk[0] for chunk in chunks] == [1, 2, 3]
+    assert fake.opened == [{"samplerate": 44_100, "device": "Built", "channels": 1, "dtype": "int16"}]
+
+
+def test_no_microphone_says_what_to_do(devices):
+    devices(inputs=0)
+    with pytest.raises(SourceError, match="--file"):
+        microphone(None, asyncio.Event())
+
+
+def test_an_unknown_device_points_to_the_list(devices):
+    devices()
+    with pytest.raises(SourceError, match="--list-devices"):
+        microphone("Loft", asyncio.Event())
+
+
+async def test_a_busy_microphone_is_explained(devices):
+    devices(broken=True)
+    with pytest.raises(SourceError, match="another program"):
+        await gather(microphone(None, asyncio.Event()))
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(SourceError, match=r"streamtrans\[mic\]"):
+        microphones()
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    class Finder:
+        def find_spec(self, name, path, target=None):
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(SourceError, match="libportaudio2"):
+        microphones()

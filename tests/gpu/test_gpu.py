@@ -1,0 +1,47 @@
+"""What a GPU must not change: fp32 tokens equal the CPU's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from streamtrans.decode import DraftContext, converse, decode, parse_drafters
+from streamtrans.model.loading import EMBEDDED, load_model
+from streamtrans.model.speech import TorchSpeechModel
+from tests.checkpoints import make_whisper_m2m
+from tests.model.test_parity import speech
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+
+AUDIOS = [speech(seconds, seed) for seed, seconds in enumerate((0.4, 0.9, 1.6))]
+
+
+def translate(model: TorchSpeechModel, spec: str) -> list[tuple[int, ...]]:
+    drafter = parse_drafters(spec).make(DraftContext(prompt_length=2, eot=model.eot))
+    slots, found = model.allocate(len(AUDIOS)), []
+    for memory in model.encode(AUDIOS):
+        talk = decode(model.prompt("de", None), (), slots.open(memory), drafter, eot=model.eot, limit=40)
+        found.append(converse(model, talk).tokens)
+    return found
+
+
+@pytest.mark.parametrize("spec", ["none", "kvspn"])
+@pytest.mark.parametrize("which", ["random", "embedded"])
+def test_fp32_tokens_equal_the_cpus(tmp_path: Path, spec: str, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    folder = EMBEDDED
+    if which == "random":
+        make_whisper_m2m(tmp_path)
+        folder = tmp_path
+    assert translate(load_model(folder, device="cuda", dtype="float32"), spec) == translate(
+        load_model(folder, device="cpu", dtype="float32"), spec
+    )
+
+
+def test_bfloat16_runs_on_the_gpu(tmp_path: Path) -> None:
+    make_whisper_m2m(tmp_path)
+    assert len(translate(load_model(tmp_path, device="cuda"), "kvspn")) == len(AUDIOS)

@@ -41,9 +41,7 @@ def closure(root: Requirement) -> dict[str, str]:
 
 def main() -> None:
     """Write the lock."""
-    pins = [
-        f"{name}=={version}" for name, version in sorted(closure(Requirement("streamtrans[dev]")).items())
-    ]
+    pins = [f"{name}=={version}" for name, version in sorted(closure(Requirement("streamtrans[dev]")).items())]
     LOCK.write_text(HEAD + "\n".join(pins) + "\n", encoding="utf-8")
 
 

@@ -28,8 +28,7 @@ class AudioChunk:
     def __post_init__(self) -> None:
         if self.samples.ndim != 1 or self.samples.dtype != np.float32:
             raise BadAudio(
-                "a chunk holds one-dimensional float32 samples; "
-                f"got {self.samples.dtype} of shape {self.samples.shape}"
+                f"a chunk holds one-dimensional float32 samples; got {self.samples.dtype} of shape {self.samples.shape}"
             )
         if self.start < 0:
             raise BadAudio(f"a chunk starts at sample 0 or later; got {self.start}")

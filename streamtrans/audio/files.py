@@ -170,9 +170,7 @@ def _refuse_torn(path: Path) -> None:
                 if name == b"data":
                     missing = file.tell() + length - size
                     if missing > 0 and length < _UNKNOWN_BYTES:
-                        raise BadAudio(
-                            f"the file is truncated: {missing} of {length} bytes of audio are missing"
-                        )
+                        raise BadAudio(f"the file is truncated: {missing} of {length} bytes of audio are missing")
                     return
                 file.seek(length + length % 2, os.SEEK_CUR)
         elif head[:4] == b"OggS":

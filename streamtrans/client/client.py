@@ -114,14 +114,10 @@ class TranslationClient:
                 seen = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
             await asyncio.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
             pause_s = min(2 * pause_s, 0.5)
-        raise Unavailable(
-            grpc.StatusCode.UNAVAILABLE, f"{self.address} was not ready within {timeout_s:g} s ({seen})"
-        )
+        raise Unavailable(grpc.StatusCode.UNAVAILABLE, f"{self.address} was not ready within {timeout_s:g} s ({seen})")
 
     @property
     def _connection(self) -> tuple[grpc.aio.Channel, ServiceStub]:
         if self._open is None:
-            raise RuntimeError(
-                "the client isn't open; use it in `async with TranslationClient(...) as client`"
-            )
+            raise RuntimeError("the client isn't open; use it in `async with TranslationClient(...) as client`")
         return self._open

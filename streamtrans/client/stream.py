@@ -86,9 +86,7 @@ class TranslationStream:
                 raise ServerFault(grpc.StatusCode.INTERNAL, "the server didn't answer the configuration")
             self._started = started_from_proto(response)
         except BadFields as error:
-            raise ServerFault(
-                grpc.StatusCode.INTERNAL, f"the server's configuration is malformed: {error}"
-            ) from error
+            raise ServerFault(grpc.StatusCode.INTERNAL, f"the server's configuration is malformed: {error}") from error
         finally:
             if self._started is None:
                 await self._link.close()
@@ -119,9 +117,7 @@ class TranslationStream:
         """
         data = audio if isinstance(audio, bytes) else encode(audio, self.options)
         frame = BYTES_PER_SAMPLE.get(self.options.encoding, 1) * self.options.channels
-        most = min(
-            round(self.options.sample_rate_hertz * _CHUNK_S) * frame, self.started.limits.max_chunk_bytes
-        )
+        most = min(round(self.options.sample_rate_hertz * _CHUNK_S) * frame, self.started.limits.max_chunk_bytes)
         step = max(frame, most // frame * frame)
         for start in range(0, len(data), step):
             await self._write_counted(data[start : start + step])

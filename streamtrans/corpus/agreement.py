@@ -22,12 +22,8 @@ AGREEING: Mapping[str, frozenset[str]] = {
         """der die das dem den des ein eine einen einem einer eines im am ans ins vom beim zum zur mein meine
         meinen meinem meiner dein deine unser unsere unserem sein seine ihr ihre dieser diese dieses diesem"""
     ),
-    "es": _words(
-        """el la los las un una unos unas al del mi mis tu tus su sus nuestro nuestra este esta ese esa lo"""
-    ),
-    "fr": _words(
-        """le la les l' un une des au aux du mon ma mes ton ta tes son sa ses notre nos ce cet cette en"""
-    ),
+    "es": _words("""el la los las un una unos unas al del mi mis tu tus su sus nuestro nuestra este esta ese esa lo"""),
+    "fr": _words("""le la les l' un une des au aux du mon ma mes ton ta tes son sa ses notre nos ce cet cette en"""),
     "it": _words(
         """il lo la l' gli i le un uno una un' al allo alla ai agli alle all' del dello della dei degli delle
         dell' nel nello nella nei nelle nell' dal dallo dalla dall' sul sullo sulla sull' coi col mio mia miei

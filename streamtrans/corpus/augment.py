@@ -42,9 +42,7 @@ class Augmentation:
             if least > most:
                 raise BadConfig(f"augmentation.{name} is ({least}, {most}); write the smaller number first")
         if self.speed[0] < 0.5 or self.silence_ms[0] < 0 or self.room_decay_ms[0] < 1:
-            raise BadConfig(
-                "augmentation: speed is at least 0.5, silence_ms at least 0, room_decay_ms at least 1"
-            )
+            raise BadConfig("augmentation: speed is at least 0.5, silence_ms at least 0, room_decay_ms at least 1")
 
 
 CLEAN = Augmentation(

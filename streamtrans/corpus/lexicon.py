@@ -56,16 +56,12 @@ def parse_lexicon(text: str, name: str = "lexicon") -> Lexicon:
     lines = text.strip("\n").split("\n")
     header = lines[0].split("\t")
     if header != ["slot", "group", *LANGUAGES]:
-        raise BadConfig(
-            f"{name}:1: the header must be slot, group, {', '.join(LANGUAGES)}, separated by tabs"
-        )
+        raise BadConfig(f"{name}:1: the header must be slot, group, {', '.join(LANGUAGES)}, separated by tabs")
     entries = []
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split("\t")
         if len(cells) != len(header) or not all(part.strip() for cell in cells for part in cell.split("|")):
-            raise BadConfig(
-                f"{name}:{number}: {len(header)} filled columns are needed, this line has {cells}"
-            )
+            raise BadConfig(f"{name}:{number}: {len(header)} filled columns are needed, this line has {cells}")
         names = {code: tuple(cell.split("|")) for code, cell in zip(LANGUAGES, cells[2:], strict=True)}
         entries.append(Entry(cells[0], cells[1], names))
     return Lexicon(entries)

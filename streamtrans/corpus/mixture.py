@@ -48,9 +48,7 @@ class Mixture:
         self._tables = [_usable(table) for table in tables]
         rates = [float(len(table)) for table in self._tables] if weights is None else list(weights)
         if len(rates) != len(tables) or not any(rates) or min(rates) < 0:
-            raise BadConfig(
-                f"{len(tables)} tables need as many weights of 0 or more, not all 0; got {weights}"
-            )
+            raise BadConfig(f"{len(tables)} tables need as many weights of 0 or more, not all 0; got {weights}")
         for number, (table, rate) in enumerate(zip(self._tables, rates, strict=True)):
             if rate > 0 and not table:
                 raise BadConfig(f"table {number} of the mixture has no usable row; give it the weight 0")
@@ -75,9 +73,7 @@ class Mixture:
                 for path in sorted(folder.glob("tatoeba_*.tsv"))
             ]
             if not pairs:
-                raise BadConfig(
-                    f"there is no tatoeba_*.tsv in {folder}; give tatoeba the weight 0 to do without"
-                )
+                raise BadConfig(f"there is no tatoeba_*.tsv in {folder}; give tatoeba the weight 0 to do without")
             # Equal weights per pair, whatever the number of its sentences.
             tables += pairs
             weights += [config.tatoeba / len(pairs)] * len(pairs)

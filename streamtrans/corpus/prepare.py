@@ -100,10 +100,7 @@ class _Sentence:
     @property
     def kind(self) -> str:
         """``none`` without named entities; ``refill`` where all languages have the same slots."""
-        slots = {
-            language: sorted(match[1] for match in SLOT.finditer(text))
-            for language, text in self.marked.items()
-        }
+        slots = {language: sorted(match[1] for match in SLOT.finditer(text)) for language, text in self.marked.items()}
         if not any(NAMED_SLOTS.intersection(names) for names in slots.values()):
             return "none"
         first, *others = slots.values()
@@ -150,14 +147,10 @@ def _read_massive(archive: Path) -> list[_Sentence]:
                 if language is not None and lines is not None:
                     records[language] = _read_records(lines, archive.name, member.name)
     except tarfile.TarError as error:
-        raise BadConfig(
-            f"{archive.name} is no readable tar archive ({error}); it should be MASSIVE 1.1"
-        ) from None
+        raise BadConfig(f"{archive.name} is no readable tar archive ({error}); it should be MASSIVE 1.1") from None
     missing = [LOCALES[language] for language in LOCALES if language not in records]
     if missing:
-        raise BadConfig(
-            f"{archive.name} lacks {', '.join(missing)}: it should be MASSIVE 1.1 with all locales"
-        )
+        raise BadConfig(f"{archive.name} lacks {', '.join(missing)}: it should be MASSIVE 1.1 with all locales")
     shared = set.intersection(*(set(of_language) for of_language in records.values()))
     sentences = []
     for identity in sorted(shared, key=lambda text: (len(text), text)):  # numbers, in numeric order
@@ -225,9 +218,7 @@ def _tatoeba_table(archive: Path, folder: Path, most_pairs: Mapping[str, int]) -
             language, name = found[0]
             text = packed.read(name).decode("utf-8-sig")
     except zipfile.BadZipFile:
-        raise BadConfig(
-            f"{archive.name} is no readable zip archive; it should be one of manythings.org/anki"
-        ) from None
+        raise BadConfig(f"{archive.name} is no readable zip archive; it should be one of manythings.org/anki") from None
     pairs: dict[tuple[str, str], None] = {}
     limit = most_pairs.get(language)
     for number, line in enumerate(text.split("\n"), start=1):
@@ -245,9 +236,7 @@ def _cell(text: str) -> str:
     return text.replace("\t", " ").replace("\r", " ").replace("\n", " ").strip()
 
 
-def _write(
-    path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], kinds: Mapping[str, int]
-) -> Made:
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]], kinds: Mapping[str, int]) -> Made:
     """Write a table and say what it holds."""
     lines = ["\t".join(row) for row in rows]
     content = "\n".join(["\t".join(header), *lines, ""]).encode()

@@ -60,9 +60,7 @@ def read_table(
     return rows
 
 
-def scan_table(
-    path: Path | str, *, allow_kinds: Collection[str] | None = None
-) -> tuple[list[Row], TableReport]:
+def scan_table(path: Path | str, *, allow_kinds: Collection[str] | None = None) -> tuple[list[Row], TableReport]:
     """Read the rows of a table, skip malformed ones and report them."""
     path = Path(path)
     lines = _lines(path)
@@ -99,9 +97,7 @@ def _lines(path: Path) -> list[str]:
         raise BadConfig(f"{path.name} is not UTF-8 (byte {error.start}): tables are UTF-8 text") from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if not lines[0].strip():
-        raise BadConfig(
-            f"{path.name} has no header: the first line must name the columns, e.g. id<TAB>en<TAB>de"
-        )
+        raise BadConfig(f"{path.name} has no header: the first line must name the columns, e.g. id<TAB>en<TAB>de")
     return lines
 
 
@@ -155,9 +151,7 @@ _ELIDED: Mapping[str, re.Pattern[str]] = {
     "it": re.compile(r"(?<!\w)(?!(?:po|mo|di|da|fa|va|sta|be|to) ?')(\w+)' (?=\w)"),
     "en": re.compile(r"(?<=\w)() ?' ?(?=(?:s|t|re|ll|ve|d|m)(?!\w))"),
 }
-_LOOSE_PRONOUN = re.compile(
-    r"(?<=\w) ?- ?(?=(?:moi|toi|le|la|les|lui|leur|nous|vous|je|tu|ils?|elles?|on|ce|t)(?!\w))"
-)
+_LOOSE_PRONOUN = re.compile(r"(?<=\w) ?- ?(?=(?:moi|toi|le|la|les|lui|leur|nous|vous|je|tu|ils?|elles?|on|ce|t)(?!\w))")
 # Italian words that lost their end keep the apostrophe: "un po' di musica".
 _CUT_SHORT = re.compile(r"(?<![\w'])(po|mo|be|fa|va|sta|di|da)'(?: (?=\w)|$)")
 _DIGIT = re.compile(r"\d")

@@ -211,9 +211,7 @@ def _draw(weights: Mapping[str, float], rng: np.random.Generator) -> str:
 
 
 def _unspoken(language: str) -> UnsupportedLanguage:
-    return UnsupportedLanguage(
-        f"no synthetic voice speaks {language!r}: there are {', '.join(sorted(ACCENTS))}"
-    )
+    return UnsupportedLanguage(f"no synthetic voice speaks {language!r}: there are {', '.join(sorted(ACCENTS))}")
 
 
 class Speaker:
@@ -313,9 +311,7 @@ class _Engine:
             variant = name.partition("+")[2]
             # The library would speak with the plain voice instead of complaining.
             if variant and not (self._data / "voices" / "!v" / variant).is_file():
-                raise BadConfig(
-                    f"eSpeak NG has no variant {variant!r}: see TRAINING_VARIANTS for what there is"
-                )
+                raise BadConfig(f"eSpeak NG has no variant {variant!r}: see TRAINING_VARIANTS for what there is")
             if self._library.espeak_SetVoiceByName(name.encode()) != 0:
                 self._voice = ""
                 raise BadConfig(f"eSpeak NG has no voice {name!r}: see ACCENTS for what there is")

@@ -222,9 +222,7 @@ def _load(name: str) -> DrafterClass:
     if path is None:
         near = get_close_matches(name, DRAFTERS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise BadConfig(
-            f"unknown drafter {name!r}: {hint}choose from {', '.join(DRAFTERS)}, joined by commas"
-        )
+        raise BadConfig(f"unknown drafter {name!r}: {hint}choose from {', '.join(DRAFTERS)}, joined by commas")
     module, _, attribute = path.partition(":")
     try:
         return cast(DrafterClass, getattr(import_module(module), attribute))

@@ -23,9 +23,7 @@ class EngineConfig:
     top_k: float = 1  # for the speculator's drafts: 1 is exact, larger is faster and looser, inf never checks
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds
     tokens_per_s: float = 12.0  # may hold spare_tokens + tokens_per_s * s tokens; smaller stops a loop sooner
-    final_head_start: int = (
-        64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
-    )
+    final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
 
     def __post_init__(self) -> None:
         for name, least in (("slots", 1), ("max_batch", 1), ("spare_tokens", 1), ("final_head_start", 0)):

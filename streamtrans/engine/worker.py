@@ -76,17 +76,13 @@ class Engine:
         BadConfig: the drafter needs a speculative network and the model has none.
     """
 
-    def __init__(
-        self, model: SpeechModel, vads: Callable[[str], Vad], config: EngineConfig | None = None
-    ) -> None:
+    def __init__(self, model: SpeechModel, vads: Callable[[str], Vad], config: EngineConfig | None = None) -> None:
         self.model = model
         self.config = config or EngineConfig()
         spec = self.config.drafter or ("echo,kvspn" if model.has_speculator else "echo")
         self._drafters = parse_drafters(spec)
         if self._drafters.needs_speculator and not model.has_speculator:
-            raise BadConfig(
-                f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo"
-            )
+            raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo")
         self._make_vad = vads
         self._vads: dict[str, Vad] = {}
         self._slots = model.allocate(self.config.slots)
@@ -263,9 +259,7 @@ class Engine:
 
     def _step(self, forwards: Sequence[Forward]) -> list[Choices]:
         choices = self.model.step(forwards)
-        self._stats = replace(
-            self._stats, forwards=self._stats.forwards + len(forwards), passes=self._stats.passes + 1
-        )
+        self._stats = replace(self._stats, forwards=self._stats.forwards + len(forwards), passes=self._stats.passes + 1)
         return choices
 
     def _propose(self, proposals: Sequence[Propose]) -> list[int]:

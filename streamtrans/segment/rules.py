@@ -43,8 +43,7 @@ class EndpointRules:
             raise BadConfig(f"threshold must be in (0, 1]; got {self.threshold}")
         if not 0 < self.release_threshold <= self.threshold:
             raise BadConfig(
-                f"release_threshold must be in (0, threshold = {self.threshold}]; "
-                f"got {self.release_threshold}"
+                f"release_threshold must be in (0, threshold = {self.threshold}]; got {self.release_threshold}"
             )
         for name in ("min_speech_ms", "min_silence_ms", "max_segment_ms", "cut_search_ms"):
             if getattr(self, name) <= 0:
@@ -59,6 +58,5 @@ class EndpointRules:
             )
         if self.cut_search_ms * 2 > self.max_segment_ms:
             raise BadConfig(
-                f"cut_search_ms ({self.cut_search_ms}) must be at most half of max_segment_ms "
-                f"({self.max_segment_ms})"
+                f"cut_search_ms ({self.cut_search_ms}) must be at most half of max_segment_ms ({self.max_segment_ms})"
             )

@@ -56,9 +56,7 @@ class Intake:
         """
         limits = self._limits
         if len(data) > limits.max_chunk_bytes:
-            raise invalid(
-                [("audio.data", f"{len(data)} bytes; at most {limits.max_chunk_bytes} in one chunk")]
-            )
+            raise invalid([("audio.data", f"{len(data)} bytes; at most {limits.max_chunk_bytes} in one chunk")])
         duration_ms = len(data) // self._frame_bytes * 1000 / self._rate
         if duration_ms > limits.max_chunk_ms:
             raise invalid(

@@ -48,14 +48,11 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
     except BadFields as error:
         raise invalid(error.fields) from error
     vad = _detector(wishes, served)
-    targets = [
-        _language(tag, f"targets[{index}].language", served) for index, tag in enumerate(wishes.targets)
-    ]
+    targets = [_language(tag, f"targets[{index}].language", served) for index, tag in enumerate(wishes.targets)]
     if len(set(targets)) < len(targets):
         raise invalid([("targets", f"name one language twice: {', '.join(wishes.targets)}")])
     sources = [
-        _language(tag, f"source_languages[{index}]", served)
-        for index, tag in enumerate(wishes.source_languages)
+        _language(tag, f"source_languages[{index}]", served) for index, tag in enumerate(wishes.source_languages)
     ]
     session = _session(wishes, served, config, targets=tuple(targets), sources=tuple(sources), vad=vad)
     effective = replace(

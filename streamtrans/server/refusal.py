@@ -29,9 +29,7 @@ class Refusal(Exception):
             box.Pack(detail)
             packed.append(box)
         number: int = self.code.value[0]
-        status: grpc.Status = rpc_status.to_status(
-            status_pb2.Status(code=number, message=self.message, details=packed)
-        )
+        status: grpc.Status = rpc_status.to_status(status_pb2.Status(code=number, message=self.message, details=packed))
         return status
 
 
@@ -39,8 +37,7 @@ def invalid(fields: Sequence[tuple[str, str]]) -> Refusal:
     """Refuse a message with wrong fields: INVALID_ARGUMENT, one violation per ``(path, problem)``."""
     details = error_details_pb2.BadRequest(
         field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=path, description=problem)
-            for path, problem in fields
+            error_details_pb2.BadRequest.FieldViolation(field=path, description=problem) for path, problem in fields
         ]
     )
     message = "; ".join(f"{path}: {problem}" for path, problem in fields)
@@ -61,9 +58,7 @@ def exhausted(message: str, retry_after_ms: int) -> Refusal:
     """Refuse for want of capacity: RESOURCE_EXHAUSTED, with the time to wait."""
     delay = Duration()
     delay.FromMilliseconds(retry_after_ms)
-    return Refusal(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, message, error_details_pb2.RetryInfo(retry_delay=delay)
-    )
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, error_details_pb2.RetryInfo(retry_delay=delay))
 
 
 def unavailable(message: str, retry_after_ms: int) -> Refusal:
@@ -83,16 +78,12 @@ def idle(limit_ms: int) -> Refusal:
 
 def too_old(limit_ms: int) -> Refusal:
     """End a call at its maximum age: ABORTED."""
-    return Refusal(
-        grpc.StatusCode.ABORTED, f"the call reached its maximum age of {limit_ms} ms; open a new stream"
-    )
+    return Refusal(grpc.StatusCode.ABORTED, f"the call reached its maximum age of {limit_ms} ms; open a new stream")
 
 
 def internal(session_id: str) -> Refusal:
     """End a call for a fault of ours: INTERNAL, with nothing but an id to look up."""
-    return Refusal(
-        grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under session {session_id}"
-    )
+    return Refusal(grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under session {session_id}")
 
 
 def refusal_in(error: BaseException) -> Refusal | None:

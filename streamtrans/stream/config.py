@@ -49,9 +49,7 @@ class SessionConfig:
     def __post_init__(self) -> None:
         """Check every value, and write languages in their canonical form."""
         if isinstance(self.targets, str) or not self.targets:
-            raise BadConfig(
-                f"targets must be one or more language codes, such as ('de', 'fr'), not {self.targets!r}"
-            )
+            raise BadConfig(f"targets must be one or more language codes, such as ('de', 'fr'), not {self.targets!r}")
         targets = tuple(canonical(target) for target in self.targets)
         if len(set(targets)) != len(targets):
             raise BadConfig(f"targets {', '.join(self.targets)} name one language twice")

@@ -46,9 +46,7 @@ class AudioBuffer:
     def copy(self, start: int, end: int) -> Samples:
         """Return samples ``[start, end)`` as an array of their own."""
         if not self.start <= start <= end <= self.end:
-            raise ValueError(
-                f"samples [{start}, {end}) are outside of what is held, [{self.start}, {self.end})"
-            )
+            raise ValueError(f"samples [{start}, {end}) are outside of what is held, [{self.start}, {self.end})")
         at = self._first + start - self.start
         return self._data[at : at + end - start].copy()
 
@@ -106,9 +104,7 @@ class Listener:
         if self.ended:
             raise BadAudio("audio came after the end of the stream; begin a new session for it")
         if chunk.ndim != 1 or chunk.dtype != np.float32:
-            raise BadAudio(
-                f"audio must be mono float32 of shape (samples,), not {chunk.dtype} of shape {chunk.shape}"
-            )
+            raise BadAudio(f"audio must be mono float32 of shape (samples,), not {chunk.dtype} of shape {chunk.shape}")
         if not np.isfinite(chunk).all():
             raise BadAudio("audio holds NaN or infinite samples")
         self._audio.append(chunk)
@@ -140,9 +136,7 @@ class Listener:
     def detected(self, request: Detect, detection: Detection) -> None:
         """Take the answer to ``request``."""
         if len(detection.probabilities) != len(request.windows):
-            raise ValueError(
-                f"{len(detection.probabilities)} probabilities for {len(request.windows)} windows"
-            )
+            raise ValueError(f"{len(detection.probabilities)} probabilities for {len(request.windows)} windows")
         self._state = detection.state
         self._probabilities.extend(detection.probabilities)
         if detection.probabilities:
@@ -178,8 +172,6 @@ class Listener:
     def _within(self, boundaries: list[Boundary]) -> list[Boundary]:
         # the silence that fills the last window is no part of the stream
         return [
-            Closed(min(boundary.end, self.received), boundary.reason)
-            if isinstance(boundary, Closed)
-            else boundary
+            Closed(min(boundary.end, self.received), boundary.reason) if isinstance(boundary, Closed) else boundary
             for boundary in boundaries
         ]

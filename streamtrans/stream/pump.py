@@ -55,9 +55,7 @@ async def pump(
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
             if waiter.done():
                 waiter = None
-            for future in sorted(
-                (future for future in under_way if future.done()), key=_readings_first(under_way)
-            ):
+            for future in sorted((future for future in under_way if future.done()), key=_readings_first(under_way)):
                 _settle(session, under_way.pop(future), future)
     finally:
         for future in under_way:

@@ -210,9 +210,7 @@ class Session:
 
     def _settle_reading(self, job: Job, reading: Reading | None) -> None:
         if job is not self._reading:
-            raise ValueError(
-                f"the reading of segment {job.segment} was not asked for, or is answered already"
-            )
+            raise ValueError(f"the reading of segment {job.segment} was not asked for, or is answered already")
         self._reading = None
         segment = self._segments[0]
         span = Span(job.segment, job.start, job.end)

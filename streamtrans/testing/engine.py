@@ -82,6 +82,4 @@ class InstantEngine:
 def hypothesis(tokens: Sequence[int], probability: float = 1.0) -> Hypothesis:
     """Return a hypothesis whose tokens all have the same probability."""
     tokens = tuple(tokens)
-    return Hypothesis(
-        tokens, (math.log(probability),) * len(tokens), stats=DecodeStats(passes=1, tokens=len(tokens))
-    )
+    return Hypothesis(tokens, (math.log(probability),) * len(tokens), stats=DecodeStats(passes=1, tokens=len(tokens)))

@@ -47,9 +47,7 @@ class ToyCache:
     def truncate(self, length: int) -> None:
         """Lower the length; what lies beyond stays in the row as rubbish."""
         if not self.floor <= length <= self.length:
-            raise ValueError(
-                f"truncate({length}): a cache of floor {self.floor} has read {self.length} positions"
-            )
+            raise ValueError(f"truncate({length}): a cache of floor {self.floor} has read {self.length} positions")
         self.length = length
 
 
@@ -128,9 +126,7 @@ class ToyModel:
         """Return ``(start, language)``."""
         for code in (target, source):
             if code is not None and code not in self.languages:
-                raise UnsupportedLanguage(
-                    f"the toy knows no {code!r}: choose from {', '.join(self.languages)}"
-                )
+                raise UnsupportedLanguage(f"the toy knows no {code!r}: choose from {', '.join(self.languages)}")
         return SOT, SOT + 1 + self.languages.index(target)
 
     def encode(self, audios: Sequence[NDArray[np.float32]]) -> list[Memory]:
@@ -191,15 +187,11 @@ class ToyModel:
         if not cache.open:
             raise RuntimeError("this slot was given back and is no longer yours")
         if not 1 <= forward.rows <= len(forward.tokens) or len(forward.draft) != forward.rows - 1:
-            raise ValueError(
-                f"{forward.rows} rows of {len(forward.tokens)} tokens, {len(forward.draft)} drafted"
-            )
+            raise ValueError(f"{forward.rows} rows of {len(forward.tokens)} tokens, {len(forward.draft)} drafted")
         if forward.draft != forward.tokens[len(forward.tokens) - len(forward.draft) :]:
             raise ValueError("the draft is not the end of the tokens")
         if cache.length + len(forward.tokens) > self.max_tokens:
-            raise ValueError(
-                f"{cache.length} + {len(forward.tokens)} positions: the toy has {self.max_tokens}"
-            )
+            raise ValueError(f"{cache.length} + {len(forward.tokens)} positions: the toy has {self.max_tokens}")
 
     def _choose(self, forward: Forward, cache: ToyCache) -> Choices:
         tokens, logprobs, ranks = [], [], []
@@ -218,9 +210,7 @@ class ToyModel:
         order = np.argsort(-self._logits(cache.memory, seen), kind="stable")
         luck = self._random(b"speculator", cache.memory.digests[-1] if cache.memory.digests else b"", seen)
         return int(
-            order[0]
-            if luck.random() < self.config.agreement
-            else order[1 + luck.integers(min(3, self.config.words))]
+            order[0] if luck.random() < self.config.agreement else order[1 + luck.integers(min(3, self.config.words))]
         )
 
     def _logits(self, memory: ToyMemory, seen: Tokens) -> NDArray[np.float64]:

@@ -25,10 +25,7 @@ ha Hausa|ba Bashkir|jv Javanese|su Sundanese|yue Cantonese
 """
 
 LANGUAGES: MappingProxyType[str, str] = MappingProxyType(
-    {
-        code: name
-        for code, _, name in (entry.partition(" ") for entry in _TABLE.strip().replace("\n", "|").split("|"))
-    }
+    {code: name for code, _, name in (entry.partition(" ") for entry in _TABLE.strip().replace("\n", "|").split("|"))}
 )
 """Canonical code → English name."""
 

@@ -81,9 +81,7 @@ class Tokenizer:
             content = path.read_text(encoding="utf-8")
             _check_layout(json.loads(content))
         except (OSError, ValueError) as error:
-            raise BadModel(
-                f"{path}: not a readable Hugging Face tokenizer of byte-level BPE ({error})"
-            ) from error
+            raise BadModel(f"{path}: not a readable Hugging Face tokenizer of byte-level BPE ({error})") from error
         return cls(tokenizers.Tokenizer.from_str(content), origin=str(path))
 
     @property
@@ -105,8 +103,7 @@ class Tokenizer:
         language = canonical(code)
         if language not in self._language_tokens:
             raise UnsupportedLanguage(
-                f"this model has no language {language!r} ({LANGUAGES[language]}); "
-                f"it has {', '.join(self.languages)}"
+                f"this model has no language {language!r} ({LANGUAGES[language]}); it has {', '.join(self.languages)}"
             )
         return self._language_tokens[language]
 

@@ -41,8 +41,7 @@ class EnergyConfig:
             raise BadConfig(f"fall_share must be in (0, 1]; got {self.fall_share}")
         if self.lowest_floor_db > self.start_floor_db:
             raise BadConfig(
-                f"lowest_floor_db ({self.lowest_floor_db}) must not exceed "
-                f"start_floor_db ({self.start_floor_db})"
+                f"lowest_floor_db ({self.lowest_floor_db}) must not exceed start_floor_db ({self.start_floor_db})"
             )
 
 
@@ -55,9 +54,7 @@ class EnergyVad:
         """Use ``config``, or the defaults."""
         self.config = config or EnergyConfig()
 
-    def detect(
-        self, streams: Sequence[tuple[Windows, object | None]]
-    ) -> list[tuple[Probabilities, object | None]]:
+    def detect(self, streams: Sequence[tuple[Windows, object | None]]) -> list[tuple[Probabilities, object | None]]:
         """Answer for several streams at once; see :class:`streamtrans.vad.Vad`."""
         return [self._follow(windows, state) for windows, state in streams]
 

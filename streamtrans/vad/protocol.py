@@ -29,9 +29,7 @@ class Vad(Protocol):
     window: int
     """Samples per window."""
 
-    def detect(
-        self, streams: Sequence[tuple[Windows, object | None]]
-    ) -> list[tuple[Probabilities, object | None]]:
+    def detect(self, streams: Sequence[tuple[Windows, object | None]]) -> list[tuple[Probabilities, object | None]]:
         """Answer for several streams at once.
 
         Args:
@@ -86,9 +84,7 @@ def _find(name: str) -> type[Vad]:
     if not (module and colon and attribute):
         near = get_close_matches(name, VADS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BadConfig(
-            f"unknown VAD {name!r}; known are {', '.join(VADS)} or a path package.module:Class{hint}"
-        )
+        raise BadConfig(f"unknown VAD {name!r}; known are {', '.join(VADS)} or a path package.module:Class{hint}")
     try:
         return cast("type[Vad]", getattr(importlib.import_module(module), attribute))
     except (ImportError, AttributeError) as error:

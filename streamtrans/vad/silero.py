@@ -21,9 +21,7 @@ class SileroVad:
 
         self._net = load_net()
 
-    def detect(
-        self, streams: Sequence[tuple[Windows, object | None]]
-    ) -> list[tuple[Probabilities, object | None]]:
+    def detect(self, streams: Sequence[tuple[Windows, object | None]]) -> list[tuple[Probabilities, object | None]]:
         """Answer for several streams at once; see :class:`streamtrans.vad.Vad`."""
         from streamtrans.vad.silero_net import detect
 

@@ -43,9 +43,7 @@ class WebrtcVad:
         """Use ``config``, or the defaults."""
         self.config = config or WebrtcConfig()
 
-    def detect(
-        self, streams: Sequence[tuple[Windows, object | None]]
-    ) -> list[tuple[Probabilities, object | None]]:
+    def detect(self, streams: Sequence[tuple[Windows, object | None]]) -> list[tuple[Probabilities, object | None]]:
         """Answer for several streams at once; see :class:`streamtrans.vad.Vad`."""
         return [self._ask(windows, state) for windows, state in streams]
 

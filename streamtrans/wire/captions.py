@@ -66,9 +66,7 @@ class Encoder:
     def snapshots(self) -> list[pb.StreamTranslateResponse]:
         """Return one message per (segment, language) that holds everything sent so far, for a late reader."""
         return [
-            pb.StreamTranslateResponse(
-                caption=_message(sent, append=sent.committed, withdrawn=0, snapshot=True)
-            )
+            pb.StreamTranslateResponse(caption=_message(sent, append=sent.committed, withdrawn=0, snapshot=True))
             for sent in self._sent.values()
         ]
 
@@ -78,13 +76,9 @@ class Encoder:
         if before is None:
             before = replace(caption, revision=0, committed="", tentative="", final=False)
         if before.final:
-            raise BrokenPromise(
-                f"segment {caption.segment}, {caption.language}: a caption follows the final one"
-            )
+            raise BrokenPromise(f"segment {caption.segment}, {caption.language}: a caption follows the final one")
         if not caption.committed.startswith(before.committed):
-            raise BrokenPromise(
-                f"segment {caption.segment}, {caption.language}: committed text was taken back"
-            )
+            raise BrokenPromise(f"segment {caption.segment}, {caption.language}: committed text was taken back")
         if caption.final and caption.tentative:
             raise BrokenPromise(f"segment {caption.segment}, {caption.language}: a final caption has a tail")
         append = caption.committed[len(before.committed) :]
@@ -148,9 +142,7 @@ class Reducer:
 
 def _common_prefix(one: str, other: str) -> int:
     """Return how many code points the two texts share at their beginning."""
-    return next(
-        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _message(caption: Caption, *, append: str, withdrawn: int, snapshot: bool) -> pb.Caption:

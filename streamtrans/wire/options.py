@@ -86,9 +86,7 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     """
     errors = []
     if options.encoding not in ENCODINGS:
-        errors.append(
-            ("encoding", f"unknown encoding {options.encoding!r}; use one of {', '.join(ENCODINGS)}")
-        )
+        errors.append(("encoding", f"unknown encoding {options.encoding!r}; use one of {', '.join(ENCODINGS)}"))
     if options.mode not in MODES:
         errors.append(("mode", f"unknown mode {options.mode!r}; use one of {', '.join(MODES)}"))
     for name, value in _numbers(options):
@@ -184,9 +182,7 @@ def _format_errors(audio: pb.AudioFormat) -> list[tuple[str, str]]:
     elif audio.encoding not in _ENCODING_NAMES:
         errors.append(("audio_format.encoding", f"unknown encoding {audio.encoding}"))
     if audio.sample_rate_hertz <= 0:
-        errors.append(
-            ("audio_format.sample_rate_hertz", f"{audio.sample_rate_hertz} is not a rate; use 16000")
-        )
+        errors.append(("audio_format.sample_rate_hertz", f"{audio.sample_rate_hertz} is not a rate; use 16000"))
     if audio.channels < 0:
         errors.append(("audio_format.channels", f"{audio.channels} is negative; use 1 for mono"))
     return errors

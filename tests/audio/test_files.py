@@ -48,9 +48,7 @@ def test_law_blocks_are_the_file_cut_in_pieces(stereo: Path, block: float) -> No
         ("mp3", 22_050, 1, 0.05),
     ],
 )
-def test_formats_are_read_at_any_rate(
-    tmp_path: Path, suffix: str, rate: int, channels: int, tolerance: float
-) -> None:
+def test_formats_are_read_at_any_rate(tmp_path: Path, suffix: str, rate: int, channels: int, tolerance: float) -> None:
     path = tmp_path / f"tone.{suffix}"
     soundfile.write(path, tone(2.5, rate, channels), rate)
     audio = read_audio(path)

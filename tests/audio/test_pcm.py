@@ -107,9 +107,7 @@ def test_incomplete_frames_are_refused(encoding: str, channels: int, size: int, 
         decoder.decode(bytes(size))
 
 
-@pytest.mark.parametrize(
-    ("value", "name"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")]
-)
+@pytest.mark.parametrize(("value", "name"), [(math.nan, "NaN"), (math.inf, "infinite"), (-math.inf, "infinite")])
 def test_floats_that_are_no_numbers_are_refused_with_their_position(value: float, name: str) -> None:
     decoder = Decoder("pcm_f32le", 48000, 2)
     decoder.decode(np.zeros((100, 2), "<f4").tobytes())

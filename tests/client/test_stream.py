@@ -62,11 +62,7 @@ async def test_what_is_sent_is_what_is_said(stage):
     kinds = [message.WhichOneof("payload") for message in messages]
     assert kinds == ["audio", "audio", "silence", "end_utterance", "audio", "audio", "audio", "end"]
     assert np.frombuffer(messages[0].audio.data, "<i2").tolist() == [0, 32767, -32767, 32767]
-    sounds = [
-        m.audio.sequence or m.silence.sequence
-        for m in messages
-        if m.HasField("audio") or m.HasField("silence")
-    ]
+    sounds = [m.audio.sequence or m.silence.sequence for m in messages if m.HasField("audio") or m.HasField("silence")]
     assert sounds == [1, 2, 3, 4, 5, 6]
     assert [len(message.audio.data) for message in messages[4:7]] == [8_000, 8_000, 2_000]
     assert messages[-1].end.last_sequence == 6

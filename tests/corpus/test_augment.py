@@ -24,9 +24,7 @@ def strength(audio: np.ndarray, low: float, high: float) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 5000), st.booleans())
-def test_whatever_happens_it_stays_audio_and_repeats_with_the_seed(
-    seed: int, count: int, voices: bool
-) -> None:
+def test_whatever_happens_it_stays_audio_and_repeats_with_the_seed(seed: int, count: int, voices: bool) -> None:
     everything = Augmentation(
         speed_probability=1, room_probability=1, noise_probability=1, band_probability=1, gain_db=(-20, 20)
     )
@@ -68,9 +66,7 @@ def test_speed_moves_length_and_pitch() -> None:
 @pytest.mark.parametrize("babble", [(), (np.sin(np.arange(3000, dtype=np.float32)),)])
 def test_noise_has_the_asked_power(snr_db: float, babble: tuple[np.ndarray, ...]) -> None:
     for seed in range(4):
-        noisy = augment(
-            TONE, np.random.default_rng(seed), only(noise_probability=1.0, snr_db=(snr_db, snr_db)), babble
-        )
+        noisy = augment(TONE, np.random.default_rng(seed), only(noise_probability=1.0, snr_db=(snr_db, snr_db)), babble)
         measured = 10 * np.log10(np.mean(TONE**2) / np.mean((noisy - TONE) ** 2))
         assert abs(measured - snr_db) < 0.3
 

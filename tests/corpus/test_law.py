@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 
 from streamtrans.corpus import EVALUATION_VOICES, Mixture, Row, Voice, random_voice
 
-ROWS = [
-    Row(str(number), {"en": f"{word} please", "de": f"{word} bitte"})
-    for number, word in enumerate("abcdefgh")
-]
+ROWS = [Row(str(number), {"en": f"{word} please", "de": f"{word} bitte"}) for number, word in enumerate("abcdefgh")]
 TEMPLATES = [Row("t", {"en": "call [person : john]", "zh": "打电话给 [person : 李雷]"})]
 MIXTURE = Mixture([ROWS, TEMPLATES], [1, 1])
 

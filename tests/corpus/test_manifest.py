@@ -36,9 +36,7 @@ def test_good_lines_are_read_and_bad_ones_named(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "header", ["audio\ttext", "audio\tlanguage\ttext\tklingon", "audio\tlanguage\ttext\ttext"]
-)
+@pytest.mark.parametrize("header", ["audio\ttext", "audio\tlanguage\ttext\tklingon", "audio\tlanguage\ttext\ttext"])
 def test_the_header_must_name_the_columns(tmp_path: Path, header: str) -> None:
     manifest = tmp_path / "list.tsv"
     manifest.write_text(header + "\n")

@@ -9,10 +9,7 @@ import pytest
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Mixture, MixtureConfig, Row, fitting, normalise
 
-PLAIN = [
-    Row(str(number), {"en": f"Turn {word} on.", "de": f"Mach {word} an!"})
-    for number, word in enumerate("abc")
-]
+PLAIN = [Row(str(number), {"en": f"Turn {word} on.", "de": f"Mach {word} an!"}) for number, word in enumerate("abc")]
 PAIRS = [Row("p", {"en": "Hi!", "zh": "你好。"})]
 TEMPLATES = [Row("t", {"en": "[person : john] is here", "de": "[person : hans] ist da"})]
 
@@ -74,12 +71,8 @@ def test_a_folder_of_tables_is_mixed(tmp_path: Path) -> None:
     (tmp_path / "massive_train.tsv").write_text(
         "id\tscenario\tentities\ten\tde\n1\tiot\tnone\tlights on\tlicht an\n2\tplay\tlocalised\ta\tb\n"
     )
-    (tmp_path / "massive_templates.tsv").write_text(
-        "id\ten\tde\n3\t[person : joe] sings\t[person : max] singt\n"
-    )
-    (tmp_path / "tatoeba_en-fr.tsv").write_text(
-        "en\tfr\nHi.\tSalut !\nI am a very long one.\tJe suis longue.\n"
-    )
+    (tmp_path / "massive_templates.tsv").write_text("id\ten\tde\n3\t[person : joe] sings\t[person : max] singt\n")
+    (tmp_path / "tatoeba_en-fr.tsv").write_text("en\tfr\nHi.\tSalut !\nI am a very long one.\tJe suis longue.\n")
     mixture = Mixture.from_folder(tmp_path, MixtureConfig(max_words=3))
     assert mixture.sizes == (1, 1, 1)
     without = Mixture.from_folder(tmp_path, MixtureConfig(templates=0, tatoeba=0))

@@ -85,9 +85,7 @@ def test_archives_become_tables(tmp_path: Path) -> None:
         ("10", "none"),
     ]
     assert train[0].texts["it"] == "wake me at nine it"
-    assert (out / "massive_train.tsv").read_text().splitlines()[
-        0
-    ] == "id\tscenario\tentities\ten\tde\tes\tfr\tit\tzh"
+    assert (out / "massive_train.tsv").read_text().splitlines()[0] == "id\tscenario\tentities\ten\tde\tes\tfr\tit\tzh"
     # Row 6 is said in train, row 7 names somebody.
     assert [row.id for row in read_table(out / "massive_dev.tsv")] == ["5"]
     templates = read_table(out / "massive_templates.tsv")

@@ -19,8 +19,7 @@ def table(folder: Path, text: str) -> Path:
 def test_reads_ids_kinds_and_languages(tmp_path: Path) -> None:
     path = table(
         tmp_path,
-        "id\tscenario\tentities\ten\tzh-CN\n7\tiot\tnone\tlights on\t开灯\n"
-        "9\tplay\trefill\tplay abba\t播放王菲\n",
+        "id\tscenario\tentities\ten\tzh-CN\n7\tiot\tnone\tlights on\t开灯\n9\tplay\trefill\tplay abba\t播放王菲\n",
     )
     assert read_table(path) == [
         Row("7", {"en": "lights on", "zh": "开灯"}, "none"),
@@ -47,9 +46,7 @@ def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
         ("\tnone\tgo\tgeh", "the id is empty"),
     ],
 )
-def test_a_malformed_row_is_refused_by_line_or_skipped_and_counted(
-    tmp_path: Path, line: str, told: str
-) -> None:
+def test_a_malformed_row_is_refused_by_line_or_skipped_and_counted(tmp_path: Path, line: str, told: str) -> None:
     path = table(tmp_path, f"id\tentities\ten\tde\n0\tnone\thi\thallo\n{line}\n2\tnone\tyes\tja\n")
     with pytest.raises(BadConfig, match=told):
         read_table(path)

@@ -84,9 +84,7 @@ def test_every_voice_exists() -> None:
     speaker = Speaker()
     for language, accents in ACCENTS.items():
         for accent in accents:
-            assert (
-                speaker.speak("a" if language != "zh" else "啊", Voice(language, accent=accent)).size > 1000
-            )
+            assert speaker.speak("a" if language != "zh" else "啊", Voice(language, accent=accent)).size > 1000
     for variant in (*TRAINING_VARIANTS, *EVALUATION_VARIANTS):
         assert speaker.speak("a", Voice("en", variant)).size > 1000
 

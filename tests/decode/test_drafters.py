@@ -83,9 +83,9 @@ def test_ngram_guesses_at_most_six():
 
 def test_ngram_prefers_the_longer_match_and_the_nearer_place():
     assert guess(Ngram(context(7, 8, 9, 20, 5, 8, 9, 21)), [5, 8, 9], room=1).tokens == (21,)
-    assert guess(
-        Ngram(context(8, 9, 20, 3, 3, 3, 3, 3, 8, 9, 21)), [4, 4, 4, 4, 4, 4, 4, 4, 8, 9], room=1
-    ).tokens == (21,)
+    assert guess(Ngram(context(8, 9, 20, 3, 3, 3, 3, 3, 8, 9, 21)), [4, 4, 4, 4, 4, 4, 4, 4, 8, 9], room=1).tokens == (
+        21,
+    )
 
 
 def test_ngram_looks_in_the_text_itself_when_there_is_no_previous_reading():
@@ -140,9 +140,7 @@ def test_a_path_that_cannot_be_imported_is_refused(spec):
         parse_drafters(spec)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("1", 1), ("3", 3), ("inf", math.inf), (2, 2), (math.inf, math.inf)]
-)
+@pytest.mark.parametrize(("value", "expected"), [("1", 1), ("3", 3), ("inf", math.inf), (2, 2), (math.inf, math.inf)])
 def test_top_k_is_a_whole_number_or_inf(value, expected):
     assert parse_top_k(value) == expected
 

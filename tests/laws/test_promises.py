@@ -27,9 +27,7 @@ RULES = EndpointRules(
     max_segment_ms=3_000,
     cut_search_ms=600,
 )
-TOKENIZER = Tokenizer(
-    train_tokenizer(["wake me up", "réveille-moi", "星期五早上九点"] * 4, 330, ["de", "zh"])
-)
+TOKENIZER = Tokenizer(train_tokenizer(["wake me up", "réveille-moi", "星期五早上九点"] * 4, 330, ["de", "zh"]))
 LENGTH = 5 * 16_000
 AUDIO = np.random.default_rng(1).normal(0, 0.1, LENGTH).astype(np.float32)
 
@@ -131,8 +129,7 @@ def test_promises_are_kept(config, spans, chunks, seed):
             shown = [
                 event
                 for event in events
-                if isinstance(event, Caption)
-                and (event.segment, event.language) == (job.segment, target.language)
+                if isinstance(event, Caption) and (event.segment, event.language) == (job.segment, target.language)
             ]
             assert shown[-1].committed.startswith(TOKENIZER.decode(target.prefix))
 
@@ -178,9 +175,7 @@ def test_promises_are_kept_at_any_pace(config, spans, chunks, seed):
         assert sum(isinstance(request, Job) for request in under_way) <= 1
         assert sum(isinstance(request, Detect) for request in under_way) <= 1
         before, cursors = cursors, session.cursors
-        assert all(
-            getattr(before, name) <= getattr(cursors, name) for name in ("received", "decoded", "committed")
-        )
+        assert all(getattr(before, name) <= getattr(cursors, name) for name in ("received", "decoded", "committed"))
         assert before.final <= cursors.final
         assert 0 <= cursors.final <= cursors.committed <= cursors.decoded <= cursors.received
     assert not under_way

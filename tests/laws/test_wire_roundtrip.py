@@ -45,9 +45,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
         events.append(SpeechEnded(segment, position))
         for language in languages:
             text = committed[language] + draw(SPELLINGS)
-            events.append(
-                Caption(segment, revision[language] + 1, language, text, "", True, start, position, position)
-            )
+            events.append(Caption(segment, revision[language] + 1, language, text, "", True, start, position, position))
     return events
 
 
@@ -71,9 +69,7 @@ def test_reducing_what_was_sent_gives_back_the_events(events: list[Event]) -> No
 @settings(max_examples=60, deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
 def test_skipped_readings_lose_nothing(events: list[Event], random) -> None:
-    kept = [
-        event for event in events if not isinstance(event, Caption) or event.final or random.random() < 0.5
-    ]
+    kept = [event for event in events if not isinstance(event, Caption) or event.final or random.random() < 0.5]
     back = received(sent(kept))
     numbers: dict[tuple[int, str], int] = {}
     for was, now in zip(kept, back, strict=True):
@@ -92,9 +88,7 @@ def test_a_late_reader_catches_up_by_snapshots(events: list[Event], cut: int) ->
     early = [encoder.encode(event) for event in events[:cut]]
     full, late = Reducer(), Reducer()
     expected = {
-        (event.segment, event.language): event
-        for event in map(full.reduce, early)
-        if isinstance(event, Caption)
+        (event.segment, event.language): event for event in map(full.reduce, early) if isinstance(event, Caption)
     }
     held = [late.reduce(message) for message in encoder.snapshots()]
     assert held == list(expected.values())

@@ -58,9 +58,7 @@ def test_decisions_are_numbered_without_a_gap():
 
 def test_the_changelog_knows_this_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(
-        rf"^## \[{re.escape(streamtrans.__version__)}\] - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE
-    )
+    assert re.search(rf"^## \[{re.escape(streamtrans.__version__)}\] - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE)
 
 
 def test_readme_tells_the_test_command_that_ci_runs():
@@ -70,9 +68,7 @@ def test_readme_tells_the_test_command_that_ci_runs():
 
 
 def test_readme_and_project_agree_on_extras():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-        "optional-dependencies"
-    ]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = re.findall(r"\.\[([a-z,]+)\]", README)
     assert {extra for names in named for extra in names.split(",")} <= set(extras)
 
@@ -112,9 +108,7 @@ async def test_the_example_of_the_readme_prints_captions(tmp_path, capsys):
     recording = tmp_path / "talk.wav"
     loud = np.random.default_rng(1).normal(0, 0.1, 16_000)
     soundfile.write(recording, np.concatenate([np.zeros(8_000), loud, np.zeros(16_000)]), 16_000)
-    engine = InstantEngine(
-        lambda job, target: hypothesis((*range(len(job.audio) // 4_000),), 0.5), EnergyVad()
-    )
+    engine = InstantEngine(lambda job, target: hypothesis((*range(len(job.audio) // 4_000),), 0.5), EnergyVad())
     served = Served(engine, Words(), ("de", "fr"), "toy", vads=("energy",))
     async with TranslationServer(ServerConfig(port=0, grace_ms=0), lambda: served) as server:
         await server.ready()

@@ -20,9 +20,7 @@ EAGER = Limits(max_real_time_factor=1e6, burst_ms=10**7)
 
 METHOD = "/streamtrans.v1.TranslationService/StreamTranslate"
 
-RULES = EndpointRules(
-    min_silence_ms=320, pre_roll_ms=64, padding_ms=64, max_segment_ms=6_000, cut_search_ms=1_000
-)
+RULES = EndpointRules(min_silence_ms=320, pre_roll_ms=64, padding_ms=64, max_segment_ms=6_000, cut_search_ms=1_000)
 
 
 class Words:
@@ -47,9 +45,7 @@ def grow(job, target):
     whole = len(job.audio) // 3_840
     heard = np.abs(job.audio[: whole * 3_840]).reshape(whole, 3_840).mean(1)
     words = (1e6 * heard).astype(int) + sum(map(ord, target.language))
-    return hypothesis(
-        (*target.prefix, *words[len(target.prefix) :].tolist(), *([] if job.last else [99])), 0.5
-    )
+    return hypothesis((*target.prefix, *words[len(target.prefix) :].tolist(), *([] if job.last else [99])), 0.5)
 
 
 class Held:
@@ -111,10 +107,7 @@ def speech(*pieces, rate=16_000, seed=0):
     random = np.random.default_rng(seed)
     return (
         np.concatenate(
-            [
-                random.normal(0, 0.1 if index % 2 else 0.0, round(seconds * rate))
-                for index, seconds in enumerate(pieces)
-            ]
+            [random.normal(0, 0.1 if index % 2 else 0.0, round(seconds * rate)) for index, seconds in enumerate(pieces)]
         )
         .clip(-1, 1)
         .astype(np.float32)

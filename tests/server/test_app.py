@@ -75,9 +75,7 @@ async def test_a_model_that_does_not_load_is_told(house):
 
 async def test_a_model_that_hangs_while_warming_up_is_closed(house):
     engine = house.Held(house.instant())
-    async with TranslationServer(
-        house.configured(warm_timeout_ms=20), lambda: house.served(engine)
-    ) as server:
+    async with TranslationServer(house.configured(warm_timeout_ms=20), lambda: house.served(engine)) as server:
         with pytest.raises(TimeoutError):
             await server.ready()
     assert engine.inner._closed

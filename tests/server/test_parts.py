@@ -53,9 +53,7 @@ def test_a_slow_client_gets_all_that_was_promised(events, reads):
         return taken
 
     taken = asyncio.run(run())
-    assert [e for e in taken if not isinstance(e, Caption)] == [
-        e for e in events if not isinstance(e, Caption)
-    ]
+    assert [e for e in taken if not isinstance(e, Caption)] == [e for e in events if not isinstance(e, Caption)]
     assert [e for e in taken if isinstance(e, Caption) and e.final] == [
         e for e in events if isinstance(e, Caption) and e.final
     ]
@@ -66,9 +64,7 @@ def test_a_slow_client_gets_all_that_was_promised(events, reads):
         assert taken.index(line[-1]) > taken.index(SpeechEnded(key[0], 16))
     encoder, reducer = Encoder(), Reducer()
     texts = [reducer.reduce(encoder.encode(event)) for event in taken]
-    assert [e.text for e in texts if isinstance(e, Caption)] == [
-        e.text for e in taken if isinstance(e, Caption)
-    ]
+    assert [e.text for e in texts if isinstance(e, Caption)] == [e.text for e in taken if isinstance(e, Caption)]
 
 
 async def test_the_box_waits_for_what_is_put_in_later():

@@ -30,9 +30,7 @@ def captions(events):
 async def test_a_stream_from_started_to_summary(house):
     audio = house.speech(0.5, 1.5, 0.7, 1.2, 0.6)
     async with house.running() as (server, client):
-        events = await house.collect(
-            client, audio, StreamOptions(("de", "zh-CN"), source_languages=("en-US",))
-        )
+        events = await house.collect(client, audio, StreamOptions(("de", "zh-CN"), source_languages=("en-US",)))
     started, *middle, summary = events
     assert isinstance(started, Started)
     assert started.options.targets == ("de", "zh")
@@ -121,9 +119,7 @@ async def test_ends_of_utterances_and_silence_close_segments(house):
     assert (events[-1].segments, events[-1].audio_ms) == (2, 2_500)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "width"), [("mulaw", 1), ("alaw", 1), ("pcm_s16le", 2), ("pcm_f32le", 4)]
-)
+@pytest.mark.parametrize(("encoding", "width"), [("mulaw", 1), ("alaw", 1), ("pcm_s16le", 2), ("pcm_f32le", 4)])
 async def test_every_format_is_heard_to_its_last_millisecond(house, encoding, width):
     options = StreamOptions(("de",), encoding=encoding, sample_rate_hertz=8_000, channels=2)
 
@@ -233,9 +229,7 @@ async def test_capabilities(house):
 
 
 async def test_a_caller_chooses_endpoints_and_pace_of_readings(house):
-    options = StreamOptions(
-        ("de",), min_interval_ms=200, min_silence_ms=40, max_segment_ms=1_500, vad="energy"
-    )
+    options = StreamOptions(("de",), min_interval_ms=200, min_silence_ms=40, max_segment_ms=1_500, vad="energy")
     async with house.running() as (_, client):
         events = await house.collect(client, house.speech(0.2, 4, 0.5), options)
     assert events[0].options == options

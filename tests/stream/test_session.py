@@ -223,9 +223,7 @@ def test_finals_go_first_and_none_is_skipped(stage):
         assert isinstance(mine[0], SpeechStarted)
         assert [type(event) for event in mine].count(SpeechEnded) == 1
         assert isinstance(mine[-1], Caption)
-        assert [i for i, event in enumerate(mine) if isinstance(event, Caption) and event.final] == [
-            len(mine) - 1
-        ]
+        assert [i for i, event in enumerate(mine) if isinstance(event, Caption) and event.final] == [len(mine) - 1]
 
 
 def test_a_reading_that_was_due_when_speech_ended_is_dropped(stage):
@@ -276,9 +274,7 @@ def test_what_may_fall_to_the_next_segment_is_not_promised(stage):
     assert len(cuts) >= 2
     for caption in captions(events):
         if not caption.final and caption.end - caption.start > 5 * SECOND:
-            before = [
-                c for c in captions(events) if c.segment == caption.segment and c.revision < caption.revision
-            ]
+            before = [c for c in captions(events) if c.segment == caption.segment and c.revision < caption.revision]
             assert caption.committed == before[-1].committed
             assert caption.tentative
 

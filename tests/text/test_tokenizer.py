@@ -11,9 +11,7 @@ from streamtrans.core import BadModel, UnsupportedLanguage
 from streamtrans.text import Tokenizer, segment_text
 from streamtrans.text.tokenizer import byte_alphabet
 
-TEXT = st.text(
-    alphabet=st.one_of(st.sampled_from("ab é, '你好かไทยกี😀"), st.characters(codec="utf-8")), max_size=20
-)
+TEXT = st.text(alphabet=st.one_of(st.sampled_from("ab é, '你好かไทยกี😀"), st.characters(codec="utf-8")), max_size=20)
 
 
 def whisper_like():
@@ -25,9 +23,7 @@ def whisper_like():
     made.decoder = decoders.ByteLevel()
     names = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|haw|>", "<|jw|>"]
     names += ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>"]
-    made.add_special_tokens(
-        [AddedToken(name, special=True, normalized=False) for name in [*names, "<|notimestamps|>"]]
-    )
+    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in [*names, "<|notimestamps|>"]])
     made.add_tokens([AddedToken(f"<|{i * 0.02:.2f}|>", special=False, normalized=False) for i in range(5)])
     made.post_processor = processors.TemplateProcessing(
         single="<|startoftranscript|> <|notimestamps|> $A <|endoftext|>",
@@ -105,11 +101,7 @@ def test_a_stock_whisper_tokenizer_loads(whisper):
 def test_a_word_ends_where_the_next_begins(tokenizer):
     tokens = tokenizer.encode("wie wird das wetter xyzzy")
     texts = [tokenizer.decode(tokens[:m]) for m in range(len(tokens) + 1)]
-    ends = {
-        m
-        for m, text in enumerate(texts)
-        if text in ("", "wie", "wie wird", "wie wird das", "wie wird das wetter")
-    }
+    ends = {m for m, text in enumerate(texts) if text in ("", "wie", "wie wird", "wie wird das", "wie wird das wetter")}
     for n in range(len(tokens) + 1):
         assert tokenizer.boundary(tokens, n) == max(m for m in ends if m <= n)
     assert tokenizer.boundary(tokens, 99) == max(ends)

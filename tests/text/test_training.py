@@ -30,9 +30,7 @@ def test_every_byte_is_in_the_vocabulary_whatever_was_read():
 
 
 def test_tokens_hold_one_word_or_four_han_characters(sentences):
-    made = Tokenizer(
-        train_tokenizer(["天地玄黄宇宙洪荒" * 3, "weltweit " * 9] * 5 + sentences * 9, 700, ["zh"])
-    )
+    made = Tokenizer(train_tokenizer(["天地玄黄宇宙洪荒" * 3, "weltweit " * 9] * 5 + sentences * 9, 700, ["zh"]))
     pieces = [made.piece(token).decode(errors="ignore") for token in range(made.size)]
     assert max(len(made.piece(token)) for token in range(made.size)) <= MAX_TOKEN_BYTES
     assert any(len(piece) > 1 and re.fullmatch(r"[\u4e00-\u9fff]+", piece) for piece in pieces)

@@ -28,9 +28,7 @@ from streamtrans.wire import (
     summary_message,
 )
 
-OPTIONS = StreamOptions(
-    ("de", "fr"), vad="energy", min_interval_ms=480, min_silence_ms=500, max_segment_ms=9000
-)
+OPTIONS = StreamOptions(("de", "fr"), vad="energy", min_interval_ms=480, min_silence_ms=500, max_segment_ms=9000)
 
 
 def test_every_envelope_is_numbered_and_carries_the_cursors():

@@ -48,9 +48,7 @@ def test_enum_values_and_messages_keep_the_naming_rules():
         values = re.findall(r"^\s+(\w+) = (\d+);", body, re.MULTILINE)
         assert (f"{prefix}UNSPECIFIED", "0") in values
         assert all(value.startswith(prefix) for value, _ in values)
-    for rpc, request, response in re.findall(
-        r"rpc (\w+)\((?:stream )?(\w+)\) returns \((?:stream )?(\w+)\)", text
-    ):
+    for rpc, request, response in re.findall(r"rpc (\w+)\((?:stream )?(\w+)\) returns \((?:stream )?(\w+)\)", text):
         assert (request, response) == (f"{rpc}Request", f"{rpc}Response")
 
 

@@ -74,7 +74,7 @@ def serve(
     served: list[Served] = []
 
     def make() -> Served:
-        served.append(served(load(choice, slots=slots), vad))
+        served.append(what_is_served(load(choice, slots=slots), vad))
         return served[0]
 
     asyncio.run(run(config, make, on_ready=lambda server: _announce(server, served[0])))
@@ -91,7 +91,7 @@ def _tls(certificate: Path | None, key: Path | None, client_roots: Path | None) 
     return None
 
 
-def served(loaded: Loaded, vad: str) -> Served:
+def what_is_served(loaded: Loaded, vad: str) -> Served:
     """Describe what is served; the detector that was asked for is the default, the others stay available."""
     from streamtrans.server import Served
     from streamtrans.vad import VADS

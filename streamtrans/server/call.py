@@ -80,7 +80,7 @@ class Call:
         self, session_id: str, opening: Opening, served: Served, config: ServerConfig, context: Context
     ) -> None:
         self._opening = opening
-        self.served = served
+        self._served = served
         self._config = config
         self._context = context
         self._intake = Intake(opening.options, config.limits)
@@ -165,7 +165,7 @@ class Call:
         self._look()
 
     async def _pump(self) -> None:
-        engine = _Watched(self.served.engine, self._arrivals)
+        engine = _Watched(self._served.engine, self._arrivals)
         try:
             await pump(self._session, engine, changed=self._changed, emit=self._emit)
         except EngineClosed as error:
@@ -239,7 +239,7 @@ class Call:
             raise exhausted(problem, self._config.retry_after_ms) from error
 
     def _greeting(self) -> ServerMessage:
-        served = self.served
+        served = self._served
         return started_message(
             Started(
                 session_id=self._session_id,

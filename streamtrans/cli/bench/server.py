@@ -39,14 +39,14 @@ class Wish:
 
 async def run(wish: Wish) -> None:
     """Serve until standard input ends."""
-    from streamtrans.cli.serve import served
+    from streamtrans.cli.serve import what_is_served
     from streamtrans.server import Served, ServerConfig, TranslationServer
 
     loaded: list[Loaded] = []
 
     def make() -> Served:
         loaded.append(load(wish.choice, slots=wish.slots))
-        return served(loaded[0], wish.choice.vad)
+        return what_is_served(loaded[0], wish.choice.vad)
 
     config = ServerConfig(port=0, max_sessions=wish.sessions, grace_ms=0)
     async with TranslationServer(config, make) as server:

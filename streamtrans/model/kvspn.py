@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from streamtrans.model.layers import Attention, Crossing, FeedForward, attend, attend_or_zero
+from streamtrans.model.layers import Attention, Crossing, FeedForward, attend_or_zero
 
 
 class CrossModelAttention(nn.Module):
@@ -33,10 +33,7 @@ class CrossModelAttention(nn.Module):
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attend ``(B, T, E)`` to a group's flattened keys ``(B, H, N, D)``; zero where none is visible."""
         queries = self.q_proj(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        if mask is None:
-            heads = attend(queries, keys, values, None)
-        else:
-            heads = attend_or_zero(queries, keys, values, mask)
+        heads = attend_or_zero(queries, keys, values, mask)
         return self.out_proj(heads.transpose(1, 2).flatten(-2))
 
 

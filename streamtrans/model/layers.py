@@ -45,8 +45,10 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
-def attend_or_zero(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def attend_or_zero(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """Attend as :func:`attend`, but answer zero, with zero gradient, where a query sees no key at all."""
+    if mask is None:
+        return attend(queries, keys, values, None)
     blind = ~mask.any(-1, keepdim=True)
     # A blind query looks everywhere instead, for a softmax over nothing is NaN; its answer is dropped.
     seen = attend(queries, keys, values, mask | blind)

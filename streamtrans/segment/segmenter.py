@@ -42,9 +42,10 @@ Boundary: TypeAlias = Opened | Closed
 
 @dataclass(slots=True)
 class _Open:
-    """The open segment: its first sample, and the end of the last window of speech in it."""
+    """The open segment: its first sample, where it may first be cut, the end of its last window of speech."""
 
     start: int
+    onset: int
     speech_end: int
 
 
@@ -164,11 +165,12 @@ class Segmenter:
             return [self._close_in_silence(segment)]
         speech_end = segment.speech_end
         closed = self._close(cut, "length")
-        self._open = _Open(cut, speech_end)
+        self._open = _Open(cut, cut, speech_end)
         return [closed, Opened(cut)]
 
     def _begin(self, start: int) -> Opened:
-        self._open = _Open(start, self.heard)
+        # Not inside of the pre-roll: what is cut off there would hold no speech.
+        self._open = _Open(start, self._onset(), self.heard)
         return Opened(start)
 
     def _close_in_silence(self, segment: _Open) -> Closed:
@@ -191,7 +193,7 @@ class Segmenter:
         return max(onset - self._pre_roll, self._earliest, 0)
 
     def _quietest(self, segment: _Open) -> int:
-        """Return the end of the quietest window of the search span, inside of ``segment``.
+        """Return the end of the quietest window of the search span, not before the onset of ``segment``.
 
         A window is as loud as itself, counted twice, and its two neighbours; of equals the latest wins. The
         last window, whose neighbour isn't heard yet, is left out: the next segment has heard something.
@@ -201,6 +203,6 @@ class Segmenter:
         best, cut = math.inf, 0
         for i in range(1, len(recent) - 1):
             loudness = recent[i - 1] + 2 * recent[i] + recent[i + 1]
-            if (first + i) * self.window >= segment.start and loudness <= best:
+            if (first + i) * self.window >= segment.onset and loudness <= best:
                 best, cut = loudness, (first + i + 1) * self.window
         return cut

@@ -25,7 +25,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def test_no_such_folder() -> None:
-    with pytest.raises(BadModel, match="there is no folder ./nowhere"):
+    with pytest.raises(BadModel, match=r"there is no folder \./nowhere"):
         load_model("./nowhere")
 
 

@@ -31,12 +31,18 @@ examples:
   streamtrans-mic --to en --from es        the speaker's language, where you know it
   streamtrans-mic --to de --file talk.wav  play a recording instead, in real time
   streamtrans-mic --list-devices           what to give to --device
+  streamtrans-mic --to de --server talks.example.org:50051 --tls
+                                           encrypted; --tls ca.pem trusts a certificate of your own,
+                                           --tls-cert and --tls-key show who you are
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; ends the process with 0, or with 2 and one line about what is wrong."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.tls_cert is None) != (options.tls_key is None):
+        parser.error("a client certificate needs both --tls-cert and --tls-key")
     try:
         if options.list_devices:
             print("\n".join(microphones()) or "there is no microphone")
@@ -63,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"
     )
+    parser.add_argument(
+        "--tls-cert", type=Path, metavar="PEM", help="encrypt, and show this certificate to a server that asks for one"
+    )
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
     parser.add_argument("--list-devices", action="store_true", help="show the input devices and end")
     parser.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
@@ -81,7 +91,7 @@ async def _listen(options: argparse.Namespace) -> Summary | None:
     loop = asyncio.get_running_loop()
     before = signal.signal(signal.SIGINT, _stopper(loop, stop))
     try:
-        async with TranslationClient(options.server, tls=_tls(options.tls)) as client:
+        async with TranslationClient(options.server, tls=_tls(options)) as client:
             await client.capabilities()  # a server that isn't there is told before a microphone is opened
             source = recording(options.file, stop) if options.file else _microphone(options.device, stop)
             with _board(source) as board:
@@ -133,10 +143,14 @@ def _languages(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _tls(option: str | None) -> Tls | None:
-    if option is None:
+def _tls(options: argparse.Namespace) -> Tls | None:
+    if options.tls is None and options.tls_cert is None:
         return None
-    return Tls(root_certificates=Path(option).read_bytes() if option else None)
+    return Tls(
+        root_certificates=Path(options.tls).read_bytes() if options.tls else None,
+        private_key=options.tls_key.read_bytes() if options.tls_key else None,
+        certificate_chain=options.tls_cert.read_bytes() if options.tls_cert else None,
+    )
 
 
 def _explained(error: Exception, server: str) -> str:

@@ -43,9 +43,16 @@ def recording(path: str | Path, stop: asyncio.Event) -> Source:
     """
     import soundfile
 
+    class Onwards(soundfile.SoundFile):  # type: ignore[misc]
+        """After each block of a seekable file soundfile seeks to where it is, and an MP3 decoder starts anew."""
+
+        def seekable(self) -> bool:
+            return False
+
     try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, OSError) as error:
+        file = Onwards(path)
+    except (soundfile.LibsndfileError, OSError, TypeError, UnicodeEncodeError) as error:
+        # TypeError: soundfile takes *.raw for headerless audio, whose rate it wants to be told.
         raise SourceError(f"{path}: not audio that can be read; give a WAV, FLAC, OGG or MP3 file") from error
     if file.frames == 0:
         file.close()
@@ -135,6 +142,8 @@ async def _heard(
                 if lost.is_set():
                     raise SourceError("the connection has been too slow for a minute; sound was lost")
                 yield chunk
+        while not waiting.empty():  # what was said before the end, and the network hadn't taken yet
+            yield waiting.get_nowait()
     except sounddevice.PortAudioError as error:
         raise SourceError(f"the microphone can't be opened: {error}; is another program using it?") from error
 

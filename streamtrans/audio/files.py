@@ -153,6 +153,8 @@ def _named(path: Path) -> Iterator[None]:
         raise BadAudio(
             f"{path}: not audio that can be read, or damaged or truncated; WAV, FLAC, OGG and MP3 are read"
         ) from error
+    except UnicodeEncodeError as error:
+        raise BadAudio(f"{path}: the file's name is not text in this system's encoding; rename it") from error
     except OSError as error:
         raise BadAudio(f"{path}: the file can't be read ({error.strerror})") from error
 

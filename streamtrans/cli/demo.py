@@ -58,7 +58,7 @@ class Sentence:
 
 def demo(
     *,
-    to: Annotated[str, typer.Option("--to", help="Languages to write at once.")] = "de,fr",
+    to: Annotated[str, typer.Option("--to", help="Languages to write at once.")] = "fr,it",
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -69,13 +69,13 @@ def demo(
 ) -> None:
     """Start a server, play a bundled recording to it in real time, and show its captions as they grow.
 
-    Eight sentences in English and Spanish, which no training has seen, in German and French:
+    Eight sentences in English and Spanish, which no training has seen, in French and Italian:
 
         streamtrans demo
 
-    In Chinese, Italian and English:
+    In Chinese, German and English:
 
-        streamtrans demo --to zh,it,en
+        streamtrans demo --to zh,de,en
 
     Plain text is promised; dimmed text (‹in quotes› where there is no terminal) may still change. It ends
     with delays, and chrF against references written by hand.

@@ -22,7 +22,7 @@ def export(
 
     For example:
 
-        streamtrans export recipes/nano.toml st checkpoints/nano
+        streamtrans export recipes/nano.toml polish checkpoints/nano
 
         streamtrans translate talk.wav --to de --model checkpoints/nano
 

@@ -131,17 +131,20 @@ class Loaded:
         longest = min(rules.max_segment_ms, milliseconds(self.model.max_samples))
         return replace(rules, max_segment_ms=longest, cut_search_ms=min(rules.cut_search_ms, longest // 2))
 
-    def check_languages(self, languages: tuple[str, ...]) -> None:
-        """Refuse languages that the model doesn't know.
+    def check_languages(self, targets: tuple[str, ...], source: str | None = None) -> None:
+        """Refuse languages that the model doesn't know, and pairs that it doesn't translate.
 
         Raises:
             UnsupportedLanguage: at least one.
         """
-        unknown = [language for language in languages if language not in self.model.languages]
+        named = (*targets, source) if source else targets
+        unknown = [language for language in named if language not in self.model.languages]
         if unknown:
             raise UnsupportedLanguage(
                 f"{self.model.name} doesn't know {', '.join(unknown)}; it knows {', '.join(self.model.languages)}"
             )
+        for target in targets:
+            self.model.prompt(target, source)
 
 
 def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:

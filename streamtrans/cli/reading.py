@@ -59,7 +59,8 @@ class Translated:
         }
         stats = {
             "wall_s": round(self.wall_s, 3),
-            "real_time_factor": round(self.wall_s / self.duration_s, 4),
+            # A sample or two may be less than one at 16 kHz: such a file has no length, and no factor.
+            "real_time_factor": round(self.wall_s / self.duration_s, 4) if self.samples else None,
             "segments": self.stats.segments,
             "readings": self.stats.readings,
             "failures": self.stats.failures,

@@ -19,7 +19,7 @@ from streamtrans.cli.options import (
     Vad,
     load,
 )
-from streamtrans.core import BadConfig, milliseconds
+from streamtrans.core import BadConfig, EngineClosed, milliseconds
 
 if TYPE_CHECKING:
     from streamtrans.server import Served, Tls, TranslationServer
@@ -77,7 +77,11 @@ def serve(
         served.append(what_is_served(load(choice, slots=slots), vad))
         return served[0]
 
-    asyncio.run(run(config, make, on_ready=lambda server: _announce(server, served[0])))
+    try:
+        asyncio.run(run(config, make, on_ready=lambda server: _announce(server, served[0])))
+    except EngineClosed as error:  # no mistake of the user's: a supervisor should try again
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
     typer.echo("stopped", err=True)
 
 
@@ -103,6 +107,7 @@ def what_is_served(loaded: Loaded, vad: str) -> Served:
         model_name=loaded.model.name,
         vads=(vad, *(name for name in VADS if name != vad)),
         max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
+        ask=loaded.model.prompt,
     )
 
 

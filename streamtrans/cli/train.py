@@ -27,7 +27,7 @@ def train(
 
     Then write a checkpoint folder of a finished stage:
 
-        streamtrans export recipes/nano.toml st streamtrans/models/nano
+        streamtrans export recipes/nano.toml polish streamtrans/models/nano
     """
     from streamtrans.train.trainer import TrainConfig
     from streamtrans.train.trainer import train as run

@@ -108,7 +108,7 @@ def translate(
         growing = sys.stdout.isatty() and not as_json if grow is None else grow
         spoken = languages(source, "--from")[0] if source else None
         loaded = load(choice, slots=max(16, min(together, len(lengths)) * len(targets)))
-        loaded.check_languages((*targets, spoken) if spoken else targets)
+        loaded.check_languages(targets, spoken)
         mode: Literal["live", "final"] = "live" if growing else "final"
         config = SessionConfig(targets, spoken, vad, loaded.endpoints, mode)
         failures |= _run(loaded, config, lengths, output, together)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, Job, Target
+from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Job, Target
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.service import TranslationService
 from streamtrans.vad import vad_window
@@ -35,6 +36,9 @@ _SPARE_CALLS = 64
 _HEALTH_TIMEOUT_S = 2.0
 """A watcher of the health service that doesn't read must not hold up a shutdown."""
 
+_LAST_WORDS_MS = 1_000
+"""The most grace where the engine has stopped: time for the calls to be told, as none of them can go on."""
+
 
 class TranslationServer:
     """A server that listens at once and serves as soon as its model is warm; an async context manager.
@@ -53,6 +57,7 @@ class TranslationServer:
         self._health = HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Listen, and begin to load the model.
@@ -74,18 +79,25 @@ class TranslationServer:
         self._server = server
         self._warming = asyncio.create_task(self._warm_up())
         self._warming.add_done_callback(_report)
+        self._watching = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop with the configured grace."""
-        await self.stop(self.config.grace_ms)
+        """Stop with the configured grace, or with little where the engine has failed."""
+        grace_ms = self.config.grace_ms
+        await self.stop(min(grace_ms, _LAST_WORDS_MS) if self.failed.is_set() else grace_ms)
 
     @property
     def active_sessions(self) -> int:
         """Streams that are being served."""
         return self._service.active_sessions
+
+    @property
+    def failed(self) -> asyncio.Event:
+        """Set once a call finds that the engine has stopped by itself; only a new server can serve again."""
+        return self._service.failed
 
     async def ready(self) -> None:
         """Wait until the model is warm.
@@ -99,12 +111,13 @@ class TranslationServer:
 
     async def stop(self, grace_ms: int) -> None:
         """Refuse new calls, let running ones go on for ``grace_ms``, then end them and close the engine."""
-        if self._server is None or self._warming is None:
+        if self._server is None or self._warming is None or self._watching is None:
             return
         server, self._server = self._server, None
         self._service.draining = True
         self._warming.cancel()
-        await asyncio.wait([self._warming])
+        self._watching.cancel()
+        await asyncio.wait([self._warming, self._watching])
         try:
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_TIMEOUT_S)
         except TimeoutError:
@@ -120,19 +133,22 @@ class TranslationServer:
         except asyncio.CancelledError:
             loading.add_done_callback(_close_late)
             raise
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(asyncio.to_thread, served.engine.close)
             async with asyncio.timeout(self.config.warm_timeout_ms / 1000):
                 await _exercise(served)
-        except BaseException:
-            await asyncio.to_thread(served.engine.close)
-            raise
+            undo.pop_all()  # warm: the engine closes with the server
         self._service.served = served
         await self._set_health(_SERVING)
         _log.info("serving %s on port %d", served.model_name, self.port)
 
+    async def _watch(self) -> None:
+        """Once the engine has stopped, say so to those who ask for the health."""
+        await self.failed.wait()
+        await self._set_health(_NOT_SERVING)
+
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", SERVICE_NAME):
-            await self._health.set(name, status)
+        await asyncio.gather(*(self._health.set(name, status) for name in ("", SERVICE_NAME)))
 
 
 async def serve(
@@ -145,6 +161,7 @@ async def serve(
 
     Raises:
         BadConfig: the address can't be listened on.
+        EngineClosed: the engine stopped by itself; whoever started the process may start it again.
         Exception: whatever kept the model from loading.
     """
     asked_to_stop = asyncio.Event()
@@ -155,13 +172,17 @@ async def serve(
         async with TranslationServer(config, engine_factory) as server:
             stopping = asyncio.create_task(asked_to_stop.wait())
             warming = asyncio.create_task(server.ready())
+            failing = asyncio.create_task(server.failed.wait())
             await asyncio.wait([stopping, warming], return_when=asyncio.FIRST_COMPLETED)
             if warming.done():
                 warming.result()
                 if on_ready is not None:
                     on_ready(server)
-            await stopping
-            warming.cancel()
+            await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+            for task in (stopping, warming, failing):
+                task.cancel()
+            if not asked_to_stop.is_set():
+                raise EngineClosed("the engine has stopped by itself, so nothing can be served: start the server again")
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -225,4 +246,5 @@ def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
     except OSError as error:
         raise BadConfig(f"a TLS file can't be read: {error}") from error
     except RuntimeError as error:
-        raise BadConfig(f"can't listen on {address}; is it in use by another server?") from error
+        unfit = "" if config.tls is None else ", or are certificate and key no PEM files that belong together"
+        raise BadConfig(f"can't listen on {address}; is it in use by another server{unfit}?") from error

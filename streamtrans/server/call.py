@@ -18,7 +18,7 @@ from typing import NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from streamtrans.core import Caption, Detection, EngineClosed, Event, Job, Reading, Request, milliseconds
+from streamtrans.core import Caption, Detection, Event, Job, Reading, Request, milliseconds
 from streamtrans.server.arrivals import Arrivals, percentile
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.intake import Intake, Pace, Samples, too_fast
@@ -30,7 +30,6 @@ from streamtrans.server.refusal import (
     invalid,
     out_of_order,
     too_old,
-    unavailable,
     unsupported,
 )
 from streamtrans.stream import EngineLike, pump
@@ -104,6 +103,7 @@ class Call:
 
         Raises:
             Refusal: alone or in a group; the call ends with its status.
+            EngineClosed: in a group; nothing more can be read.
         """
         limits = self._config.limits
         try:
@@ -166,10 +166,7 @@ class Call:
 
     async def _pump(self) -> None:
         engine = _Watched(self._served.engine, self._arrivals)
-        try:
-            await pump(self._session, engine, changed=self._changed, emit=self._emit)
-        except EngineClosed as error:
-            raise unavailable("the server is shutting down", self._config.retry_after_ms) from error
+        await pump(self._session, engine, changed=self._changed, emit=self._emit)
         self._outbox.close()
 
     async def _emit(self, events: list[Event]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -83,8 +84,11 @@ class Served:
     engine: ServedEngine
     tokenizer: Speller
     languages: tuple[str, ...]
-    """Canonical codes; any of them into any of them."""
+    """Canonical codes."""
     model_name: str
     vads: tuple[str, ...] = ("silero", "webrtc", "energy")
     max_segment_ms: int = 30_000
     """The longest segment that the model can hold."""
+    ask: Callable[[str, str | None], object] | None = None
+    """Called with each target and the spoken language, where one is named, before a stream is admitted; raises
+    :class:`~streamtrans.core.UnsupportedLanguage` for a pair that the model doesn't translate. ``None``: all go."""

@@ -55,6 +55,7 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         _language(tag, f"source_languages[{index}]", served) for index, tag in enumerate(wishes.source_languages)
     ]
     session = _session(wishes, served, config, targets=tuple(targets), sources=tuple(sources), vad=vad)
+    _check_pairs(session, served)
     effective = replace(
         wishes,
         targets=session.targets,
@@ -68,8 +69,15 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
 
 
 def new_session(opening: Opening, served: Served) -> Session:
-    """Return a session for ``opening``."""
-    return Session(opening.session, served.tokenizer, window=vad_window(opening.session.vad))
+    """Return a session for ``opening``.
+
+    Raises:
+        Refusal: the endpoints leave no room for the windows of the detector.
+    """
+    try:
+        return Session(opening.session, served.tokenizer, window=vad_window(opening.session.vad))
+    except BadConfig as error:
+        raise invalid([("endpointing", str(error))]) from error
 
 
 def nothing_in_it() -> Refusal:
@@ -99,6 +107,17 @@ def _language(tag: str, path: str, served: Served) -> str:
         known = ", ".join(served.languages)
         raise unsupported(f"{path}: {served.model_name} doesn't know {tag!r}; it knows {known}")
     return code
+
+
+def _check_pairs(session: SessionConfig, served: Served) -> None:
+    """Refuse a pair that the model doesn't translate; admitted, each of its readings would fail."""
+    if served.ask is None:
+        return
+    for index, target in enumerate(session.targets):
+        try:
+            served.ask(target, session.source)
+        except UnsupportedLanguage as error:
+            raise unsupported(f"targets[{index}].language: {error}") from error
 
 
 def _session(

@@ -11,11 +11,19 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # ships none
 from grpc_status import rpc_status
 
+_MOST_BYTES = 600
+"""Of one message or description. Clients take 8 KB of trailing metadata, where a byte outside of ASCII counts
+three times, and drop the whole status with anything beyond; callers' own words may be quoted in it."""
+
+_MOST_FIELDS = 3
+"""Wrong fields that one refusal lists."""
+
 
 class Refusal(Exception):
-    """A call ends with a status; the message is for the client to read."""
+    """A call ends with a status; the message is for the client to read, and cut where it is too long."""
 
     def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
+        message = clip(message)
         super().__init__(message)
         self.code = code
         self.message = message
@@ -35,12 +43,16 @@ class Refusal(Exception):
 
 def invalid(fields: Sequence[tuple[str, str]]) -> Refusal:
     """Refuse a message with wrong fields: INVALID_ARGUMENT, one violation per ``(path, problem)``."""
+    listed = fields[:_MOST_FIELDS]
     details = error_details_pb2.BadRequest(
         field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=path, description=problem) for path, problem in fields
+            error_details_pb2.BadRequest.FieldViolation(field=path, description=clip(problem))
+            for path, problem in listed
         ]
     )
-    message = "; ".join(f"{path}: {problem}" for path, problem in fields)
+    message = "; ".join(f"{path}: {clip(problem)}" for path, problem in listed)
+    if len(fields) > len(listed):
+        message = f"{len(fields)} fields are wrong, the first: {message}"
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, details)
 
 
@@ -93,3 +105,11 @@ def refusal_in(error: BaseException) -> Refusal | None:
     if isinstance(error, BaseExceptionGroup):
         return next((found for inner in error.exceptions if (found := refusal_in(inner)) is not None), None)
     return None
+
+
+def clip(text: str) -> str:
+    """Return ``text``, or as much of its beginning as may travel in a status."""
+    data = text.encode(errors="replace")
+    if len(data) <= _MOST_BYTES:
+        return text
+    return data[:_MOST_BYTES].decode(errors="ignore") + " …"

@@ -13,6 +13,7 @@ import grpc
 
 import streamtrans
 from streamtrans import audio
+from streamtrans.core import EngineClosed
 from streamtrans.server.call import Call, Context, read
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.opening import open_stream
@@ -39,6 +40,8 @@ class TranslationService:
         """Set once the model is warm."""
         self.draining = False
         """Set before the server stops: no new call is admitted."""
+        self.failed = asyncio.Event()
+        """Set when the engine is found to have stopped though nobody stopped the server; it stays so."""
         self.active_sessions = 0
         self._config = config
 
@@ -83,14 +86,29 @@ class TranslationService:
         opening = open_stream(await read(context, limits, deadline), served, self._config)
         with self._slot():
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
-            await Call(session_id, opening, served, self._config, context).run()
+            try:
+                await Call(session_id, opening, served, self._config, context).run()
+            except* EngineClosed:
+                raise self._stopped() from None
 
     def _ready(self) -> Served:
+        if self.failed.is_set():
+            raise self._stopped()
         if self.draining:
             raise unavailable("the server is shutting down", self._config.retry_after_ms)
         if self.served is None:
             raise unavailable("the model is not warm yet", self._config.retry_after_ms)
         return self.served
+
+    def _stopped(self) -> Refusal:
+        """Say why the engine answers no more; unless the server is leaving, it has failed, which is noted once."""
+        retry_after_ms = self._config.retry_after_ms
+        if not self.failed.is_set():
+            if self.draining:
+                return unavailable("the server is shutting down", retry_after_ms)
+            _log.error("the engine has stopped by itself; every call is refused until the server is restarted")
+            self.failed.set()
+        return unavailable("the engine has stopped; call again once the server has been restarted", retry_after_ms)
 
     def _refuse_when_full(self) -> None:
         config = self._config

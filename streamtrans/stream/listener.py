@@ -111,7 +111,8 @@ class Listener:
 
     def flush(self) -> None:
         """Close whatever is open once all whole windows heard so far were seen."""
-        if not self.ended:
+        # Asked again at the same place it would close nothing more, but could be asked for ever.
+        if not self.ended and (not self._flushes or self._flushes[-1] < self._windows):
             self._flushes.append(self._windows)
 
     def end(self) -> None:

@@ -59,7 +59,7 @@ async def pump(
                 _settle(session, under_way.pop(future), future)
     finally:
         for future in under_way:
-            future.cancel()
+            future.cancel()  # where it has failed meanwhile, asyncio takes this as having looked at it
         if waiter is not None:
             waiter.cancel()
 

@@ -77,9 +77,14 @@ class Batches:
         """Yield batches until the stage's steps are used up."""
         data = self.recipe.data
         tokenizer, phones = Tokenizer.load(self.vocabularies), Tokenizer.load(self.vocabularies / "phones")
+        rates = self.stage.mixture
         mixture = Mixture.from_folder(
             data.tables,
-            MixtureConfig(requests=data.requests, templates=data.templates, tatoeba=data.tatoeba),
+            MixtureConfig(
+                requests=rates.get("requests", data.requests),
+                templates=rates.get("templates", data.templates),
+                tatoeba=rates.get("tatoeba", data.tatoeba),
+            ),
         )
         mel = LogMel(FeatureConfig(**self.recipe.features))
         per_pool = POOL * (self.stage.repeat if self.stage.hears else 1)

@@ -15,6 +15,7 @@ from streamtrans.core import BadConfig
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network, parameters_by_part
 from streamtrans.text import Tokenizer
+from streamtrans.train.batches import LONGEST_FRAMES
 from streamtrans.train.recipe import load_recipe
 from streamtrans.train.trainer import stage_weights
 
@@ -32,7 +33,10 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
     if not (run / plan.stage(stage).name / "weights.safetensors").exists():
         raise BadConfig(f"stage {stage} of {run} has no weights yet; run streamtrans train first")
     tokenizer = Tokenizer.load(run)
-    config = replace(NetworkConfig(**plan.network, vocab_size=tokenizer.size), text_encoder_layers=0)
+    trained = NetworkConfig(**plan.network, vocab_size=tokenizer.size)
+    # Positions behind the longest utterance of training were never used: the model doesn't promise them.
+    positions = min(trained.max_source_positions, LONGEST_FRAMES // 2)
+    config = replace(trained, text_encoder_layers=0, max_source_positions=positions)
     tensors = {
         name: tensor.to(torch.bfloat16).contiguous()
         for name, tensor in stage_weights(run, stage)

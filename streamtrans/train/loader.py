@@ -16,24 +16,39 @@ from typing import Any
 
 import torch
 
+from streamtrans.core import BadConfig
 from streamtrans.train.batches import Batch, Batches
+
+BARREN = 3
+"""Processes in a row that may end without a batch: one more would end the same way."""
 
 AHEAD = 8
 """Batches made in advance: larger rides out longer pauses and takes more memory."""
 
 
 def load_batches(batches: Batches, *, processes: int = 1) -> Iterator[Batch]:
-    """Iterate over ``batches``, made in a process of their own (``processes=0``: in this one)."""
+    """Iterate over ``batches``, made in a process of their own (``processes=0``: in this one).
+
+    Raises:
+        BadConfig: no process gets as far as one batch.
+    """
     if processes == 0:
         yield from batches
         return
-    step, attempt = batches.first, 0
+    step, attempt, barren = batches.first, 0, 0
     while step < batches.stage.steps:
+        began = step
         for batch in _beside(replace(batches, first=step, attempt=attempt)):
             step += 1
             yield batch
         if step < batches.stage.steps:
             attempt += 1
+            barren = barren + 1 if step == began else 0
+            if barren == BARREN:
+                raise BadConfig(
+                    f"stage {batches.stage.name}: {BARREN} speech processes in a row ended without a single batch; "
+                    "what they printed says why"
+                )
             print(f"{batches.stage.name}: the speech process ended at step {step}; starting another", flush=True)
 
 

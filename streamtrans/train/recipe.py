@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 PARTS = ("encoder", "decoder", "text_encoder", "speculator", "ctc_head")
 LOSSES = ("st", "mt", "kl", "spec", "ctc")
+MIXTURE = ("requests", "templates", "tatoeba")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,14 @@ class Stage:
     augment: bool = True
     spec_from: float = 0.0
     """Share of the stage after which KVSPN is trained along; before, its loss is left out."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """How often each kind of table is drawn, where it differs from the recipe's ``[data]``."""
     start_from: dict[str, str] = field(default_factory=dict)
     """Part of the network → earlier stage whose weights it starts with."""
 
     def __post_init__(self) -> None:
         _check_names(self.weights, LOSSES, f"stage {self.name}: weights")
+        _check_names(self.mixture, MIXTURE, f"stage {self.name}: mixture")
         _check_names(self.start_from, PARTS, f"stage {self.name}: start_from")
         if self.steps < 1 or self.batch < 1 or self.repeat < 1:
             raise BadConfig(f"stage {self.name}: steps, batch and repeat must be at least 1")

@@ -1,4 +1,5 @@
 import math
+import os
 import struct
 from pathlib import Path
 
@@ -164,3 +165,12 @@ def test_absurd_headers(tmp_path: Path) -> None:
 def test_blocks_of_no_length_are_refused(stereo: Path) -> None:
     with pytest.raises(BadAudio, match="block_seconds must be positive"):
         next(stream_file(stereo, 0.0))
+
+
+def test_a_name_that_is_not_text(tmp_path: Path) -> None:
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")
+    try:
+        Path(strange).write_bytes(b"RIFF")
+    except OSError:
+        pytest.skip("this file system takes text names only")
+    refused(Path(strange), "rename it")

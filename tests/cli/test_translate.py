@@ -1,13 +1,16 @@
 import json
 import re
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.cli.options import ModelChoice, languages, load
 from streamtrans.cli.reading import translate_file
 from streamtrans.core import BadConfig, UnsupportedLanguage
+from tests.checkpoints import make_whisper
 
 FAST = ("--vad", "energy", "--threads", "1")
 
@@ -77,6 +80,35 @@ def test_every_bad_file_is_named_and_the_good_one_is_done(translate, recordings)
         assert line.startswith(f"error: {name}: ")
         assert problem in line
     assert "Traceback" not in err
+
+
+def test_a_file_of_no_length_is_no_error(translate, recordings):
+    soundfile.write("blink.wav", np.zeros(1), 192_000)
+    status, out, _ = translate("blink.wav", "--to", "de", "--json")
+    assert status == 0
+    assert json.loads(out)["captions"] == []
+
+
+def test_a_pair_that_the_model_does_not_translate_is_refused(run, recordings, tmp_path):
+    folder = tmp_path / "stock"
+    folder.mkdir()
+    make_whisper(
+        folder,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+    )
+    for arguments, problem in (
+        (["--to", "en"], "must be told the spoken language"),
+        (["--to", "zh", "--from", "de"], "not de to zh"),
+    ):
+        status, out, err = run("translate", "talk.wav", "--model", folder, *FAST, *arguments)
+        assert (status, out) == (2, "")
+        assert problem in err
 
 
 def test_silence_is_no_error(translate, recordings):

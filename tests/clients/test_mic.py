@@ -7,7 +7,8 @@ import sys
 import pytest
 from streamtrans_clients import mic
 
-from streamtrans.client import Summary
+from streamtrans.client import Summary, Unavailable
+from streamtrans.server import Tls as ServerTls
 
 
 @pytest.fixture
@@ -54,6 +55,31 @@ async def test_a_file_is_played_and_its_final_captions_printed(running, talk, ca
     assert [line[:9] for line in lines] == ["00:00 de ", "00:00 zh "]
     assert lines[0].split()[2:4] == ["w0", "w1"]
     assert summary.segments == 1
+
+
+async def test_a_server_that_asks_for_a_certificate_is_shown_one(running, talk, certificate, capsys):
+    cert, key = certificate
+    async with running(tls=ServerTls(cert, key, client_roots=cert)) as address:
+        shared = ("--file", talk, "--to", "de", "--server", address, "--tls", cert)
+        summary = await mic._listen(wishes(*shared, "--tls-cert", cert, "--tls-key", key))
+        with pytest.raises(Unavailable):
+            await mic._listen(wishes(*shared))
+    assert summary.segments == 1
+    assert capsys.readouterr().out.startswith("00:00 de ")
+
+
+def test_half_a_client_certificate_is_refused(run, tmp_path):
+    for option in ("--tls-cert", "--tls-key"):
+        status, _, err = run(option, tmp_path / "x.pem")
+        assert status == 2
+        assert "needs both --tls-cert and --tls-key" in err
+
+
+def test_a_missing_certificate_is_named(run, tmp_path):
+    status, _, err = run("--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem")
+    assert status == 2
+    assert err.startswith("error: ")
+    assert "key.pem" in err
 
 
 async def test_ctrl_c_ends_the_sound_and_awaits_the_captions(running, talk, capsys):

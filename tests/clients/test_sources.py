@@ -27,6 +27,15 @@ async def test_a_recording_comes_whole_in_chunks_of_100_ms(tmp_path):
     assert b"".join(chunks) == samples.astype("<i2").tobytes()
 
 
+async def test_blocks_of_an_mp3_join_without_a_seam(tmp_path):
+    path = tmp_path / "tone.mp3"
+    soundfile.write(path, 0.4 * np.sin(2 * np.pi * 300 * np.arange(8_000) / 16_000), 16_000)
+    whole = soundfile.read(path, dtype="int16")[0]
+    played = np.frombuffer(b"".join(await gather(recording(path, asyncio.Event()))), "<i2")
+    np.testing.assert_allclose(played, whole[: len(played)], atol=2)
+    assert len(whole) - len(played) <= 2 * 1_152
+
+
 async def test_a_recording_is_played_no_faster_than_it_was_spoken(talk):
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -45,7 +54,9 @@ async def test_a_recording_stops_when_told(talk):
     assert heard == 1
 
 
-@pytest.mark.parametrize(("name", "content"), [("no.wav", None), ("letter.wav", b"hello " * 99), ("empty.wav", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("no.wav", None), ("letter.wav", b"hello " * 99), ("empty.wav", b""), ("pcm.raw", b"12")]
+)
 async def test_what_is_no_recording_is_named(tmp_path, name, content):
     path = tmp_path / name
     if content is not None:
@@ -128,6 +139,16 @@ async def test_a_microphone_is_heard_at_its_own_rate(devices):
     assert [len(chunk) for chunk in chunks] == [4_410 * 2] * 3
     assert [chunk[0] for chunk in chunks] == [1, 2, 3]
     assert fake.opened == [{"samplerate": 44_100, "device": "Built", "channels": 1, "dtype": "int16"}]
+
+
+async def test_what_was_said_before_the_end_is_not_lost(devices):
+    devices()
+    stop = asyncio.Event()
+    chunks = []
+    async for chunk in microphone(None, stop).chunks:
+        chunks.append(chunk)
+        stop.set()
+    assert [chunk[0] for chunk in chunks] == [1, 2, 3]
 
 
 def test_no_microphone_says_what_to_do(devices):

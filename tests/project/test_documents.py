@@ -13,6 +13,7 @@ from streamtrans.cli import load_verb
 from streamtrans.server import Served, ServerConfig, TranslationServer
 from streamtrans.testing.engine import InstantEngine, hypothesis
 from streamtrans.vad import EnergyVad
+from tests.fakes import Words
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,16 +89,6 @@ def test_commands_of_the_readme_exist_with_their_options(line):
         command = command.commands[words[words.index(command.name) + 1]]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
-
-
-class Words:
-    """Token ``i`` is the word ``w<i>``."""
-
-    def decode(self, tokens):
-        return " ".join(f"w{token}" for token in tokens)
-
-    def boundary(self, tokens, n, *, final=False):
-        return max(0, min(n, len(tokens) - (not final)))
 
 
 async def test_the_example_of_the_readme_prints_captions(tmp_path, capsys):

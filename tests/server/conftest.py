@@ -14,6 +14,7 @@ from streamtrans.server import Limits, Served, ServerConfig, TranslationServer
 from streamtrans.stream import SessionConfig
 from streamtrans.testing.engine import InstantEngine, hypothesis
 from streamtrans.wire import ServerMessage, StreamOptions, config_message
+from tests.fakes import Loud, Words
 
 EAGER = Limits(max_real_time_factor=1e6, burst_ms=10**7)
 """Recordings may come as fast as they can."""
@@ -21,23 +22,6 @@ EAGER = Limits(max_real_time_factor=1e6, burst_ms=10**7)
 METHOD = "/streamtrans.v1.TranslationService/StreamTranslate"
 
 RULES = EndpointRules(min_silence_ms=320, pre_roll_ms=64, padding_ms=64, max_segment_ms=6_000, cut_search_ms=1_000)
-
-
-class Words:
-    """Token ``i`` is the word ``w<i>``; every token but the last ends with a whole word."""
-
-    def decode(self, tokens):
-        return " ".join(f"w{token}" for token in tokens)
-
-    def boundary(self, tokens, n, *, final=False):
-        return max(0, min(n, len(tokens) - (not final)))
-
-
-class Loud:
-    """Speech is what is loud."""
-
-    def detect(self, streams):
-        return [(np.where(np.square(windows).mean(1) > 1e-4, 0.95, 0.05), None) for windows, _ in streams]
 
 
 def grow(job, target):
@@ -152,5 +136,6 @@ async def drain(client, options=None, *, audio=b"", each=None):
 def house():
     return SimpleNamespace(
         running=running, served=served, configured=configured, instant=instant, Held=Held, grow=grow,
-        speech=speech, talk=talk, collect=collect, drain=drain, opening=opening, Words=Words, EAGER=EAGER,
+        speech=speech, talk=talk, collect=collect, drain=drain, opening=opening, Words=Words, Loud=Loud,
+        EAGER=EAGER,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from streamtrans.segment import EndpointRules
 from streamtrans.stream import Session, SessionConfig
 from streamtrans.testing.engine import InstantEngine, hypothesis
 from streamtrans.testing.vad import ScriptedVad
+from tests.fakes import Words
 
 RULES = EndpointRules(
     min_speech_ms=64,
@@ -16,16 +17,6 @@ RULES = EndpointRules(
     max_segment_ms=6_000,
     cut_search_ms=1_000,
 )
-
-
-class Words:
-    """Token ``i`` is the word ``w<i>``; every token but the last ends with a whole word."""
-
-    def decode(self, tokens):
-        return " ".join(f"w{token}" for token in tokens)
-
-    def boundary(self, tokens, n, *, final=False):
-        return max(0, min(n, len(tokens) - (not final)))
 
 
 def say(seconds, seed=0):

@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.stream.listener import AudioBuffer
+from streamtrans.core import Detection
+from streamtrans.segment import Closed, EndpointRules, Opened
+from streamtrans.stream.listener import AudioBuffer, Listener
 
 
 @settings(max_examples=50, deadline=None)
@@ -35,3 +37,17 @@ def test_a_copy_is_its_own():
     buffer.append(np.zeros(100, np.float32))
     buffer.copy(0, 50)[:] = 1
     assert not buffer.copy(0, 50).any()
+
+
+def test_orders_to_close_at_one_place_are_kept_once():
+    listener = Listener(EndpointRules(), 512, "energy", 2_000)
+    listener.hear(np.ones(512 * 20, np.float32))
+    for _ in range(1_000):
+        listener.flush()
+    assert len(listener._flushes) == 1
+    request = listener.detect()
+    listener.detected(request, Detection((1.0,) * 20, None))
+    found = []
+    while (boundaries := listener.step()) is not None:
+        found += boundaries
+    assert found == [Opened(0), Closed(512 * 20, "forced")]

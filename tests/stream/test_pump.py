@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from concurrent.futures import Future
 
 import pytest
@@ -105,6 +106,39 @@ async def test_a_closed_engine_ends_the_pump(stage):
     session.hear(stage.say(1))
     with pytest.raises(EngineClosed):
         await pump(session, engine, changed=changed, emit=emit)
+
+
+def test_of_two_requests_that_a_closed_engine_fails_none_is_left_behind(stage):
+    reports = []
+    asyncio.run(_fail_two(stage, reports))
+    gc.collect()  # asyncio reports an exception that nobody looked at when its future is thrown away
+    assert reports == []
+
+
+async def _fail_two(stage, reports):
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["message"]))
+    session, engine = stage.make([(0.2, 9)])
+    slow, changed = SlowEngine(engine), asyncio.Event()
+    detections = []
+
+    class Closing:
+        def submit(self, request):
+            """Answer as ``slow``, but hold the detection that comes while a reading is under way."""
+            if not (isinstance(request, Detect) and slow.held):
+                return slow.submit(request)
+            detections.append(Future())
+            return detections[-1]
+
+    async def emit(news):
+        pass
+
+    task = asyncio.create_task(pump(session, Closing(), changed=changed, emit=emit))
+    await feed(session, stage.say(2), changed)
+    for future in (*detections, *(future for _, future in slow.held)):
+        future.set_exception(EngineClosed("closed"))
+    assert len(detections) == len(slow.held) == 1
+    with pytest.raises(EngineClosed):
+        await task
 
 
 def test_a_closed_engine_ends_the_replay(stage):

@@ -15,7 +15,7 @@ def test_the_shipped_recipes_load() -> None:
         assert recipe.stages
     nano = load_recipe(ROOT / "recipes" / "nano.toml")
     assert nano.network["decoder_layers"] == 12
-    assert nano.stage("st").weights | {"ctc": 0} == {"st": 2.0, "mt": 1.0, "kl": 0.5, "spec": 0.2, "ctc": 0}
+    assert nano.stage("polish").weights | {"ctc": 0} == {"st": 2.0, "mt": 1.0, "kl": 0.5, "spec": 0.2, "ctc": 0}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], message: st
 def test_missing_recipe_and_stage_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="there is no recipe"):
         load_recipe(tmp_path / "none.toml")
-    with pytest.raises(BadConfig, match="no stage 'sst'; it has mt, ctc, st"):
+    with pytest.raises(BadConfig, match="no stage 'sst'; it has mt, ctc, st, polish"):
         load_recipe(ROOT / "recipes" / "nano.toml").stage("sst")
 
 

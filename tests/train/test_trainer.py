@@ -204,6 +204,13 @@ class Mortal(Batches):
             yield batch
 
 
+def test_processes_that_never_deliver_end_the_run(recipe: Path) -> None:
+    plan = load_recipe(recipe)
+    batches = Batches(plan, plan.stage("mt"), recipe.parent / "no-vocabulary-here", 0, 0)
+    with pytest.raises(BadConfig, match="3 speech processes in a row ended without a single batch"):
+        list(load_batches(batches))
+
+
 def test_kl_waits_until_text_leads() -> None:
     objective = Objective(Stage("s", {"st": 2.0, "mt": 1.0, "kl": 0.5}, steps=1))
     assert not objective._text_leads()

@@ -57,7 +57,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="CPU threads of the model. By default one per core.",
+        help="CPU threads of the model. By default one for a small model, else one per core.",
         show_default=False,
         rich_help_panel=_PANEL,
     ),
@@ -71,6 +71,11 @@ From = Annotated[
         show_default=False,
     ),
 ]
+
+
+SMALL_MODEL = 100_000_000
+"""Parameters below which a second thread costs more than it brings: a small product is over before it has woken up.
+With nano and eight streams on two cores, two threads doubled the lag (benchmarks/RESULTS.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +165,19 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
     from streamtrans.model.loading import load_model
     from streamtrans.vad import load_vad
 
-    if choice.threads is not None:
-        torch.set_num_threads(choice.threads)
     model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
+    torch.set_num_threads(choice.threads or default_threads(model))
     config = choice.engine_config(slots)
     # Its caches are of its own class; the protocol lets it demand that.
     return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config))
+
+
+def default_threads(model: TorchSpeechModel) -> int:
+    """Return one thread for a small model, as many as there are cores for a larger one."""
+    import torch
+
+    size = sum(parameter.numel() for parameter in model.network.parameters())
+    return 1 if size < SMALL_MODEL else torch.get_num_threads()
 
 
 def languages(text: str, option: str = "--to") -> tuple[str, ...]:

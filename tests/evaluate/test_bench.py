@@ -97,9 +97,9 @@ def test_a_wheel_is_built_and_looked_into(tmp_path):
 
 def test_one_speaker_gets_one_core_and_more_get_all():
     one, many = realtime.cases([1, 8], None)
-    assert (one.streams, one.cores, one.threads) == (1, 1, 1)
+    assert (one.streams, one.cores, one.threads) == (1, 1, None)
     assert many.streams == 8
-    assert many.threads == many.cores >= 1
+    assert many.cores >= 1
     assert [case.threads for case in realtime.cases([1, 8], 1)] == [1, 1]
 
 

@@ -40,16 +40,16 @@ class Case:
 
     streams: int
     cores: int
-    threads: int
+    threads: int | None
 
 
 def cases(streams: Sequence[int], threads: int | None) -> list[Case]:
-    """Return what is measured: one stream on one core, more on all, as many threads as cores by default."""
+    """Return what is measured: one stream on one core, more on all; ``threads`` as it is for ``serve``."""
     available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     found = []
     for count in streams:
         cores = 1 if count == 1 else available
-        found.append(Case(count, cores, min(threads or cores, cores)))
+        found.append(Case(count, cores, threads))
     return found
 
 
@@ -99,7 +99,7 @@ async def measure(case: Case, choice: ModelChoice, speech: Sequence[Samples], op
 @asynccontextmanager
 async def _server(wish: Wish) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
     """Start a server; yield it and its first counters."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(wish.choice.threads)}
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -160,7 +160,7 @@ def _figures(case: Case, before: dict[str, Any], after: dict[str, Any], summarie
     return {
         "streams": case.streams,
         "cores": case.cores,
-        "threads": case.threads,
+        "threads": case.threads or "default",
         "audio_s": round(audio_s, 1),
         "real_time_factor": ratio(spent["busy_s"], audio_s),
         "cpu_per_audio_second": ratio(spent["cpu_s"], audio_s),

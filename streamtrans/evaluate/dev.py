@@ -103,6 +103,8 @@ class DevResult:
     decode: DecodeStats
     recheck: Recheck | None
     texts: Sequence[Text] = field(repr=False)
+    cut: int = 0
+    """Utterances that were longer than the model can hold: only their beginning was read."""
 
     @property
     def mean_bleu(self) -> float | None:
@@ -121,6 +123,7 @@ class DevResult:
             "bleu_signatures": dict(self.signatures),
             "rows": self.rows,
             "utterances": self.utterances,
+            "cut": self.cut,
             "audio_s": round(self.audio_s, 1),
             "busy_s": round(self.busy_s, 1),
             "passes_per_token": ratio(self.decode.passes, self.decode.tokens),
@@ -186,6 +189,7 @@ def evaluate_dev(
         decode=engine.stats.decode,
         recheck=_recheck(model, speller, targets, config, kept) if config.recheck else None,
         texts=texts,
+        cut=reader.cut,
     )
 
 
@@ -239,6 +243,8 @@ class _Reader:
         self._speller = speller
         self._targets = targets
         self._most = config.together * _AHEAD
+        self._longest = model.max_samples
+        self.cut = 0
 
     def read(self, spoken: Iterator[Utterance]) -> Iterator[tuple[Utterance, list[Text], DecodeStats]]:
         """Yield each utterance with its texts and their cost; while some are read, the next are spoken."""
@@ -254,8 +260,10 @@ class _Reader:
 
     def _job(self, utterance: Utterance) -> Job:
         wanted = tuple(Target(target) for target in self._targets)
-        length = len(utterance.audio)
-        return Job(0, 0, length, True, utterance.audio, wanted, utterance.language)
+        # A stream's segments are never longer; a lost ending costs its score, and is counted.
+        audio = utterance.audio[: self._longest]
+        self.cut += len(audio) < len(utterance.audio)
+        return Job(0, 0, len(audio), True, audio, wanted, utterance.language)
 
     def _texts(self, utterance: Utterance, reading: Detection | Reading) -> tuple[list[Text], DecodeStats]:
         if not isinstance(reading, Reading):

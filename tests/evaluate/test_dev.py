@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from streamtrans.core import BadConfig, DecodeStats
@@ -92,3 +95,14 @@ def test_what_cannot_be_evaluated_is_refused(model, rows, speak):
 def test_acceptance_is_per_drafter():
     stats = DecodeStats(3, 8, 6, 5, {"echo": (4, 4), "kvspn": (2, 1), "ngram": (0, 0)})
     assert acceptance(stats) == {"echo": 1.0, "kvspn": 0.5, "ngram": 0.0}
+
+
+def test_utterances_longer_than_the_model_are_read_as_far_as_it_goes_and_counted(model, rows, speak):
+    def linger(row, language):
+        utterance = speak(row, language)
+        extra = np.zeros(model.max_samples, dtype=np.float32)
+        return replace(utterance, audio=np.concatenate([utterance.audio, extra])) if row.id == "0" else utterance
+
+    result = evaluate_dev(model, model.tokenizer, rows[:2], DevConfig(recheck=False), speak=linger)
+    assert result.cut == result.figures()["cut"] == 3
+    assert len(result.texts) == 2 * 3 * 3

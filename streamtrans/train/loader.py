@@ -1,6 +1,6 @@
 """Make batches in a process beside the trainer, and survive that process.
 
-eSpeak crashes once in some ten thousand utterances and takes its process along. The trainer then starts
+eSpeak crashes now and then and takes its process along. The trainer then starts
 another one, which goes on from the same step with other draws.
 """
 

@@ -20,6 +20,17 @@ TEXTS = [
     "打开厨房的灯",
     "what is the weather",
 ] * 3
+SPECULATORS: dict[str, dict[str, int | str]] = {
+    "hole": {},
+    "own keys": {"speculator_own_keys": True},
+    "window": {"speculator_window": 3},
+    "top window, own keys": {"speculator_own_keys": True, "speculator_window": 2, "speculator_keys": "top"},
+    "short vocabulary": {"draft_vocabulary": 210},
+    "short vocabulary, own keys": {"draft_vocabulary": 210, "speculator_own_keys": True},
+    "medusa": {"speculator_input": "hidden"},
+    "medusa, short vocabulary": {"speculator_input": "hidden", "draft_vocabulary": 210},
+}
+"""Kinds of speculative networks, by what their configuration adds."""
 WHISPER_SPECIALS = ["<|translate|>", "<|transcribe|>", "<|notimestamps|>", "<|0.00|>", "<|0.02|>"]
 
 
@@ -56,7 +67,7 @@ def make_whisper(folder: Path, *, seed: int = 0, **shape: int) -> WhisperForCond
     return model
 
 
-def make_whisper_m2m(folder: Path, *, seed: int = 0, **shape: int) -> Network:
+def make_whisper_m2m(folder: Path, *, seed: int = 0, **shape: int | str) -> Network:
     """Save a random whisperM2M with KVSPN and return its network."""
     torch.manual_seed(seed)
     size = write_tokenizer(folder)

@@ -22,6 +22,10 @@ def _corpus() -> None:
     From the public archives:
 
         streamtrans corpus prepare --massive amazon-massive-dataset-1.1.tar.gz --tatoeba deu-eng.zip
+
+    Translations for recordings that have none:
+
+        streamtrans corpus pseudo-label talks.tsv --model facebook/nllb-200-distilled-600M --to de,fr --out labelled.tsv
     """
 
 
@@ -49,3 +53,49 @@ def prepare(
     from streamtrans.corpus import prepare as run
 
     run(massive, tatoeba or [], out, say=typer.echo)
+
+
+@corpus.command("pseudo-label")
+def pseudo_label(
+    manifest: Annotated[Path, typer.Argument(help="A manifest: TSV or JSON Lines with audio, text and language.")],
+    *,
+    model: Annotated[str, typer.Option(help="A Hugging Face seq2seq folder or hub name.", show_default=False)],
+    to: Annotated[str, typer.Option(help="Languages to fill in, such as de,fr.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The manifest to write; .jsonl gives JSON Lines.", show_default=False)],
+    codes: Annotated[
+        str, typer.Option(help="The model's codes where they differ, such as zh=zho_Hans,de=deu_Latn.")
+    ] = "",
+    prefix: Annotated[
+        str,
+        typer.Option(
+            help="What the model wants before a text: 'translate {source_name} to {target_name}: ' for T5, "
+            "'>>{target}<< ' for Marian models of many languages."
+        ),
+    ] = "",
+    beams: Annotated[int, typer.Option(min=1, help="1 translates greedily.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Texts at once: larger is faster and takes more memory.")] = 32,
+    device: Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, …")] = "auto",
+) -> None:
+    """Fill in a manifest's missing translations with a machine's, as the paper's pseudo-labels.
+
+    Translations that are there stay. Interrupted, it goes on where it was:
+
+        streamtrans corpus pseudo-label talks.tsv --model facebook/nllb-200-distilled-600M --to de,fr --out labelled.tsv
+    """
+    from streamtrans.core import BadConfig
+    from streamtrans.train.finetune.labelling import label_manifest
+    from streamtrans.train.finetune.recipe import PseudoRecipe
+
+    pairs = [pair.partition("=") for pair in codes.split(",") if pair.strip()]
+    if wrong := [ours for ours, equals, theirs in pairs if not (ours.strip() and equals and theirs.strip())]:
+        raise BadConfig(f"--codes: {wrong[0]!r} must look like zh=zho_Hans")
+    recipe = PseudoRecipe(
+        model,
+        to=tuple(code.strip() for code in to.split(",") if code.strip()),
+        codes={ours.strip(): theirs.strip() for ours, _, theirs in pairs},
+        prefix=prefix,
+        beams=beams,
+        batch=batch,
+    )
+    made = label_manifest(manifest, out, recipe, device=device, say=typer.echo)
+    typer.echo(f"{out}: {made:,} translations filled in")

@@ -184,7 +184,7 @@ def _translation(choice: ModelChoice) -> Finding:
     return Finding(
         "ok",
         "model",
-        f"{loaded.model.name} on {loaded.model.device}, {str(loaded.model.dtype).removeprefix('torch.')}, "
+        f"{loaded.model.name} on {loaded.model.device}, {loaded.model.precision}, "
         f"{' '.join(loaded.model.languages)}; loads in {loading_s:.1f} s, "
         f"reads a second of sound in {took_ms:.0f} ms ({tokens} tokens)",
     )

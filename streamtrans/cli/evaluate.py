@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrans.cli.options import Device, Drafter, Dtype, Model, ModelChoice, Threads, TopK, languages
+from streamtrans.cli.options import Beams, Device, Drafter, Dtype, Model, ModelChoice, Threads, TopK, languages
 
 if TYPE_CHECKING:
     from streamtrans.evaluate import DevResult
@@ -31,8 +31,12 @@ def evaluate(
     targets: Annotated[str | None, typer.Option(help="Languages to write. By default all.", show_default=False)] = None,
     together: Annotated[int, typer.Option(min=1, help="Utterances decoded at once.")] = 16,
     recheck: Annotated[
-        bool, typer.Option(help="Read some utterances again without drafts and compare passes and texts.")
-    ] = True,
+        int, typer.Option(min=0, help="Utterances to read again without drafts, to compare passes and texts.")
+    ] = 240,
+    draft_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, max=8, help="KVSPN's guesses at a time. By default what pays.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     results: Annotated[
         Path | None, typer.Option(help="Folder that keeps the figures as dev.json.", show_default=False)
@@ -45,6 +49,7 @@ def evaluate(
     dtype: Dtype = "auto",
     drafter: Drafter = None,
     top_k: TopK = "1",
+    beams: Beams = 1,
     threads: Threads = None,
 ) -> None:
     """Score a model on spoken sentences: BLEU from every language into every other, errors of transcripts.
@@ -55,6 +60,10 @@ def evaluate(
         streamtrans evaluate --rows 200
 
         streamtrans evaluate --sources en --targets de,fr --json
+
+    With three beams instead of one, offline only:
+
+        streamtrans evaluate --rows 200 --beams 3
     """
     from streamtrans.cli.bench.report import dev_rows, identity, keep, load_alone, progress
     from streamtrans.evaluate import DevConfig, Watch, describe_machine, evaluate_dev
@@ -69,6 +78,8 @@ def evaluate(
         together=together,
         drafter=drafter,
         top_k=choice.engine_config(slots=1).top_k,
+        beams=beams,
+        draft_tokens=draft_tokens,
         recheck=recheck,
     )
     for folder in (results, texts.parent if texts else None):

@@ -30,7 +30,8 @@ Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cu
 Dtype = Annotated[
     str,
     typer.Option(
-        help="auto (float32 on CPU, bfloat16 on GPU), float32, bfloat16, float16 or float64.",
+        help="auto (bfloat16 on GPU and for wide models on CPU, else float32), float32, bfloat16, int8 (CPU), "
+        "float16 or float64.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -49,6 +50,15 @@ TopK = Annotated[
     typer.Option(
         help="Keep a KVSPN draft that is among the model's k best: 1 is exact, 2 and 3 are faster and "
         "looser, inf never checks.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Beams = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Search with so many texts at a time instead of writing the likeliest token each time; 3 is usual. "
+        "Offline only: the live server is greedy.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -176,8 +186,7 @@ def default_threads(model: TorchSpeechModel) -> int:
     """Return one thread for a small model, as many as there are cores for a larger one."""
     import torch
 
-    size = sum(parameter.numel() for parameter in model.network.parameters())
-    return 1 if size < SMALL_MODEL else torch.get_num_threads()
+    return 1 if model.parameters < SMALL_MODEL else torch.get_num_threads()
 
 
 def languages(text: str, option: str = "--to") -> tuple[str, ...]:

@@ -17,7 +17,13 @@ def train(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="CPU processes that share the work; one per core.")] = 1,
     runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1, … By default cpu for a recipe in stages, and what is there for fine-tuning.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train a model as a recipe says, or go on where it was interrupted.
 
@@ -28,9 +34,35 @@ def train(
     Then write a checkpoint folder of a finished stage:
 
         streamtrans export recipes/nano.toml polish streamtrans/models/nano
+
+    A recipe that names a base fine-tunes it, as docs/training.md says; on several GPUs:
+
+        accelerate launch --multi_gpu --num_processes 8 -m streamtrans.cli train recipes/whisper_m2m_medium.toml
     """
+    from streamtrans.train.finetune.recipe import is_finetune
+
+    if is_finetune(recipe):
+        _finetune(recipe, stage=stage, workers=workers, runs=runs, device=device)
+        return
     from streamtrans.train.trainer import TrainConfig
     from streamtrans.train.trainer import train as run
 
-    folder = run(TrainConfig(str(recipe), runs=str(runs), stage=stage, workers=workers, device=device))
+    folder = run(TrainConfig(str(recipe), runs=str(runs), stage=stage, workers=workers, device=device or "cpu"))
     typer.echo(f"done: {folder}")
+
+
+def _finetune(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:
+    from streamtrans.core import BadConfig
+
+    if stage is not None or workers > 1:
+        raise BadConfig(
+            f"{recipe} fine-tunes a checkpoint: it has no stages, and several processes are started with "
+            f"accelerate launch --num_processes N -m streamtrans.cli train {recipe}"
+        )
+    try:
+        from streamtrans.train.finetune.trainer import FinetuneConfig, finetune
+
+        folder = finetune(FinetuneConfig(str(recipe), runs=str(runs), device=device or "auto"))
+    except ModuleNotFoundError as error:
+        raise BadConfig(f"fine-tuning needs the package {error.name}: pip install 'streamtrans[train]'") from None
+    typer.echo(f"done: {folder}; the model to serve is {folder / 'model'}")

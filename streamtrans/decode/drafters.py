@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from streamtrans.core import BadConfig, Tokens
-from streamtrans.model.api import DecoderCache, Propose
+from streamtrans.model.api import DecoderCache, Guess, Propose
 
 DRAFTERS: dict[str, str] = {
     "none": "streamtrans.decode.drafters:NoDraft",
@@ -38,22 +38,66 @@ class Draft:
     top_k: float = 1
 
 
-Drafting = Generator[Propose, int, Draft]
+Drafting = Generator[Propose, Guess, Draft]
 """A drafter's side of the conversation: it may ask the speculative network before it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftCosts:
+    """What drafting costs, in passes of the base over one token: the scale on which a draft must pay.
+
+    The defaults are those of the embedded model on one CPU thread (a pass 7 ms, a guess 1.4 ms); where a pass is
+    dear for its layers and a guess cheap for its short vocabulary, as at medium size, guesses pay further ahead.
+    """
+
+    guess: float = 0.2  # one guess of the speculative network; larger drafts less far ahead
+    verify: float = 0.02  # one more token in the pass that verifies; larger drafts less far ahead
+    longest: int = 8  # most tokens of a draft
+
+    def best(self, acceptance: float, most: int) -> int:
+        """Return how many of at most ``most`` tokens to draft, each right with ``acceptance`` if all before are.
+
+        A draft of ``g`` tokens makes ``(1 - a^(g+1)) / (1 - a)`` tokens of a pass (Leviathan et al. 2023,
+        equation 1), which then costs ``1 + g (guess + verify)``. 0 says that drafting doesn't pay.
+        """
+        best, count = 1.0, 0
+        tokens = right = 1.0
+        for drafted in range(1, min(most, self.longest) + 1):
+            right *= acceptance
+            tokens += right
+            rate = tokens / (1 + drafted * (self.guess + self.verify))
+            if rate > best:
+                best, count = rate, drafted
+        return count
 
 
 @dataclass(frozen=True, slots=True)
 class DraftContext:
     """What a drafter knows about its conversation.
 
-    ``previous`` is an earlier reading of the same speech, whole, without prompt and end-of-text. ``top_k``
-    applies to the drafts of a speculative network only.
+    ``previous`` is an earlier reading of the same speech, whole, without prompt and end-of-text. The rest is for
+    drafts of a speculative network only: ``top_k`` says how strictly they are verified, ``count`` how many tokens
+    they have (``None`` follows what is accepted), ``acceptance`` how often a guess is right until that is known, and
+    guessing stops when all guesses of a draft are together less probable than ``floor``.
+
+    Raises:
+        BadConfig: ``count`` is outside of 0 … 8, or a rate outside of 0 … 1.
     """
 
     prompt_length: int
     eot: int
     previous: Tokens = ()
     top_k: float = 1
+    count: int | None = None
+    acceptance: float = 0.7
+    floor: float = 0.0
+    costs: DraftCosts = DraftCosts()
+
+    def __post_init__(self) -> None:
+        if self.count is not None and not 0 <= self.count <= 8:
+            raise BadConfig(f"a draft of {self.count} tokens: give 0 to 8, or none to follow what is accepted")
+        if not (0 <= self.acceptance <= 1 and 0 <= self.floor <= 1):
+            raise BadConfig(f"acceptance {self.acceptance} and floor {self.floor} are probabilities: give 0 to 1")
 
 
 class Drafter(Protocol):
@@ -66,6 +110,10 @@ class Drafter(Protocol):
 
     def propose(self, tokens: Sequence[int], cache: DecoderCache, room: int) -> Drafting:
         """Guess at most ``room`` tokens that follow ``tokens``, which start with the prompt."""
+        ...
+
+    def verified(self, draft: Draft, accepted: int) -> None:
+        """Learn how many of the tokens that it last drafted were kept."""
         ...
 
 
@@ -82,6 +130,9 @@ class NoDraft:
         del tokens, cache, room
         yield from ()
         return Draft()
+
+    def verified(self, draft: Draft, accepted: int) -> None:
+        """Learn nothing."""
 
 
 class Echo:
@@ -104,6 +155,9 @@ class Echo:
         if self.previous[: len(text)] != text:
             return Draft(name="echo")
         return Draft(self.previous[len(text) :][:room], "echo")
+
+    def verified(self, draft: Draft, accepted: int) -> None:
+        """Learn nothing."""
 
 
 class Ngram:
@@ -136,6 +190,9 @@ class Ngram:
                     return Draft(corpus[end:][:count], "ngram")
         return Draft(name="ngram")
 
+    def verified(self, draft: Draft, accepted: int) -> None:
+        """Learn nothing."""
+
 
 def _nearest(corpus: Tokens, key: Tokens, expected: int) -> int | None:
     """Return where ``key`` ends in ``corpus`` with something after it, nearest to ``expected``."""
@@ -144,23 +201,45 @@ def _nearest(corpus: Tokens, key: Tokens, expected: int) -> int | None:
 
 
 class Kvspn:
-    """Ask KVSPN for one token (arXiv 2508.11189, section 2.2).
+    """Ask KVSPN for the next tokens (arXiv 2508.11189, section 2.2), as many as pay, going by what was accepted.
 
-    It reads the base model's keys of every earlier position, so it can speak only when the newest token alone
-    is unread; and since it reads no keys of its own guesses, one token is all that it was trained to guess.
+    It speaks only when the newest token alone is unread: then it reads the base model's keys of every earlier
+    position. With k = ∞ everything is accepted, and so drafts get as long as they may be: fix ``count`` there.
     """
 
     needs_speculator = True
+    learning = 0.1  # weight of the newest outcome; larger follows the text faster and forgets sooner
+    patience = 8  # tokens without a draft, where it doesn't pay, before the next try; larger tries less often
 
     def __init__(self, context: DraftContext) -> None:
-        self.top_k = context.top_k
+        self.context = context
+        self.acceptance = context.acceptance
+        self.silent = 0
 
     def propose(self, tokens: Sequence[int], cache: DecoderCache, room: int) -> Drafting:
-        """Return the network's guess, or nothing while there are unread tokens before the newest."""
+        """Return the network's guesses, or nothing while there are unread tokens before the newest."""
         if room < 1 or cache.length != len(tokens) - 1:
             return Draft(name="kvspn")
-        guess = yield Propose(tokens[-1], cache)
-        return Draft((guess,), "kvspn", self.top_k)
+        count = self._count(room)
+        if count < 1:
+            self.silent += 1
+            return Draft(name="kvspn")
+        self.silent = 0
+        guess = yield Propose((tokens[-1],), cache, count, self.context.floor)
+        return Draft(guess.tokens, "kvspn", self.context.top_k)
+
+    def verified(self, draft: Draft, accepted: int) -> None:
+        """Learn from the kept guesses and from the first wrong one: what follows it was never put to the test."""
+        for outcome in (1.0,) * accepted + (0.0,) * (accepted < len(draft.tokens)):
+            self.acceptance += self.learning * (outcome - self.acceptance)
+
+    def _count(self, room: int) -> int:
+        fixed = self.context.count
+        if fixed is not None:
+            return min(fixed, room)
+        if self.silent >= self.patience:
+            return 1
+        return self.context.costs.best(self.acceptance, room)
 
 
 class Chain:
@@ -169,14 +248,21 @@ class Chain:
     def __init__(self, members: Sequence[Drafter]) -> None:
         self.members = tuple(members)
         self.needs_speculator = any(member.needs_speculator for member in self.members)
+        self._speakers: dict[str, Drafter] = {}  # by name of draft: several texts may be drafted in turn
 
     def propose(self, tokens: Sequence[int], cache: DecoderCache, room: int) -> Drafting:
         """Return the first member's guess that says something; it keeps that member's name and k."""
         for member in self.members:
             draft = yield from member.propose(tokens, cache, room)
             if draft.tokens:
+                self._speakers[draft.name] = member
                 return draft
         return Draft()
+
+    def verified(self, draft: Draft, accepted: int) -> None:
+        """Tell the member that spoke."""
+        if draft.name in self._speakers:
+            self._speakers[draft.name].verified(draft, accepted)
 
 
 class DrafterClass(Protocol):

@@ -15,9 +15,9 @@ from collections.abc import Generator, Sequence
 
 from streamtrans.core import DecodeStats, Hypothesis, Tokens
 from streamtrans.decode.drafters import Draft, DraftContext, Drafter, NoDraft
-from streamtrans.model.api import Choices, DecoderCache, Forward, Propose, SpeechModel
+from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Propose, SpeechModel
 
-Conversation = Generator[Forward | Propose, Choices | int, Hypothesis]
+Conversation = Generator[Forward | Propose, Choices | Guess, Hypothesis]
 """Yields the pass it waits for, is sent that pass's answer, returns the hypothesis."""
 
 
@@ -27,9 +27,9 @@ def decode(
     """Continue ``prompt + prefix`` until end of text, or until ``limit`` positions are filled.
 
     The hypothesis starts with ``prefix``, whose tokens count as certain (log-probability 0). A kept draft
-    token that is not the model's own choice (k > 1) carries the log-probability of that choice. In the
-    statistics ``tokens`` counts what was decoded, end-of-text included: greedy decoding takes one pass per
-    token.
+    token that is not the model's own choice (k > 1) carries the model's log-probability of that token, not of its
+    choice. In the statistics ``tokens`` counts what was decoded, end-of-text included: greedy decoding takes one
+    pass per token.
 
     Args:
         prompt: what the model needs to be asked; at least one token.
@@ -60,9 +60,11 @@ def decode(
         agreed = _agreed(draft, choices)
         new = _through(eot, (*draft.tokens[:agreed], choices.tokens[agreed]))
         tokens += new
-        logprobs += choices.logprobs[: len(new)]
+        logprobs += (*choices.draft_logprobs[:agreed], choices.logprobs[agreed])[: len(new)]
         cache.truncate(len(tokens) - 1)  # the newest token has been read by no one yet
-        stats += _cost(draft, min(agreed, len(new)), len(new))
+        accepted = min(agreed, len(new))
+        drafter.verified(draft, accepted)
+        stats += _cost(draft, accepted, len(new))
     complete = tokens[-1] == eot
     end = len(tokens) - complete
     text = tuple(tokens[len(prompt) : end])
@@ -91,16 +93,16 @@ def converse(model: SpeechModel, conversation: Conversation) -> Hypothesis:
 
 def _drafting(
     drafter: Drafter, tokens: Sequence[int], cache: DecoderCache, room: int
-) -> Generator[Propose, Choices | int, Draft]:
-    """Run the drafter's side, and see that it is answered with tokens."""
+) -> Generator[Propose, Choices | Guess, Draft]:
+    """Run the drafter's side, and see that it is answered with guesses."""
     drafting = drafter.propose(tokens, cache, room)
     try:
         request = next(drafting)
         while True:
-            token = yield request
-            if not isinstance(token, int):
-                raise TypeError(f"a Propose is answered by a token, not by {token!r}")
-            request = drafting.send(token)
+            guess = yield request
+            if not isinstance(guess, Guess):
+                raise TypeError(f"a Propose is answered by a Guess, not by {guess!r}")
+            request = drafting.send(guess)
     except StopIteration as stop:
         draft: Draft = stop.value
         return draft

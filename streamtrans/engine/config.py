@@ -21,6 +21,7 @@ class EngineConfig:
     max_batch: int = 16  # rows of one device call; larger is more throughput, smaller is less delay
     drafter: str | None = None  # a chain such as "echo,kvspn"; None = that, or "echo" without a speculator
     top_k: float = 1  # for the speculator's drafts: 1 is exact, larger is faster and looser, inf never checks
+    draft_tokens: int | None = None  # the speculator's guesses at a time, 0 to 8; None follows what is accepted
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds
     tokens_per_s: float = 12.0  # may hold spare_tokens + tokens_per_s * s tokens; smaller stops a loop sooner
     final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
@@ -32,6 +33,8 @@ class EngineConfig:
                 raise BadConfig(f"{name} is {value!r}: give a whole number from {least} up")
         if not 0 <= self.tokens_per_s < math.inf:
             raise BadConfig(f"tokens_per_s is {self.tokens_per_s}: give a finite rate of 0 or more")
+        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= 8:
+            raise BadConfig(f"draft_tokens is {self.draft_tokens}: give 0 to 8, or None to follow what is accepted")
         parse_top_k(self.top_k)
         if self.drafter is not None:
             parse_drafters(self.drafter)

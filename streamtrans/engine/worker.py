@@ -31,7 +31,7 @@ from streamtrans.decode import Conversation, DraftContext, decode, parse_drafter
 from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.scheduler import Ticket, admit, oldest
 from streamtrans.engine.stats import EngineStats
-from streamtrans.model.api import Choices, DecoderCache, Forward, Memory, Propose, SpeechModel
+from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Memory, Propose, SpeechModel
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
@@ -251,7 +251,15 @@ class Engine:
         """Begin a conversation per target, all about one memory."""
         eot, model = self.model.eot, self.model
         for target, prompt in zip(work.job.targets, work.prompts, strict=True):
-            drafter = self._drafters.make(DraftContext(len(prompt), eot, target.draft, self.config.top_k))
+            context = DraftContext(
+                len(prompt),
+                eot,
+                target.draft,
+                self.config.top_k,
+                self.config.draft_tokens,
+                acceptance=model.draft_acceptance,
+            )
+            drafter = self._drafters.make(context)
             limit = self.config.limit(model.max_tokens, prompt, len(work.job.audio))
             cache = self._slots.open(memory)
             conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit)
@@ -262,7 +270,7 @@ class Engine:
         self._stats = replace(self._stats, forwards=self._stats.forwards + len(forwards), passes=self._stats.passes + 1)
         return choices
 
-    def _propose(self, proposals: Sequence[Propose]) -> list[int]:
+    def _propose(self, proposals: Sequence[Propose]) -> list[Guess]:
         guesses = self.model.propose(proposals)
         self._stats = replace(
             self._stats,
@@ -271,7 +279,7 @@ class Engine:
         )
         return guesses
 
-    def _answer(self, kind: type[A], call: Callable[[Sequence[A]], Sequence[Choices | int]]) -> None:
+    def _answer(self, kind: type[A], call: Callable[[Sequence[A]], Sequence[Choices | Guess]]) -> None:
         """Run the oldest requests of one kind as one batch, and let their conversations go on."""
         pending = (talk for work in self._live for talk in work.talks if isinstance(talk.pending, kind))
         talks = oldest(pending, self.config.max_batch)
@@ -280,7 +288,7 @@ class Engine:
         requests = [talk.pending for talk in talks if isinstance(talk.pending, kind)]
         self._advance(list(zip(talks, _each(call, requests), strict=True)))
 
-    def _advance(self, answers: Sequence[tuple[_Talk, Choices | int | Exception | None]]) -> None:
+    def _advance(self, answers: Sequence[tuple[_Talk, Choices | Guess | Exception | None]]) -> None:
         """Hand conversations their answers (``None`` begins one) and note what they want next."""
         for talk, answer in answers:
             if not talk.work.talks:
@@ -342,7 +350,7 @@ class Engine:
 _CLOSED = "the engine was closed while this request waited: submit it to a new one"
 
 
-def _send(talk: _Talk, answer: Choices | int | None) -> Forward | Propose:
+def _send(talk: _Talk, answer: Choices | Guess | None) -> Forward | Propose:
     return next(talk.conversation) if answer is None else talk.conversation.send(answer)
 
 

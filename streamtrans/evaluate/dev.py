@@ -23,6 +23,7 @@ from streamtrans.core import (
 )
 from streamtrans.corpus import Row, Speaker, Utterance, normalise, spoken_for_evaluation
 from streamtrans.engine import Engine, EngineConfig
+from streamtrans.evaluate.beams import BeamEngine
 from streamtrans.metrics import bleu, bleu_signature, word_error_rate
 from streamtrans.stream import Speller
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 _AHEAD = 8
 """Batches spoken at a time: more sorts better by length, and holds more audio."""
-
-_RECHECKED = 240
-"""Utterances that are read again without drafts, at most."""
 
 Progress = Callable[[int, int], None]
 """Called with (utterances done, of how many)."""
@@ -59,11 +57,18 @@ class DevConfig:
     """As in ``EngineConfig``; ``None`` lets the engine choose."""
     top_k: float = 1
     """For KVSPN's drafts: 1 is exact."""
-    recheck: bool = True
+    beams: int = 1
+    """Texts kept while searching: 1 is greedy, as is served; more find better ones and cost more."""
+    draft_tokens: int | None = None
+    """KVSPN's guesses at a time; ``None`` follows what is accepted."""
+    recheck: int = 240
+    """Utterances at most, spread over the rows, that are read again without drafts; 0 reads none again."""
     """Read a sample again without drafts: passes saved, and whether the texts are equal."""
 
     def __post_init__(self) -> None:
-        for name, value in (("rows", self.rows), ("together", self.together)):
+        if self.recheck < 0:
+            raise BadConfig(f"recheck is {self.recheck}; use 0 (nothing is read again) or more")
+        for name, value in (("rows", self.rows), ("together", self.together), ("beams", self.beams)):
             if value is not None and value < 1:
                 raise BadConfig(f"{name} is {value}; use 1 or more")
 
@@ -81,12 +86,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """The same utterances with and without drafts; ``equal`` is the share of identical texts."""
+    """The same utterances with and without drafts; ``equal`` is the share of identical texts.
+
+    ``different`` holds (row, spoken, written, with drafts, without) of the others: near-ties, where rounding decides.
+    """
 
     utterances: int
     drafted_passes_per_token: float
     undrafted_passes_per_token: float
     equal: float
+    different: tuple[tuple[str, str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,7 @@ def evaluate_dev(
     targets = _languages(config.targets, chosen[0], model)
     say = speak or _evaluation_speaker()
     utterances = [(row, source) for row in chosen for source in sources]
-    again = {id(row) for row in sample(chosen, max(1, _RECHECKED // len(sources)))} if config.recheck else set()
+    again = {id(row) for row in sample(chosen, max(1, config.recheck // len(sources)))} if config.recheck else set()
     reader = _Reader(model, speller, targets, config)
     texts: list[Text] = []
     audio_s, kept = 0.0, _Kept()
@@ -234,12 +243,7 @@ class _Reader:
     """Feeds utterances to an engine, those of similar length together."""
 
     def __init__(self, model: SpeechModel, speller: Speller, targets: tuple[str, ...], config: DevConfig) -> None:
-        slots = config.together * len(targets)
-        self.engine = Engine(
-            model,
-            _deaf,
-            EngineConfig(slots=slots, max_batch=slots, drafter=config.drafter, top_k=config.top_k),
-        )
+        self.engine = _engine(model, len(targets), config)
         self._speller = speller
         self._targets = targets
         self._most = config.together * _AHEAD
@@ -281,19 +285,32 @@ class _Reader:
         return texts, sum((hypothesis.stats for hypothesis in reading.hypotheses), DecodeStats())
 
 
+def _engine(model: SpeechModel, targets: int, config: DevConfig) -> Engine | BeamEngine:
+    """Return what decodes: the engine that serves, or its stand-in with beams, utterance by utterance."""
+    slots = targets if config.beams > 1 else config.together * targets
+    settings = EngineConfig(
+        slots=slots, max_batch=slots, drafter=config.drafter, top_k=config.top_k, draft_tokens=config.draft_tokens
+    )
+    return BeamEngine(model, config.beams, settings) if config.beams > 1 else Engine(model, _deaf, settings)
+
+
 def _recheck(model: SpeechModel, speller: Speller, targets: tuple[str, ...], config: DevConfig, kept: _Kept) -> Recheck:
-    plain = DevConfig(together=config.together, drafter="none")
+    plain = DevConfig(together=config.together, drafter="none", beams=config.beams)
     reader = _Reader(model, speller, targets, plain)
-    equal = 0
+    different: list[tuple[str, str, str, str, str]] = []
     with reader.engine as engine:
         for _, texts, _ in reader.read(iter(kept.utterances)):
-            equal += sum(kept.texts[text.row, text.source, text.target] == text.hypothesis for text in texts)
+            for text in texts:
+                drafted = kept.texts[key := (text.row, text.source, text.target)]
+                if drafted != text.hypothesis:
+                    different.append((*key, drafted, text.hypothesis))
     undrafted = engine.stats.decode
     return Recheck(
         utterances=len(kept.utterances),
         drafted_passes_per_token=ratio(kept.cost.passes, kept.cost.tokens),
         undrafted_passes_per_token=ratio(undrafted.passes, undrafted.tokens),
-        equal=ratio(equal, len(kept.texts)),
+        equal=ratio(len(kept.texts) - len(different), len(kept.texts)),
+        different=tuple(different),
     )
 
 

@@ -5,15 +5,18 @@ One text at a time, so a figure is the cost of one stream; every way reads the s
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from streamtrans.audio import Samples
 from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, Hypothesis, Tokens, samples
 from streamtrans.corpus import Utterance, normalise
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
+from streamtrans.decode.beam import BeamConfig, beam, converse_beam
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.dev import acceptance, ratio
 from streamtrans.metrics import bleu
@@ -25,15 +28,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of decoding, as the ``--drafter`` and ``--top-k`` options spell it."""
+    """One way of decoding: who drafts how many tokens, how strictly they are verified, how wide is searched."""
 
-    drafter: str
+    drafter: str = "none"
     top_k: float = 1
+    count: int | None = 1
+    """Tokens that KVSPN guesses at a time; ``None`` adapts to what was accepted lately."""
+    beams: int = 1
+    model: str = ""
+    """One of the models that are compared; empty takes the first."""
 
     @property
     def name(self) -> str:
         """A name for tables."""
-        return self.drafter if self.top_k == 1 else f"{self.drafter} k={self.top_k:g}"
+        parts = [self.model, "" if self.drafter == "none" and self.model else self.drafter]
+        if "kvspn" in self.drafter:
+            parts.append({None: "adaptive", 1: ""}.get(self.count, f"{self.count} tokens"))
+            parts.append("" if self.top_k == 1 else f"k={self.top_k:g}")
+        parts.append("" if self.beams == 1 else f"beam {self.beams}")
+        return " ".join(part for part in parts if part)
+
+    @property
+    def search(self) -> BeamConfig:
+        """The search, where it is wider than one text; of the drafters KVSPN takes part in it."""
+        speculate = parse_drafters(self.drafter).needs_speculator
+        return BeamConfig(self.beams, speculate=speculate and self.beams > 1, top_k=self.top_k)
 
 
 WAYS = (
@@ -42,9 +61,12 @@ WAYS = (
     Way("kvspn"),
     Way("kvspn", 2),
     Way("kvspn", 3),
-    Way("kvspn", float("inf")),
+    Way("kvspn", math.inf),
+    Way("kvspn", count=2),
+    Way("kvspn", count=4),
+    Way("kvspn", count=None),
 )
-"""What is compared by default; only the first three always write the same."""
+"""What is compared by default; all with k = 1 write the same."""
 
 
 @dataclass(slots=True)
@@ -54,6 +76,7 @@ class Tally:
     stats: DecodeStats = field(default_factory=DecodeStats)
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    paces: list[float] = field(default_factory=list)  # seconds per token, utterance by utterance
     texts: list[tuple[str, str, Tokens]] = field(default_factory=list)  # target, reference, tokens
 
     def figures(self) -> dict[str, Any]:
@@ -67,9 +90,13 @@ class Tally:
             "cpu_ms_per_token": ratio(1000 * self.cpu_s, tokens),
         }
 
+    def end_utterance(self, before: tuple[float, int]) -> None:
+        """Note the pace of an utterance, given the seconds and the tokens ``before`` it."""
+        self.paces.append((self.wall_s - before[0]) / max(1, self.stats.tokens - before[1]))
+
 
 def compare_drafters(
-    model: SpeechModel,
+    models: Mapping[str, SpeechModel],
     speller: Speller,
     utterances: Sequence[Utterance],
     targets: Sequence[str],
@@ -77,28 +104,43 @@ def compare_drafters(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Decode every utterance in every target language and way; return figures per way.
+    """Decode every utterance in every target language and way, one text at a time; return figures per way.
 
-    ``equal`` is the share of texts that are the first way's, ``bleu`` the score over all directions together
-    with the first target's tokenizer.
+    ``speed`` is the median over utterances of how many times faster per token a way is than the first, both timed
+    right after each other; ``equal`` is the share of texts that are the first way's; ``bleu`` the mean over target
+    languages of the score over all spoken ones.
+
+    Args:
+        models: the models that ways name; all of one tokenizer.
+        speller: that tokenizer.
+        utterances: speech with its texts.
+        targets: languages to write.
+        ways: what is compared; the first is what the others are measured by.
+        progress: told after every utterance.
 
     Raises:
-        BadConfig: nothing to decode, or a way needs a speculative network that the model lacks.
+        BadConfig: nothing to decode, or a way needs a model, or a speculative network, that isn't there.
     """
-    _check(model, ways, utterances)
-    bench = _Bench(model)
+    _check(models, ways, utterances)
+    benches = {name: _Bench(model, max(way.search.caches for way in ways)) for name, model in models.items()}
+    first = next(iter(models))
     tallies = [Tally() for _ in ways]
-    bench.decode(model.encode([utterances[0].audio])[0], utterances[0], targets[0], ways[0])  # warms up
+    for name, model in models.items():  # warms up
+        benches[name].decode(model.encode([utterances[0].audio])[0], utterances[0], targets[0], Way())
     for number, utterance in enumerate(utterances, 1):
-        memory = model.encode([utterance.audio])[0]
+        memories = {name: model.encode([utterance.audio])[0] for name, model in models.items()}
+        before = [(tally.wall_s, tally.stats.tokens) for tally in tallies]
         for target in targets:
             for way, tally in zip(ways, tallies, strict=True):
-                found = bench.decode(memory, utterance, target, way, tally)
+                name = way.model or first
+                found = benches[name].decode(memories[name], utterance, target, way, tally)
                 tally.texts.append((target, normalise(utterance.texts[target], target), found.tokens))
+        for tally, start in zip(tallies, before, strict=True):
+            tally.end_utterance(start)
         if progress is not None:
             progress(number, len(utterances))
     return {
-        way.name: {**tally.figures(), **_quality(tally, tallies[0], speller, targets[0])}
+        way.name: {**tally.figures(), "speed": _speed(tallies[0], tally), **_quality(tally, tallies[0], speller)}
         for way, tally in zip(ways, tallies, strict=True)
     }
 
@@ -107,7 +149,7 @@ def compare_rereading(
     model: SpeechModel,
     utterances: Sequence[Utterance],
     targets: Sequence[str],
-    ways: Sequence[Way] = (Way("none"), Way("echo"), Way("echo,kvspn")),
+    ways: Sequence[Way] = (Way("none"), Way("echo"), Way("echo,kvspn", count=None)),
     *,
     step_ms: int = 500,
     progress: Callable[[int, int], None] | None = None,
@@ -120,7 +162,7 @@ def compare_rereading(
     Raises:
         BadConfig: nothing to decode, or a way needs a speculative network that the model lacks.
     """
-    _check(model, ways, utterances)
+    _check({"": model}, ways, utterances)
     bench = _Bench(model)
     tallies = [Tally() for _ in ways]
     readings = 0
@@ -148,11 +190,11 @@ def compare_rereading(
 
 
 class _Bench:
-    """One slot, used by one conversation after the other."""
+    """The slots of one conversation or search, used by one after the other."""
 
-    def __init__(self, model: SpeechModel) -> None:
+    def __init__(self, model: SpeechModel, slots: int = 1) -> None:
         self._model = model
-        self._slots = model.allocate(1)
+        self._slots = model.allocate(slots)
         self._limits = EngineConfig()
 
     def decode(
@@ -170,17 +212,22 @@ class _Bench:
         model = self._model
         prompt = model.prompt(target, utterance.language)
         heard = len(utterance.audio) if heard is None else heard
-        context = DraftContext(len(prompt), model.eot, draft, way.top_k)
+        context = DraftContext(len(prompt), model.eot, draft, way.top_k, way.count, model.draft_acceptance)
         drafter = parse_drafters(way.drafter).make(context)
-        cache = self._slots.open(memory)
+        caches = [self._slots.open(memory) for _ in range(way.search.caches)]
         limit = self._limits.limit(model.max_tokens, prompt, heard)
         wall, cpu = time.perf_counter(), time.thread_time()
-        found = converse(model, decode(prompt, (), cache, drafter, eot=model.eot, limit=limit))
+        if way.beams > 1:
+            talk = beam(prompt, (), caches, way.search, eot=model.eot, limit=limit)
+            found = converse_beam(model, talk)[0].hypothesis
+        else:
+            found = converse(model, decode(prompt, (), caches[0], drafter, eot=model.eot, limit=limit))
         if tally is not None:
             tally.wall_s += time.perf_counter() - wall
             tally.cpu_s += time.thread_time() - cpu
             tally.stats += found.stats
-        self._slots.release(cache)
+        for cache in caches:
+            self._slots.release(cache)
         return found
 
 
@@ -189,18 +236,30 @@ def _growing(audio: Samples, step: int) -> list[Samples]:
     return [audio[:end] for end in (*range(step, len(audio), step), len(audio))]
 
 
-def _quality(tally: Tally, first: Tally, speller: Speller, language: str) -> dict[str, float]:
+def _speed(first: Tally, other: Tally) -> float:
+    """Return how many times faster than the first way the other is: the median over utterances."""
+    return round(median(mine / theirs for mine, theirs in zip(first.paces, other.paces, strict=True)), 3)
+
+
+def _quality(tally: Tally, first: Tally, speller: Speller) -> dict[str, float]:
     pairs = zip(tally.texts, first.texts, strict=True)
-    hyps = [speller.decode(tokens).strip() for _, _, tokens in tally.texts]
+    by_target: dict[str, tuple[list[str], list[str]]] = {}
+    for target, reference, tokens in tally.texts:
+        hyps, refs = by_target.setdefault(target, ([], []))
+        hyps.append(speller.decode(tokens).strip())
+        refs.append(reference)
     return {
-        "equal": ratio(sum(mine == theirs for mine, theirs in pairs), len(hyps)),
-        "bleu": bleu(hyps, [reference for _, reference, _ in tally.texts], language),
+        "equal": ratio(sum(mine == theirs for mine, theirs in pairs), len(tally.texts)),
+        "bleu": round(fmean(bleu(hyps, refs, target) for target, (hyps, refs) in by_target.items()), 2),
     }
 
 
-def _check(model: SpeechModel, ways: Sequence[Way], utterances: Sequence[Utterance]) -> None:
+def _check(models: Mapping[str, SpeechModel], ways: Sequence[Way], utterances: Sequence[Utterance]) -> None:
     if not utterances or not ways or min(len(each.audio) for each in utterances) < SAMPLE_RATE // 10:
         raise BadConfig("a comparison needs a way to decode and utterances of 0.1 s or more")
     for way in ways:
+        if way.model and way.model not in models:
+            raise BadConfig(f"a way of decoding names the model {way.model!r}; there are {', '.join(models)}")
+        model = models[way.model] if way.model else next(iter(models.values()))
         if parse_drafters(way.drafter).needs_speculator and not model.has_speculator:
             raise BadConfig(f"drafter {way.drafter!r} needs a speculative network, and {model.name} has none")

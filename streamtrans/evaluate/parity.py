@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,7 @@ MEDIUM = NetworkConfig(
 )
 """Whisper-medium."""
 
-MEDIUM_M2M = NetworkConfig(
-    **{
-        **MEDIUM.asdict(),
-        "decoder_layers": 12,
-        "text_encoder_layers": 6,
-        "speculator_blocks": 3,
-    }
-)
+MEDIUM_M2M = replace(MEDIUM, decoder_layers=12, text_encoder_layers=6, speculator_blocks=3)
 """What whisperM2M makes of it: a decoder of 12 layers, a text encoder of 6, a KVSPN of 3 blocks."""
 
 

@@ -47,6 +47,18 @@ class DecoderCache(Protocol):
         """
         ...
 
+    def copy_from(self, source: DecoderCache, length: int) -> None:
+        """Read on up to ``length`` by copying from ``source``, so that a text can branch without a pass.
+
+        Only positions from this cache's own length on are copied: what it has read already must be what
+        ``source`` has read, so :meth:`truncate` it first to what the two texts share.
+
+        Raises:
+            ValueError: the two aren't about one memory, or ``length`` is less than this cache has read, or more
+                than ``source`` has.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Forward:
@@ -54,12 +66,18 @@ class Forward:
 
     The last ``rows`` positions are answered. ``draft`` repeats the last ``rows - 1`` tokens: row ``i`` says
     what the model would have written in place of ``draft[i]``, the last row what follows them all.
+    ``width`` asks for so many best tokens of every row, for searches; 0 asks for none.
     """
 
     tokens: Tokens
     cache: DecoderCache
     rows: int
     draft: Tokens = ()
+    width: int = 0
+
+
+Candidates = tuple[tuple[int, float], ...]
+"""What may come next, best first: (token, natural log of its probability)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +87,49 @@ class Choices:
     A model masks its special tokens except end-of-text before it chooses, so ``tokens`` holds text and
     end-of-text only. ``logprobs`` are natural logs of the chosen tokens' probabilities. ``ranks[i]`` counts
     the tokens that the model prefers to ``draft[i]`` at row ``i``: 0 says that it is the choice itself;
-    between equal logits the lower token is preferred, as in ``tokens``. A masked token ranks behind all
-    others. All numbers are Python's own, not tensors or numpy scalars.
+    between equal logits the lower token is preferred, as in ``tokens``. ``draft_logprobs[i]`` is what the model
+    gives ``draft[i]`` at row ``i``. A masked token ranks behind all others, its log-probability is minus infinity.
+    All numbers are Python's own, not tensors or numpy scalars.
     """
 
     tokens: Tokens
     logprobs: tuple[float, ...]
     ranks: tuple[int, ...] = ()
+    candidates: tuple[Candidates, ...] = ()
+    """Per row the ``width`` best tokens, never a masked one; fewer where the vocabulary has no more, none unasked."""
+    draft_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Ask the speculative network what follows ``token``.
+    """Ask the speculative network what follows ``tokens``, ``count`` tokens ahead.
 
-    ``token`` is the newest one: it belongs at position ``cache.length`` and the target model has not read it.
-    The answer is one token, never a special one except end-of-text; the cache stays as it is.
+    ``tokens`` are all that the target model has not read, newest last: they belong at the positions from
+    ``cache.length`` on. The answer is a :class:`Guess`; the cache stays as it is. The network goes on from its own
+    guesses, and stops early at end-of-text and after the guess that makes all of them together less probable than
+    ``floor``: larger guesses less far, and is right more often. ``width`` asks besides for so many candidates for
+    the first guess.
     """
 
-    token: int
+    tokens: Tokens
     cache: DecoderCache
+    count: int
+    floor: float = 0.0
+    width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Tokens that may come next, never a special one except end-of-text.
+
+    ``logprobs`` are natural logs of the probabilities that the speculative network itself gives them. Nothing is
+    guessed by a network that needs what it has not got: Medusa's, before a first pass. ``candidates`` are what it
+    holds likeliest in place of the first token, that one first.
+    """
+
+    tokens: Tokens
+    logprobs: tuple[float, ...]
+    candidates: Candidates = ()
 
 
 class CacheSlots(Protocol):
@@ -152,6 +194,11 @@ class SpeechModel(Protocol):
         """Whether :meth:`propose` may be called."""
         ...
 
+    @property
+    def draft_acceptance(self) -> float:
+        """The share of the speculative network's guesses that are usually right; any number without one."""
+        ...
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``; at least one.
 
@@ -179,6 +226,6 @@ class SpeechModel(Protocol):
         """
         ...
 
-    def propose(self, proposals: Sequence[Propose]) -> list[int]:
-        """Run one pass of the speculative network over a batch."""
+    def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
+        """Run the speculative network over a batch, as many passes as its longest guess has tokens."""
         ...

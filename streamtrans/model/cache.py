@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from streamtrans.model.api import DecoderCache
 from streamtrans.model.config import NetworkConfig
+from streamtrans.model.layers import attend
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,37 @@ class SlotCache:
         self.frames = frames
         self.length = 0
         self.floor = 0
+        self._hidden: Tensor | None = None
+        self._hidden_from = 0
+
+    def keep_hidden(self, hidden: Tensor) -> None:
+        """Remember the base's last hidden states ``(R, E)`` of the newest ``R`` positions, for Medusa."""
+        self._hidden, self._hidden_from = hidden, self.length - len(hidden)
+
+    def newest_hidden(self) -> Tensor | None:
+        """Return the hidden state ``(E,)`` of the newest position that is left, if the last pass answered it."""
+        row = self.length - 1 - self._hidden_from
+        return self._hidden[row] if self._hidden is not None and 0 <= row < len(self._hidden) else None
 
     def truncate(self, length: int) -> None:
         """Forget every position from ``length`` on."""
         if not self.floor <= length <= self.length:
             raise ValueError(f"cannot truncate a cache of {self.length} positions (floor {self.floor}) to {length}")
         self.length = length
+
+    def copy_from(self, source: DecoderCache, length: int) -> None:
+        """Copy the positions ``[self.length, length)`` of another slot about the same speech."""
+        if not isinstance(source, SlotCache) or source.slots is not self.slots or source.frames != self.frames:
+            raise ValueError("a cache is copied from another of the same slots, about the same speech")
+        if not self.length <= length <= source.length:
+            raise ValueError(
+                f"cannot copy up to {length}: {self.length} positions are read here, {source.length} at the source"
+            )
+        new = slice(self.length, length)
+        for tensor in (*self.slots.keys, *self.slots.values):
+            tensor[self.slot, :, new] = tensor[source.slot, :, new]
+        self.length = length
+        self._hidden, self._hidden_from = source._hidden, source._hidden_from
 
 
 class Slots:
@@ -63,6 +90,7 @@ class Slots:
     def __init__(self, config: NetworkConfig, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
         heads, width = config.decoder_attention_heads, config.head_width
         self.capacity = capacity
+        self.config, self.device, self.dtype = config, device, dtype
         self.group = config.group if config.speculator_blocks else 1
         # One position more than texts may have: ragged batches write their padding there.
         self.positions = config.max_target_positions + 1
@@ -75,6 +103,11 @@ class Slots:
         groups = config.decoder_layers // self.group
         self.keys = [make(self.positions, self.group, width) for _ in range(groups)]
         self.values = [make(self.positions, self.group, width) for _ in range(groups)]
+        self.lanes = [
+            (keys[:, :, :, inner], values[:, :, :, inner])
+            for keys, values in zip(self.keys, self.values, strict=True)
+            for inner in range(self.group)
+        ]
         count = config.decoder_layers + config.speculator_blocks
         self.cross_keys = [make(width, frames) for _ in range(count)]
         self.cross_values = [make(frames, width) for _ in range(count)]
@@ -105,83 +138,99 @@ class Slots:
 
 
 class SlotBatch:
-    """The slots that one pass reads and writes: index arithmetic done once for all layers."""
+    """The slots that one pass reads: what is the same for all layers is worked out once."""
 
-    def __init__(self, caches: Sequence[SlotCache], counts: Sequence[int], device: torch.device) -> None:
-        self.slots = caches[0].slots
+    def __init__(self, caches: Sequence[SlotCache]) -> None:
+        self.slots = slots = caches[0].slots
         numbers = [cache.slot for cache in caches]
-        longest = max(counts)
-        first = numbers[0]
-        self.run = slice(first, first + len(numbers)) if numbers == list(range(first, first + len(numbers))) else None
-        self.rows = torch.tensor(numbers, device=device)
-        lengths = [cache.length for cache in caches]
-        start = torch.tensor(lengths, device=device)[:, None]
-        # Padding goes to the scrap position at the end, and so do its queries: nobody reads their answers.
-        steps = torch.arange(longest, device=device)
-        real = steps < torch.tensor(counts, device=device)[:, None]
-        self.positions = torch.where(real, start + steps, self.slots.positions - 1)
-        self.embedded_positions = self.positions.clamp(max=self.slots.positions - 2)
-        self.visible_length = max(length + count for length, count in zip(lengths, counts, strict=True))
-        even = longest == 1 and len(set(lengths)) == 1
-        times = torch.arange(self.visible_length, device=device)
-        self.mask = None if even else (times <= self.positions[:, None, :, None])
-        self.read_length = max(lengths)
-        even = len(set(lengths)) == 1
-        self.earlier = None if even and self.read_length else (times[: self.read_length] < start[:, None, None])
+        self.count, self.first = len(numbers), numbers[0]
+        self.neighbours = numbers == list(range(self.first, self.first + self.count))
+        self.rows = torch.tensor(numbers, device=slots.device)
+        self.lengths = [cache.length for cache in caches]
         frames = [cache.frames for cache in caches]
         self.frames = max(frames)
-        self.frame_mask = None
+        self.frame_bias = None
         if len(set(frames)) > 1:
-            heard = torch.tensor(frames, device=device)[:, None, None, None]
-            self.frame_mask = torch.arange(self.frames, device=device) < heard
+            heard = torch.tensor(frames, device=slots.device)[:, None, None, None]
+            self.frame_bias = bias(torch.arange(self.frames, device=slots.device) < heard, slots.dtype)
 
     def pick(self, tensor: Tensor) -> Tensor:
         """Select this batch's slots: a view where they are neighbours, a copy where not."""
-        return tensor[self.run] if self.run is not None else tensor.index_select(0, self.rows)
+        return tensor.narrow(0, self.first, self.count) if self.neighbours else tensor.index_select(0, self.rows)
 
-    def group(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return a group's keys and values of the positions read so far, flattened to ``(B, H, N, D)``."""
-        keys = self.pick(self.slots.keys[number][:, :, : self.read_length]).flatten(2, 3)
-        values = self.pick(self.slots.values[number][:, :, : self.read_length]).flatten(2, 3)
-        return keys, values
+    def crossing(self, number: int) -> SlotCrossing:
+        """Return the attention to the encoder of a decoder layer, or after these of a KVSPN block."""
+        return SlotCrossing(
+            self.pick(self.slots.cross_keys[number].narrow(3, 0, self.frames)),
+            self.pick(self.slots.cross_values[number].narrow(2, 0, self.frames)),
+            self.frame_bias,
+        )
 
-    def earlier_flat(self) -> Tensor | None:
-        """Return the mask of :meth:`group`, or ``None`` where everything is visible."""
-        return None if self.earlier is None else self.earlier.repeat_interleave(self.slots.group, dim=-1)
+
+class SlotSpan:
+    """The positions that one pass of the base writes, ``counts`` of them in each slot, and what they see."""
+
+    def __init__(self, batch: SlotBatch, counts: Sequence[int]) -> None:
+        self.batch = batch
+        slots, lengths, longest = batch.slots, batch.lengths, max(counts)
+        self.end = max(length + count for length, count in zip(lengths, counts, strict=True))
+        self.start = lengths[0]
+        self.even = len(set(lengths)) == len(set(counts)) == 1
+        times = torch.arange(self.end, device=slots.device)
+        if self.even:
+            self.positions = self.embedded_positions = times[self.start :]
+        else:
+            start = torch.tensor(lengths, device=slots.device)[:, None]
+            steps = torch.arange(longest, device=slots.device)
+            real = steps < torch.tensor(counts, device=slots.device)[:, None]
+            # Padding goes to the scrap position at the end, and so do its queries: nobody reads their answers.
+            self.positions = torch.where(real, start + steps, slots.positions - 1)
+            self.embedded_positions = self.positions.clamp(max=slots.positions - 2)
+        self.bias = None
+        if not self.even or longest > 1:
+            visible = times <= self.positions[..., None]
+            self.bias = bias(visible if self.even else visible[:, None], slots.dtype)
+
+    def write(self, lane: Tensor, fresh: Tensor) -> Tensor:
+        """Write ``(B, H, T, D)`` to the lane of one layer; return all that is written there so far."""
+        batch = self.batch
+        if self.even and batch.neighbours:
+            batch.pick(lane).narrow(2, self.start, fresh.shape[2]).copy_(fresh)
+        else:
+            lane[batch.rows[:, None], :, self.positions] = fresh.transpose(1, 2)
+        return batch.pick(lane.narrow(2, 0, self.end))
 
 
 @dataclass(frozen=True, slots=True)
 class SlotHistory:
     """Self-attention's history of one decoder layer, in slots."""
 
-    batch: SlotBatch
+    span: SlotSpan
     layer: int
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Write ``(B, H, T, D)`` at this pass's positions; return everything up to the furthest of them."""
-        batch, slots = self.batch, self.batch.slots
-        number, inner = divmod(self.layer, slots.group)
-        found = []
-        for tensor, fresh in ((slots.keys[number], keys), (slots.values[number], values)):
-            lane = tensor[:, :, :, inner]
-            lane[batch.rows[:, None], :, batch.positions] = fresh.transpose(1, 2)
-            found.append(batch.pick(lane[:, :, : batch.visible_length]))
-        return found[0], found[1], batch.mask
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Write ``(B, H, T, D)`` at this pass's positions; attend to everything up to each of them."""
+        span = self.span
+        key_lane, value_lane = span.batch.slots.lanes[self.layer]
+        return attend(queries, span.write(key_lane, keys), span.write(value_lane, values), span.bias)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotCrossing:
-    """Attention to the encoder of one decoder layer or KVSPN block, in slots."""
+    """Attention to the encoder of one decoder layer or KVSPN block: keys ``(B, H, D, S)``, values ``(B, H, S, D)``."""
 
-    batch: SlotBatch
-    number: int
+    keys: Tensor
+    values: Tensor
+    bias: Tensor | None
 
     def attend(self, queries: Tensor) -> Tensor:
         """Attend ``(B, H, T, D)`` to the frames of each slot."""
-        batch, slots = self.batch, self.batch.slots
-        keys = batch.pick(slots.cross_keys[self.number][..., : batch.frames])
-        values = batch.pick(slots.cross_values[self.number][:, :, : batch.frames])
-        scores = (queries * queries.shape[-1] ** -0.5) @ keys
-        if batch.frame_mask is not None:
-            scores = scores.masked_fill(~batch.frame_mask, float("-inf"))
-        return scores.softmax(-1) @ values
+        scores = (queries * queries.shape[-1] ** -0.5) @ self.keys
+        if self.bias is not None:
+            scores = scores + self.bias
+        return scores.softmax(-1) @ self.values
+
+
+def bias(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what to add to scores so that only visible keys count: attention would make it of a mask every time."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))

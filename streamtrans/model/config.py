@@ -7,7 +7,7 @@ The keys are Whisper's own; whisperM2M adds ``text_encoder_layers``, ``speculato
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,20 @@ class NetworkConfig:
     text_encoder_layers: int = 0
     speculator_blocks: int = 0
     speculator_ffn_dim: int = 0
+    speculator_input: str = "token"
+    """What KVSPN's blocks start from: the newest ``token``, or, as Medusa does, the base's last ``hidden`` state."""
+    speculator_keys: str = "group"
+    """Which base layers a block reads: all of its ``group``, or the group's ``top`` one."""
+    speculator_window: int = 0
+    """Newest positions of the base that KVSPN reads: bounds the cost of long texts; 0 reads all."""
+    draft_vocabulary: int = 0
+    """Tokens that KVSPN scores, the frequent ones (``speculator.draft_tokens`` says which); 0 scores all."""
+    speculator_acceptance: float = 0.7
+    """Share of KVSPN's guesses that the base takes, as measured: what adaptive drafts begin with."""
+    speculator_own_keys: bool = False
+    """KVSPN writes keys of its own for tokens that the base has not read; without, they are a hole."""
+    encoder_rotary: bool = False
+    """Rotary positions in the encoder, in the place of Whisper's sinusoids."""
 
     def __post_init__(self) -> None:
         for name, heads in (
@@ -41,6 +55,15 @@ class NetworkConfig:
         ):
             if heads < 1 or self.d_model % heads:
                 raise BadModel(f"d_model {self.d_model} does not divide by the {heads} attention heads of the {name}")
+        if self.speculator_input not in {"token", "hidden"}:
+            raise BadModel(f"speculator_input is {self.speculator_input!r}; it must be 'token' or 'hidden'")
+        if not 0 <= self.speculator_acceptance <= 1:
+            raise BadModel(f"speculator_acceptance is {self.speculator_acceptance}; it is a share, 0 to 1")
+        if self.speculator_keys not in {"group", "top"} or self.speculator_window < 0:
+            raise BadModel(
+                f"speculator_keys is {self.speculator_keys!r}, speculator_window {self.speculator_window}; "
+                "use 'group' or 'top', and 0 (no window) or more"
+            )
         if self.speculator_blocks and self.decoder_layers % self.speculator_blocks:
             raise BadModel(
                 f"{self.decoder_layers} decoder layers cannot be split into {self.speculator_blocks} equal groups; "
@@ -53,6 +76,12 @@ class NetworkConfig:
         return self.decoder_layers // self.speculator_blocks
 
     @property
+    def speculator_reads(self) -> tuple[range, ...]:
+        """Per KVSPN block, the decoder layers whose keys it reads."""
+        skipped = self.group - 1 if self.speculator_keys == "top" else 0
+        return tuple(range(at + skipped, at + self.group) for at in range(0, self.decoder_layers, self.group))
+
+    @property
     def head_width(self) -> int:
         """Width of one decoder attention head."""
         return self.d_model // self.decoder_attention_heads
@@ -61,12 +90,12 @@ class NetworkConfig:
     def of(cls, raw: dict[str, Any]) -> NetworkConfig:
         """Pick our keys out of a ``config.json``; keys of other concerns are left alone."""
         known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
-        required = {name for name, item in cls.__dataclass_fields__.items() if not isinstance(item.default, int)}
+        required = {name for name, item in cls.__dataclass_fields__.items() if item.default is MISSING}
         if missing := sorted(required - known.keys()):
             raise BadModel(f"config.json lacks {', '.join(missing)}: is this a Whisper checkpoint?")
         return cls(**known)
 
-    def asdict(self) -> dict[str, int]:
+    def asdict(self) -> dict[str, int | float | str]:
         """Return the keys as ``config.json`` holds them."""
         return asdict(self)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,13 +22,13 @@ from torch import Tensor, nn
 class History(Protocol):
     """Keys and values of the text read so far, for one decoder layer."""
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Add ``(B, H, T, D)`` and return all keys, all values and the mask (true = visible)."""
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Add keys and values ``(B, H, T, D)``; return what queries of that shape see of all there are."""
         ...
 
 
 class Crossing(Protocol):
-    """Attention to what the encoder said, for one decoder layer."""
+    """Attention to keys that others wrote: the encoder's, or for KVSPN those of the base decoder."""
 
     def attend(self, queries: Tensor) -> Tensor:
         """Return ``(B, H, T, D)`` for queries of the same shape."""
@@ -35,12 +36,15 @@ class Crossing(Protocol):
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return scaled dot-product attention ``(B, H, T, D)``; ``mask`` is true where a key is visible."""
+    """Return scaled dot-product attention ``(B, H, T, D)``.
+
+    ``mask`` is true where a key is visible, or numbers to add to the scores.
+    """
     if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
         # torch's fused CPU kernel is 3 to 6 times slower than two products in bf16, most of all backward.
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
         if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
+            scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(-1, dtype=torch.bfloat16) @ values
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
@@ -65,6 +69,9 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
+        # For inference, model.linear joins what reads the same rows.
+        self.qkv_proj: nn.Module | None = None
+        self.kv_proj: nn.Module | None = None
 
     def split(self, x: Tensor) -> Tensor:
         """Reshape ``(B, T, E)`` to ``(B, H, T, D)``."""
@@ -76,11 +83,26 @@ class Attention(nn.Module):
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Project ``(B, T, E)`` to keys and values ``(B, H, T, D)``."""
-        return self.split(self.k_proj(x)), self.split(self.v_proj(x))
+        if self.kv_proj is None:
+            return self.split(self.k_proj(x)), self.split(self.v_proj(x))
+        keys, values = split_joined(self.kv_proj(x), 2, self.heads)
+        return keys, values
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project ``(B, T, E)`` to queries, keys and values ``(B, H, T, D)`` of attention to itself."""
+        if self.qkv_proj is None:
+            return self.queries(x), *self.keys_values(x)
+        queries, keys, values = split_joined(self.qkv_proj(x), 3, self.heads)
+        return queries, keys, values
 
     def merge(self, heads: Tensor) -> Tensor:
         """Project attended ``(B, H, T, D)`` back to ``(B, T, E)``."""
         return self.out_proj(heads.transpose(1, 2).flatten(-2))
+
+
+def split_joined(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """Take projections ``(B, T, parts * E)`` that were computed as one apart, into ``(B, H, T, D)`` each."""
+    return x.view(*x.shape[:-1], parts * heads, -1).transpose(1, 2).chunk(parts, 1)
 
 
 class FeedForward(nn.Module):
@@ -110,11 +132,13 @@ class EncoderLayer(FeedForward):
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.make_feed_forward(width, inner)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map ``(B, S, E)`` to the same shape; ``mask`` ``(B, 1, 1, S)`` is true at real frames."""
+    def forward(self, x: Tensor, mask: Tensor | None, rotation: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Map ``(B, S, E)`` to the same shape; ``mask`` ``(B or 1, 1, 1 or S, S)`` is true where a frame is visible."""
         h = self.self_attn_layer_norm(x)
-        keys, values = self.self_attn.keys_values(h)
-        x = x + self.self_attn.merge(attend(self.self_attn.queries(h), keys, values, mask))
+        queries, keys, values = self.self_attn.project(h)
+        if rotation is not None:
+            queries, keys = rotate(queries, rotation), rotate(keys, rotation)
+        x = x + self.self_attn.merge(attend(queries, keys, values, mask))
         return self.add_feed_forward(x)
 
 
@@ -132,34 +156,43 @@ class DecoderLayer(FeedForward):
     def forward(self, x: Tensor, history: History, crossing: Crossing) -> Tensor:
         """Map ``(B, T, E)`` to the same shape, writing its keys and values to ``history``."""
         h = self.self_attn_layer_norm(x)
-        queries = self.self_attn.queries(h)
-        keys, values, mask = history.extend(*self.self_attn.keys_values(h))
-        x = x + self.self_attn.merge(attend(queries, keys, values, mask))
+        x = x + self.self_attn.merge(history.attend(*self.self_attn.project(h)))
         queries = self.encoder_attn.queries(self.encoder_attn_layer_norm(x))
         x = x + self.encoder_attn.merge(crossing.attend(queries))
         return self.add_feed_forward(x)
 
 
 class SpeechEncoder(nn.Module):
-    """Two convolutions (the second halves the frame rate), fixed sinusoidal positions, layers."""
+    """Two convolutions (the second halves the frame rate), layers; positions are Whisper's sinusoids, or rotary.
 
-    def __init__(self, *, mels: int, width: int, heads: int, inner: int, layers: int, positions: int) -> None:
+    Rotary positions (Su et al. 2021) are relative: nothing in a feature says how long the stream has run.
+    """
+
+    def __init__(
+        self, *, mels: int, width: int, heads: int, inner: int, layers: int, positions: int, rotary: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(mels, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(positions, width)
-        self.embed_positions.weight.requires_grad_(False)
-        with torch.no_grad():
-            self.embed_positions.weight.copy_(sinusoids(positions, width))
+        self.head_width = width // heads
+        self.embed_positions: nn.Embedding | None = None
+        if not rotary:
+            self.embed_positions = nn.Embedding(positions, width)
+            self.embed_positions.weight.requires_grad_(False)
+            with torch.no_grad():
+                self.embed_positions.weight.copy_(sinusoids(positions, width))
         self.layers = nn.ModuleList(EncoderLayer(width, heads, inner) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
 
-    def forward(self, mel: Tensor, frames: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, mel: Tensor, frames: Tensor | None = None, blocks: Blocks | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode log-mel features.
 
         Args:
             mel: ``(B, M, T)``; rows are padded at the end.
             frames: ``(B,)`` real mel frames of each row; ``None`` means that all of ``T`` is real.
+            blocks: how far attention may look; ``None`` means everywhere.
 
         Returns:
             Features ``(B, S, E)`` with ``S = ceil(T / 2)``, and the visibility of frames ``(B, S)``
@@ -174,10 +207,17 @@ class SpeechEncoder(nn.Module):
         else:
             x = F.gelu(self.conv1(mel))
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
+        rotation = None
+        if self.embed_positions is None:
+            rotation = rotations(torch.arange(x.shape[1], device=x.device), self.head_width, x.dtype)
+        else:
+            x = x + self.embed_positions.weight[: x.shape[1]]
         mask = None if visible is None else visible[:, None, None]
+        if blocks is not None:
+            near = blocks.mask(x.shape[1], x.device)[None, None]
+            mask = near if mask is None else near & mask
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, mask, rotation)
         return self.layer_norm(x), visible
 
 
@@ -192,6 +232,7 @@ class TextDecoder(nn.Module):
             DecoderLayer(width, heads, inner) for _ in range(layers)
         )
         self.layer_norm = nn.LayerNorm(width)
+        self.head: nn.Module | None = None  # for inference, model.linear packs a copy of the token embedding
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Embed ``(B, T)`` tokens at ``(B, T)`` or ``(T,)`` positions to ``(B, T, E)``."""
@@ -199,7 +240,39 @@ class TextDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Score the vocabulary for normalised hidden states ``(..., E)``."""
-        return F.linear(hidden, self.embed_tokens.weight)
+        return F.linear(hidden, self.embed_tokens.weight) if self.head is None else self.head(hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Block-causal attention of an encoder: both ways inside a block, only back across blocks.
+
+    ``size`` frames make a block: larger hears better and later. A block sees ``left`` frames before its first:
+    larger hears better and costs more. Frames of 40 ms in the embedded model, of 20 ms in Whisper.
+    """
+
+    size: int
+    left: int
+
+    def mask(self, frames: int, device: torch.device) -> Tensor:
+        """Return ``(frames, frames)``, true where the row's frame sees the column's."""
+        steps = torch.arange(frames, device=device)
+        start = (steps // self.size * self.size)[:, None]
+        return (steps < start + self.size) & (steps >= start - self.left)
+
+
+def rotations(positions: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines ``(T, width / 2)`` of rotary positions (base 10 000) for heads of ``width``."""
+    rates = 10_000.0 ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width)
+    angles = positions[:, None] * rates
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(heads: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn queries or keys ``(B, H, T, D)`` by their positions; halves of a head are the pairs that turn."""
+    cosines, sines = (part.to(heads.dtype) for part in rotation)
+    first, second = heads.chunk(2, -1)
+    return torch.cat([first * cosines - second * sines, first * sines + second * cosines], -1)
 
 
 def sinusoids(length: int, width: int, longest: float = 10_000.0) -> Tensor:

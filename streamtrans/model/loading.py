@@ -13,6 +13,7 @@ from torch import Tensor
 
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.model.config import NetworkConfig, read_json
+from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
 from streamtrans.model.network import Network
 from streamtrans.model.speech import TorchSpeechModel
 
@@ -22,12 +23,12 @@ FAMILIES: dict[str, str] = {
 }
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
 
-DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {"float64": torch.float64, "float16": torch.float16, **PRECISIONS}
+"""What ``dtype`` may be → the dtype of what isn't packed."""
+
+WIDE = 512
+"""Width from which ``auto`` takes bfloat16 on processors that have it: narrower models wait for calls, not for weights
+(``streamtrans bench costs``)."""
 
 FILES = ["*.json", "*.safetensors"]
 
@@ -41,7 +42,8 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
     Args:
         where: folder or hub name.
         device: ``auto`` takes a GPU if there is one; else as torch spells it (``cpu``, ``cuda:1``).
-        dtype: ``auto`` is float32 on CPU and bfloat16 on GPU; or one of :data:`DTYPES`.
+        dtype: ``auto`` is bfloat16 on GPU, and on CPU for wide models, else float32; or one of :data:`DTYPES`. On CPU
+            what can't be had is replaced by the next best.
 
     Raises:
         BadModel: no such folder, a file is missing, unsafe or does not fit the others.
@@ -49,13 +51,16 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
     """
     folder = find_folder(where)
     chosen = choose_device(device)
-    kind = read_json(folder / "config.json").get("model_type")
+    raw = read_json(folder / "config.json")
+    kind = raw.get("model_type")
     if kind not in FAMILIES:
         raise BadModel(f"{folder} holds a model of type {kind!r}; known are {', '.join(sorted(FAMILIES))}")
     module, function = FAMILIES[kind].split(":")
+    precision = choose_precision(dtype, chosen, int(raw.get("d_model", 0)))
     model: TorchSpeechModel = getattr(importlib.import_module(module), function)(
-        folder, device=chosen, dtype=choose_dtype(dtype, chosen)
+        folder, device=chosen, dtype=DTYPES[precision]
     )
+    model.pack(precision if chosen.type == "cpu" and precision in PRECISIONS else None)
     return model
 
 
@@ -92,13 +97,18 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Resolve ``auto`` and check the name."""
+def choose_precision(dtype: str, device: torch.device, width: int) -> str:
+    """Resolve ``auto`` for a model of ``width``, check the name, and see what the processor can do."""
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        fast = device.type == "cuda" or (width >= WIDE and has_bfloat16())
+        return "bfloat16" if fast else "float32"
     if dtype not in DTYPES:
         raise BadConfig(f"dtype {dtype!r} is unknown; use auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
+    if device.type == "cpu":
+        return usable(dtype) if dtype in PRECISIONS else dtype
+    if dtype == "int8":
+        raise BadConfig(f"int8 is for CPUs, and the device is {device}; use bfloat16 or float16")
+    return dtype
 
 
 def load_network(folder: Path, config: NetworkConfig) -> Network:

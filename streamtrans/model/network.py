@@ -5,7 +5,6 @@ The parameter names are those of Hugging Face checkpoints, so a state dict loads
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,22 +12,102 @@ from torch import Tensor, nn
 
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.kvspn import Kvspn, flatten_group
-from streamtrans.model.layers import Attention, Crossing, EncoderLayer, SpeechEncoder, TextDecoder, attend
+from streamtrans.model.layers import (
+    Attention,
+    Crossing,
+    EncoderLayer,
+    SpeechEncoder,
+    TextDecoder,
+    attend,
+    attend_or_zero,
+)
+
+
+class Texts:
+    """A batch of texts of unequal length, laid end to end: padding costs nothing outside of attention.
+
+    ``tokens`` ``(B, T)`` are padded at the end; ``real`` ``(B, T)`` is true at tokens. A tensor of rows is
+    ``(1, N, …)`` with one row per real token, text after text.
+    """
+
+    def __init__(self, tokens: Tensor, real: Tensor) -> None:
+        self.count, self.length = tokens.shape
+        self.where = real.flatten().nonzero()[:, 0]
+        self.rows = tokens.flatten()[self.where][None]
+        self.positions = self.where % self.length
+        self.texts = self.where // self.length
+
+    def spread(self, heads: Tensor) -> Tensor:
+        """Lay rows ``(1, H, N, D)`` out as texts ``(B, H, T, D)``, zeros behind their ends."""
+        rows = heads[0].transpose(0, 1)
+        grid = rows.new_zeros(self.count * self.length, *rows.shape[1:]).index_copy(0, self.where, rows)
+        return grid.unflatten(0, (self.count, self.length)).transpose(1, 2)
+
+    def collect(self, heads: Tensor) -> Tensor:
+        """Undo :meth:`spread`."""
+        return heads.transpose(1, 2).flatten(0, 1).index_select(0, self.where).transpose(0, 1)[None]
 
 
 class CausalHistory:
-    """The history of a whole text read at once: everything up to and including a position is visible."""
+    """The history of whole texts read at once: everything up to and including a position is visible."""
 
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask
+    def __init__(self, texts: Texts) -> None:
+        self.texts = texts
+        steps = torch.arange(texts.length, device=texts.where.device)
+        self.mask = (steps[:, None] >= steps)[None, None]
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Remember the layer's keys and values for KVSPN and hand them back."""
-        self.keys.append(keys)
-        self.values.append(values)
-        return keys, values, self.mask
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend to what stands before, and remember the layer's keys and values for KVSPN."""
+        spread = self.texts.spread
+        self.keys.append(spread(keys))
+        self.values.append(spread(values))
+        return self.texts.collect(attend(spread(queries), self.keys[-1], self.values[-1], self.mask))
+
+
+@dataclass(frozen=True, slots=True)
+class CausalGroup:
+    """The keys of one group of layers, for KVSPN reading whole texts in chains.
+
+    A chain is what KVSPN guesses before the base reads on: ``starts`` ``(T,)`` says where each position's chain
+    begins. The base's keys are visible before that (the newest ``window`` of them, where it is not 0), KVSPN's own
+    (where it has them) from there on. ``size`` layers were laid end to end.
+    """
+
+    texts: Texts
+    keys: Tensor
+    values: Tensor
+    size: int
+    starts: Tensor
+    window: int = 0
+
+    def attend(self, queries: Tensor, own: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Attend rows ``(1, H, N, D)`` to what is visible of their texts."""
+        steps = torch.arange(self.texts.length, device=self.starts.device)
+        seen = steps < self.starts[:, None]
+        if self.window:
+            seen &= steps >= self.starts[:, None] - self.window
+        mask = seen.repeat_interleave(self.size, dim=1)
+        keys, values = self.keys, self.values
+        if own is not None:
+            chain = (steps >= self.starts[:, None]) & (steps <= steps[:, None])
+            mask = torch.cat([mask, chain], 1)
+            keys = torch.cat([keys, self.texts.spread(own[0])], 2)
+            values = torch.cat([values, self.texts.spread(own[1])], 2)
+        return self.texts.collect(attend_or_zero(self.texts.spread(queries), keys, values, mask[None, None]))
+
+
+@dataclass(frozen=True, slots=True)
+class TextsCrossing:
+    """Attention of texts laid end to end to their utterances."""
+
+    texts: Texts
+    crossing: FullCrossing
+
+    def attend(self, queries: Tensor) -> Tensor:
+        """Attend rows ``(1, H, N, D)`` to every real frame of their utterance."""
+        return self.texts.collect(self.crossing.attend(self.texts.spread(queries)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +168,7 @@ class Backbone(nn.Module):
             inner=config.encoder_ffn_dim,
             layers=config.encoder_layers,
             positions=config.max_source_positions,
+            rotary=config.encoder_rotary,
         )
         self.decoder = TextDecoder(
             vocabulary=config.vocab_size,
@@ -124,6 +204,8 @@ class Network(nn.Module):
                 width=config.d_model,
                 heads=heads,
                 inner=config.speculator_ffn_dim or config.decoder_ffn_dim,
+                own_keys=config.speculator_own_keys,
+                vocabulary=config.draft_vocabulary,
             )
             if config.speculator_blocks
             else None
@@ -137,49 +219,66 @@ class Network(nn.Module):
         return features
 
     def read_targets(
-        self, tokens: Tensor, features: Tensor, visible: Tensor | None, *, speculate: bool
+        self,
+        texts: Texts,
+        features: Tensor,
+        visible: Tensor | None,
+        *,
+        chains: Tensor | None = None,
+        through: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """Score whole target texts at once (teacher forcing).
 
         Args:
-            tokens: ``(B * n, T)`` prompt and text, ``n`` texts for each utterance.
+            texts: prompts and texts, ``n`` of them for each utterance, standing together.
             features: ``(B, S, E)`` from the speech or the text encoder.
             visible: ``(B, S)`` true at real features, or ``None``.
-            speculate: also run KVSPN on the same tokens.
+            chains: ``(T,)`` where the chain of each position begins: also run KVSPN on the same tokens, each chain
+                guessed before the base reads it. ``arange(T)`` guesses one token at a time.
+            through: let KVSPN's gradient flow into the base's keys and values.
 
         Returns:
-            Hidden states ``(B * n, T, E)`` of the base and of KVSPN (``None`` unless asked for): position ``t``
-            scores token ``t + 1`` through ``model.decoder.logits``.
+            Hidden states ``(1, N, E)`` of the base and of KVSPN (``None`` unless asked for), one per real token:
+            each scores the token after it through ``model.decoder.logits``.
         """
-        decoder, length = self.model.decoder, tokens.shape[1]
+        decoder = self.model.decoder
         mask = None if visible is None else visible[:, None, None]
-        steps = torch.arange(length, device=tokens.device)
-        history = CausalHistory((steps[:, None] >= steps)[None, None])
-        embedded = decoder.embed(tokens, steps)
+        history = CausalHistory(texts)
+        embedded = decoder.embed(texts.rows, texts.positions)
         x = embedded
         for layer in decoder.layers:
-            x = layer(x, history, cross(layer.encoder_attn, features, mask))
+            x = layer(x, history, TextsCrossing(texts, cross(layer.encoder_attn, features, mask)))
         hidden: Tensor = decoder.layer_norm(x)
-        if not speculate:
+        if chains is None:
             return hidden, None
-        return hidden, self._speculate(embedded, history, features, mask)
-
-    def _speculate(self, embedded: Tensor, history: CausalHistory, features: Tensor, mask: Tensor | None) -> Tensor:
         assert self.speculator is not None, "this network was made without a speculator"
-        size, steps = self.config.group, torch.arange(embedded.shape[1], device=embedded.device)
+        keys, values = history.keys, history.values
+        if not through:
+            keys, values = [k.detach() for k in keys], [v.detach() for v in values]
+        read = self.config.speculator_reads
         groups = [
-            (flatten_group(history.keys[at : at + size]), flatten_group(history.values[at : at + size]))
-            for at in range(0, self.config.decoder_layers, size)
+            CausalGroup(
+                texts,
+                flatten_group([keys[layer] for layer in layers]),
+                flatten_group([values[layer] for layer in layers]),
+                len(layers),
+                # A hidden state has read its own token: the base's keys are there up to and including it.
+                chains if self.config.speculator_input == "token" else chains + 1,
+                self.config.speculator_window,
+            )
+            for layers in read
         ]
-        earlier = (steps[:, None] > steps).repeat_interleave(size, dim=1)[None, None]
-        crossings: Sequence[Crossing] = [cross(block.encoder_attn, features, mask) for block in self.speculator.blocks]
-        hidden: Tensor = self.speculator(embedded, groups, earlier, crossings)
-        return hidden
+        crossings: list[Crossing] = [
+            TextsCrossing(texts, cross(block.encoder_attn, features, mask)) for block in self.speculator.blocks
+        ]
+        start = embedded if self.config.speculator_input == "token" else hidden if through else hidden.detach()
+        return hidden, self.speculator(start, groups, crossings)
 
 
 def parameters_by_part(network: Network) -> dict[str, int]:
     """Count parameters per part, as the paper counts: fixed sinusoidal positions are left out."""
-    fixed = network.model.encoder.embed_positions.weight.numel()
+    sinusoids = network.model.encoder.embed_positions
+    fixed = 0 if sinusoids is None else sinusoids.weight.numel()
     parts: dict[str, nn.Module | None] = {
         "encoder": network.model.encoder,
         "decoder": network.model.decoder,

@@ -6,7 +6,8 @@ Law: a model remembers nothing between calls, and a batch of one equals a row of
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +15,20 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import SAMPLE_RATE, AudioTooLong, Tokens
-from streamtrans.model.api import Choices, Forward, Propose
+from streamtrans.model.api import Choices, Forward, Guess, Propose
 from streamtrans.model.cache import (
     CrossingPair,
     EncodedSpeech,
     SlotBatch,
     SlotCache,
-    SlotCrossing,
     SlotHistory,
     Slots,
+    SlotSpan,
 )
 from streamtrans.model.features import FeatureConfig, LogMel
+from streamtrans.model.guessing import Guesser, best_candidates
 from streamtrans.model.layers import Attention
+from streamtrans.model.linear import pack
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
 
@@ -35,13 +38,16 @@ class Manner:
     """What a model family does differently from another with the same layers.
 
     ``prompt`` maps (target, source or None) to the tokens that ask for it. ``padded`` families were trained on
-    audio padded to full length and must be given it. ``suppressed`` tokens are never chosen.
+    audio padded to full length and must be given it. ``suppressed`` tokens are never chosen, those that are
+    ``begin_suppressed`` not at position ``begin``, where texts begin.
     """
 
     languages: tuple[str, ...]
     prompt: Callable[[str, str | None], Tokens]
     padded: bool
     suppressed: frozenset[int]
+    begin_suppressed: frozenset[int] = frozenset()
+    begin: int = 0
 
 
 class TorchSpeechModel:
@@ -62,12 +68,15 @@ class TorchSpeechModel:
         self.tokenizer = tokenizer
         self.device, self.dtype = torch.device(device), dtype
         self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
+        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.precision = str(dtype).removeprefix("torch.")
         self.config = network.config
         self.manner = manner
         self.log_mel = LogMel(features, self.device, dtype)
         mask = torch.zeros(self.config.vocab_size, device=self.device, dtype=self._score_type())
         mask[sorted(manner.suppressed)] = float("-inf")
         self.suppression = mask
+        self.guesser = Guesser(self.network, mask, tokenizer.eot) if self.has_speculator else None
 
     @property
     def eot(self) -> int:
@@ -99,6 +108,19 @@ class TorchSpeechModel:
         """Whether the checkpoint holds a KVSPN."""
         return self.network.speculator is not None
 
+    def pack(self, precision: str | None) -> None:
+        """Lay the linears out for speed, once, after loading: see :func:`streamtrans.model.linear.pack`."""
+        pack(self.network, precision)
+        if precision is not None:
+            self.precision = precision
+            if self.guesser is not None:
+                self.guesser.pack(precision)
+
+    @property
+    def draft_acceptance(self) -> float:
+        """The share of KVSPN's guesses that are usually right."""
+        return self.config.speculator_acceptance
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``."""
         return self.manner.prompt(target, source)
@@ -117,16 +139,20 @@ class TorchSpeechModel:
         stacked = torch.cat([torch.nn.functional.pad(mel, (0, longest - mel.shape[-1])) for mel in mels])
         frames = None if even else torch.tensor(lengths, device=self.device)
         features, _ = self.network.model.encoder(stacked, frames)
+        return self.remember(features, [(length + 1) // 2 for length in lengths])
+
+    def remember(self, features: Tensor, frames: Sequence[int]) -> list[EncodedSpeech]:
+        """Project features ``(B, S, E)``, of which each row has ``frames`` real ones, for all that attend to them."""
         decoder = [self._project(layer.encoder_attn, features) for layer in self.network.model.decoder.layers]
         blocks = () if self.network.speculator is None else self.network.speculator.blocks
         speculator = [self._project(block.encoder_attn, features) for block in blocks]
         return [
             EncodedSpeech(
-                frames=(size := (length + 1) // 2),
+                frames=size,
                 decoder=tuple(CrossingPair(k[row, :, :, :size], v[row, :, :size]) for k, v in decoder),
                 speculator=tuple(CrossingPair(k[row, :, :, :size], v[row, :, :size]) for k, v in speculator),
             )
-            for row, length in enumerate(lengths)
+            for row, size in enumerate(frames)
         ]
 
     @torch.inference_mode()
@@ -139,47 +165,33 @@ class TorchSpeechModel:
         for cache, count in zip(caches, counts, strict=True):
             if cache.length + count > self.max_tokens:
                 raise ValueError(f"{cache.length} + {count} positions exceed the model's {self.max_tokens}")
-        batch = SlotBatch(caches, counts, self.device)
-        tokens = self._stack([item.tokens for item in asked])
+        batch = SlotBatch(caches)
+        span = SlotSpan(batch, counts)
         decoder = self.network.model.decoder
-        x = decoder.embed(tokens, batch.embedded_positions)
+        x = decoder.embed(self._stack([item.tokens for item in asked]), span.embedded_positions)
         for number, layer in enumerate(decoder.layers):
-            x = layer(x, SlotHistory(batch, number), SlotCrossing(batch, number))
-        places = [
-            (row, place)
-            for row, item in enumerate(asked)
-            for place in range(len(item.tokens) - item.rows, len(item.tokens))
-        ]
-        where = torch.tensor(places, device=self.device)
-        scores = self._scores(decoder.layer_norm(x[where[:, 0], where[:, 1]]))
-        answers = self._choices(scores, [item.draft for item in asked], [item.rows for item in asked])
-        for cache, count in zip(caches, counts, strict=True):
+            x = layer(x, SlotHistory(span, number), batch.crossing(number))
+        hidden = decoder.layer_norm(self._answered(x, asked))
+        scores = self._scores(hidden)
+        self._mask_begin(scores, asked)
+        answers = self._with_candidates(scores, self._choices(scores, asked), asked)
+        found, rows = [*answers], hidden.split([item.rows for item in asked])
+        for at, cache, count, states, answer in zip(order, caches, counts, rows, answers, strict=True):
             cache.length += count
-        found: list[Choices | None] = [None] * len(forwards)
-        for at, answer in zip(order, answers, strict=True):
             found[at] = answer
-        return [answer for answer in found if answer is not None]
+            if self.config.speculator_input == "hidden":
+                cache.keep_hidden(states)
+        return found
 
     @torch.inference_mode()
-    def propose(self, proposals: Sequence[Propose]) -> list[int]:
-        """Draft one token for each text with KVSPN, in one pass."""
-        assert self.network.speculator is not None, "this model has no KVSPN"
+    def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
+        """Guess what follows each text with KVSPN."""
+        assert self.guesser is not None, "this model has no KVSPN"
         order = sorted(range(len(proposals)), key=lambda at: _slot(proposals[at].cache))
-        caches = [_cache(proposals[at].cache) for at in order]
-        batch = SlotBatch(caches, [1] * len(caches), self.device)
-        tokens = self._stack([(proposals[at].token,) for at in order])
-        blocks = range(self.config.speculator_blocks)
-        hidden = self.network.speculator(
-            self.network.model.decoder.embed(tokens, batch.embedded_positions),
-            [batch.group(number) for number in blocks],
-            batch.earlier_flat(),
-            [SlotCrossing(batch, self.config.decoder_layers + number) for number in blocks],
-        )
-        drafts = self._scores(hidden[:, 0]).argmax(-1).tolist()
-        found = [0] * len(proposals)
-        for at, draft in zip(order, drafts, strict=True):
-            found[at] = draft
-        return found
+        asked = [proposals[at] for at in order]
+        found = self.guesser.guess(asked, [_cache(item.cache) for item in asked])
+        back = dict(zip(order, found, strict=True))
+        return [back[at] for at in range(len(proposals))]
 
     def _frames(self, audio: npt.NDArray[np.float32]) -> Tensor:
         if len(audio) > self.max_samples:
@@ -207,35 +219,79 @@ class TorchSpeechModel:
         """Return logits ``(R, V)`` with suppressed tokens at minus infinity."""
         return self.network.model.decoder.logits(hidden).to(self._score_type()) + self.suppression
 
-    def _choices(self, scores: Tensor, drafts: Sequence[Tokens], rows: Sequence[int]) -> list[Choices]:
+    def _answered(self, x: Tensor, asked: Sequence[Forward]) -> Tensor:
+        """Return the rows ``(R, E)`` that are to be answered, text after text."""
+        if len({(len(item.tokens), item.rows) for item in asked}) == 1:
+            return x[:, -asked[0].rows :].flatten(0, 1)
+        places = [
+            (row, place)
+            for row, item in enumerate(asked)
+            for place in range(len(item.tokens) - item.rows, len(item.tokens))
+        ]
+        where = torch.tensor(places, device=self.device)
+        return x[where[:, 0], where[:, 1]]
+
+    def _mask_begin(self, scores: Tensor, asked: Sequence[Forward]) -> None:
+        """Mask what may not begin a text, in those of the rows ``(R, V)`` that choose a first token."""
+        if not self.manner.begin_suppressed:
+            return
+        rows, start = [], 0
+        for item in asked:
+            first = item.cache.length + len(item.tokens) - item.rows  # the position whose row is answered first
+            place = self.manner.begin - 1 - first
+            rows += [start + place] if 0 <= place < item.rows else []
+            start += item.rows
+        if rows:
+            tokens = sorted(self.manner.begin_suppressed)
+            scores[torch.tensor(rows)[:, None], torch.tensor(tokens)] = float("-inf")
+
+    def _choices(self, scores: Tensor, asked: Sequence[Forward]) -> list[Choices]:
         best, choice = scores.max(-1)
-        logprobs = (best - scores.logsumexp(-1)).tolist()
-        tokens = choice.tolist()
-        ranks = self._ranks(scores, choice, drafts, rows)
-        found, at = [], 0
-        for draft, count in zip(drafts, rows, strict=True):
+        rest = (scores - best[:, None]).exp_().sum(-1).log_()
+        tokens, logprobs = choice.tolist(), (-rest).tolist()
+        starts = [0, *accumulate(item.rows for item in asked)]
+        drafted = {
+            row: token
+            for start, item in zip(starts, asked, strict=False)
+            for row, token in enumerate(item.draft, start)
+        }
+        # Where the draft is the choice itself its rank is 0 by definition, whatever ties there are.
+        judged = {row: (0, logprobs[row]) for row in drafted}
+        judged |= self._judge(scores, best + rest, {row: new for row, new in drafted.items() if new != tokens[row]})
+        found = []
+        for start, item in zip(starts, asked, strict=False):
+            draft = [judged[row] for row in range(start, start + len(item.draft))]
             found.append(
                 Choices(
-                    tokens=tuple(tokens[at : at + count]),
-                    logprobs=tuple(logprobs[at : at + count]),
-                    ranks=tuple(ranks[at : at + len(draft)]),
+                    tokens=tuple(tokens[start : start + item.rows]),
+                    logprobs=tuple(logprobs[start : start + item.rows]),
+                    ranks=tuple(rank for rank, _ in draft),
+                    draft_logprobs=tuple(logprob for _, logprob in draft),
                 )
             )
-            at += count
         return found
 
-    def _ranks(self, scores: Tensor, choice: Tensor, drafts: Sequence[Tokens], rows: Sequence[int]) -> list[int]:
-        """Return, per row, how many tokens the model prefers to the draft's; the last row of each text has none."""
-        if not any(drafts):
-            return [0] * scores.shape[0]
-        line: list[int] = []
-        for draft, count in zip(drafts, rows, strict=True):
-            line += [*draft, *(self.eot,) * (count - len(draft))]
-        drafted = torch.tensor(line, device=self.device)
-        own = scores.gather(1, drafted[:, None])
-        # Where the draft is the choice itself its rank is 0 by definition, whatever ties there are.
-        ahead = (scores > own).sum(-1) + ((scores == own).cumsum(-1).gather(1, drafted[:, None])[:, 0] - 1)
-        return torch.where(choice == drafted, 0, ahead).tolist()
+    def _with_candidates(self, scores: Tensor, answers: list[Choices], asked: Sequence[Forward]) -> list[Choices]:
+        """Add the best tokens of each row ``(R, V)`` for the texts that want some, in one selection for all."""
+        if not any(item.width for item in asked):
+            return answers
+        rows = iter(best_candidates(scores, [item.width for item in asked for _ in range(item.rows)]))
+        return [
+            replace(answer, candidates=tuple(islice(rows, item.rows)) if item.width else ())
+            for answer, item in zip(answers, asked, strict=True)
+        ]
+
+    def _judge(self, scores: Tensor, totals: Tensor, missed: dict[int, int]) -> dict[int, tuple[int, float]]:
+        """Return how many tokens the model prefers to each missed draft (row → token), and its log-probability."""
+        if not missed:
+            return {}
+        rows, tokens = torch.tensor([[*missed], [*missed.values()]], device=self.device)
+        scores = scores[rows]
+        own = scores.gather(1, tokens[:, None])
+        lower = torch.arange(scores.shape[1], device=self.device) < tokens[:, None]
+        ahead = ((scores > own) | ((scores == own) & lower)).sum(-1)
+        logprobs = own[:, 0] - totals[rows]
+        return dict(zip(missed, zip(ahead.tolist(), logprobs.tolist(), strict=True), strict=True))
 
 
 def _cache(cache: object) -> SlotCache:

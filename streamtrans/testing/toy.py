@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAudio, Tokens, UnsupportedLanguage
-from streamtrans.model.api import Choices, DecoderCache, Forward, Memory, Propose
+from streamtrans.model.api import Candidates, Choices, DecoderCache, Forward, Guess, Memory, Propose
 
 EOT, SOT = 0, 1
 
@@ -48,6 +48,16 @@ class ToyCache:
         """Lower the length; what lies beyond stays in the row as rubbish."""
         if not self.floor <= length <= self.length:
             raise ValueError(f"truncate({length}): a cache of floor {self.floor} has read {self.length} positions")
+        self.length = length
+
+    def copy_from(self, source: DecoderCache, length: int) -> None:
+        """Copy what another row about the same audio has read, after what both have read."""
+        other = _toy(source)
+        if other.memory is not self.memory or not (self.open and other.open):
+            raise ValueError("a cache is copied from another open one about the same memory")
+        if not self.length <= length <= other.length or (self.row[: self.length] != other.row[: self.length]).any():
+            raise ValueError(f"copy_from({length}): {self.length} and {other.length} positions are read, not all alike")
+        self.row[self.length : length] = other.row[self.length : length]
         self.length = length
 
 
@@ -117,6 +127,7 @@ class ToyModel:
         self.max_tokens = self.config.max_tokens
         self.max_samples = self.config.max_samples
         self.has_speculator = self.config.speculator
+        self.draft_acceptance = self.config.agreement
         self.encodes: list[int] = []
         self.steps: list[int] = []
         self.guesses: list[int] = []
@@ -161,13 +172,13 @@ class ToyModel:
             answers.append(self._choose(forward, cache))
         return answers
 
-    def propose(self, proposals: Sequence[Propose]) -> list[int]:
-        """Guess the model's next token, rightly with the configured rate."""
+    def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
+        """Guess the model's next tokens, each rightly with the configured rate."""
         self.threads.add(threading.get_ident())
         if not self.has_speculator:
             raise RuntimeError("this toy has no speculator")
         self.guesses.append(len(proposals))
-        return [self._guess(proposal.token, _toy(proposal.cache)) for proposal in proposals]
+        return [self._guess(proposal, _toy(proposal.cache)) for proposal in proposals]
 
     def greedy(self, prompt: Tokens, audio: NDArray[np.float32], limit: int) -> Tokens:
         """Return the text after ``prompt`` by definition, without cache or loop: the reference."""
@@ -194,24 +205,46 @@ class ToyModel:
             raise ValueError(f"{cache.length} + {len(forward.tokens)} positions: the toy has {self.max_tokens}")
 
     def _choose(self, forward: Forward, cache: ToyCache) -> Choices:
-        tokens, logprobs, ranks = [], [], []
+        tokens, logprobs, ranks, draft_logprobs = [], [], [], []
+        candidates: list[Candidates] = []
         for row in range(forward.rows):
             seen = cache.length - forward.rows + row + 1
             logits = self._logits(cache.memory, tuple(cache.row[:seen].tolist()))
+            if forward.width:
+                candidates.append(_candidates(logits, forward.width))
+            total = np.log(np.exp(logits).sum())
             best = int(np.argmax(logits))
             tokens.append(best)
-            logprobs.append(float(logits[best] - np.log(np.exp(logits).sum())))
+            logprobs.append(float(logits[best] - total))
             if row < len(forward.draft):
                 ranks.append(_rank(logits, forward.draft[row]))
-        return Choices(tuple(tokens), tuple(logprobs), tuple(ranks))
+                draft_logprobs.append(float(logits[forward.draft[row]] - total))
+        return Choices(tuple(tokens), tuple(logprobs), tuple(ranks), tuple(candidates), tuple(draft_logprobs))
 
-    def _guess(self, token: int, cache: ToyCache) -> int:
-        seen = (*cache.row[: cache.length].tolist(), token)
-        order = np.argsort(-self._logits(cache.memory, seen), kind="stable")
-        luck = self._random(b"speculator", cache.memory.digests[-1] if cache.memory.digests else b"", seen)
-        return int(
-            order[0] if luck.random() < self.config.agreement else order[1 + luck.integers(min(3, self.config.words))]
-        )
+    def _guess(self, proposal: Propose, cache: ToyCache) -> Guess:
+        if not proposal.tokens or proposal.count < 1:
+            raise ValueError(f"{proposal.count} guesses after {len(proposal.tokens)} tokens: give 1 or more of both")
+        seen = (*cache.row[: cache.length].tolist(), *proposal.tokens)
+        guesses: list[int] = []
+        logprobs: list[float] = []
+        while len(guesses) < proposal.count and EOT not in guesses and math.exp(sum(logprobs)) >= proposal.floor:
+            logits = self._logits(cache.memory, (*seen, *guesses))
+            order = np.argsort(-logits, kind="stable")
+            luck = self._random(
+                b"speculator", cache.memory.digests[-1] if cache.memory.digests else b"", (*seen, *guesses)
+            )
+            right = luck.random() < self.config.agreement
+            guesses.append(int(order[0] if right else order[1 + luck.integers(min(3, self.config.words))]))
+            logprobs.append(float(logits[guesses[-1]] - np.log(np.exp(logits).sum())))
+        return Guess(tuple(guesses), tuple(logprobs), self._alternatives(cache, seen, guesses[0], proposal.width))
+
+    def _alternatives(self, cache: ToyCache, seen: Tokens, guess: int, width: int) -> Candidates:
+        """Return what the speculator holds likely: what the model does, but for its guess and the best one's places."""
+        candidates = _candidates(self._logits(cache.memory, seen), self.size)
+        tokens = [token for token, _ in candidates]
+        place = tokens.index(guess)
+        tokens[0], tokens[place] = tokens[place], tokens[0]
+        return tuple(zip(tokens, (logprob for _, logprob in candidates), strict=True))[:width]
 
     def _logits(self, memory: ToyMemory, seen: Tokens) -> NDArray[np.float64]:
         """Return ``(V,)`` logits after ``seen``, the special tokens masked but for end-of-text."""
@@ -240,6 +273,13 @@ def toy_audio(seconds: float, seed: int = 0) -> NDArray[np.float32]:
 def _rank(logits: NDArray[np.float64], token: int) -> int:
     """Count the tokens preferred to ``token``; between equals the lower one is preferred."""
     return int((logits > logits[token]).sum() + (logits[:token] == logits[token]).sum())
+
+
+def _candidates(logits: NDArray[np.float64], width: int) -> Candidates:
+    """Return the best tokens that aren't masked; between equals the lower one is preferred."""
+    logprobs = logits - np.log(np.exp(logits).sum())
+    order = np.argsort(-logits, kind="stable")[:width]
+    return tuple((int(token), float(logprobs[token])) for token in order if logits[token] > -math.inf)
 
 
 def _toy(cache: DecoderCache) -> ToyCache:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from streamtrans.model.features import FeatureConfig, LogMel
 from streamtrans.text import Tokenizer
 from streamtrans.train.recipe import Recipe, Stage
 
-POOL = 8
+POOL = 16
 """Batches drawn together and sorted by length, so that little of a batch is padding."""
-FRAME_STEP = 32
+FRAME_STEP = 8
 """Batches are padded to multiples of this many mel frames: fewer shapes, fewer kernels to prepare."""
-LONGEST_FRAMES = 400
+LONGEST_FRAMES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,12 @@ class Batch:
     mel: Tensor | None = None
     frames: Tensor | None = None
     ctc: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on a device."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in values.items()}
+        return Batch(**moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ class Batches:
             cuts = [items[at : at + self.stage.batch] for at in range(0, len(items), self.stage.batch)]
             order = np.concatenate([rng.permutation(len(cuts)) for _ in range(per_pool // POOL)])
             for number, cut in enumerate(order, start=pool * per_pool):
-                batch = self._collate(cuts[cut], tokenizer, phones, rng)
+                batch = collate(cuts[cut], tokenizer, rng, targets=self.stage.targets, phones=phones)
                 if self.first <= number < self.stage.steps:
                     yield batch
 
@@ -111,36 +117,39 @@ class Batches:
             if not self.stage.hears:
                 language = str(rng.choice(sorted(row.texts)))
                 return Item(language, row.texts, None)
-            utterance = spoken(rng, row, augmentation=None if self.stage.augment else CLEAN)
+            plain = not self.stage.augment or rng.random() < self.stage.clean
+            utterance = spoken(rng, row, augmentation=CLEAN if plain else None)
             features = mel(torch.from_numpy(utterance.audio)[None])[0]
             if features.shape[1] <= LONGEST_FRAMES:
                 return Item(utterance.language, utterance.texts, features)
 
-    def _collate(
-        self, items: Sequence[Item], tokenizer: Tokenizer, phones: Tokenizer, rng: np.random.Generator
-    ) -> Batch:
-        encode = tokenizer.encode
-        source = [(*encode(item.texts[item.language]), tokenizer.eot) for item in items]
-        asked = [
-            (target, item.texts[target]) for item in items for target in choose_targets(item, self.stage.targets, rng)
-        ]
-        tokens = [(tokenizer.sot, tokenizer.language_token(code), *encode(text)) for code, text in asked]
-        labels = [(-1, *line[2:], tokenizer.eot) for line in tokens]
-        fields: dict[str, Any] = {}
-        if self.stage.hears:
-            mels = [item.mel for item in items if item.mel is not None]
-            fields = {
-                "mel": _stack_frames(mels),
-                "frames": torch.tensor([mel.shape[1] for mel in mels]),
-                "ctc": _stack([phones.encode(romanise(i.texts[i.language], i.language)) for i in items], -1, 1),
-            }
-        return Batch(
-            source=(read := _stack(source, -1, 4)).clamp(min=tokenizer.eot),
-            source_visible=read >= 0,
-            tokens=_stack(tokens, tokenizer.eot, 4),
-            labels=_stack(labels, -1, 4),
-            **fields,
-        )
+
+def collate(
+    items: Sequence[Item],
+    tokenizer: Tokenizer,
+    rng: np.random.Generator,
+    *,
+    targets: int,
+    phones: Tokenizer | None = None,
+) -> Batch:
+    """Turn sentences into tensors, with ``targets`` texts asked of each; ``phones`` spells the CTC's labels."""
+    encode = tokenizer.encode
+    source = [(*encode(item.texts[item.language]), tokenizer.eot) for item in items]
+    asked = [(target, item.texts[target]) for item in items for target in choose_targets(item, targets, rng)]
+    tokens = [(tokenizer.sot, tokenizer.language_token(code), *encode(text)) for code, text in asked]
+    labels = [(-1, *line[2:], tokenizer.eot) for line in tokens]
+    sound: dict[str, Any] = {}
+    if mels := [item.mel for item in items if item.mel is not None]:
+        sound = {"mel": _stack_frames(mels), "frames": torch.tensor([mel.shape[1] for mel in mels])}
+    if mels and phones is not None:
+        sound["ctc"] = _stack([phones.encode(romanise(i.texts[i.language], i.language)) for i in items], -1, 1)
+    return Batch(
+        source=(read := _stack(source, -1, 4)).clamp(min=0),
+        source_visible=read >= 0,
+        tokens=_stack(tokens, tokenizer.eot, 4),
+        labels=_stack(labels, -1, 4),
+        **sound,
+    )
 
 
 def choose_targets(item: Item, count: int, rng: np.random.Generator) -> list[str]:

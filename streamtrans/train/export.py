@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 from streamtrans.core import BadConfig
-from streamtrans.model.config import NetworkConfig
+from streamtrans.model.layers import sinusoids
 from streamtrans.model.network import Network, parameters_by_part
 from streamtrans.text import Tokenizer
 from streamtrans.train.batches import LONGEST_FRAMES
 from streamtrans.train.recipe import load_recipe
-from streamtrans.train.trainer import stage_weights
+from streamtrans.train.trainer import stage_network, stage_weights
 
 
 def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str | Path = "runs") -> dict[str, object]:
@@ -33,7 +33,7 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
     if not (run / plan.stage(stage).name / "weights.safetensors").exists():
         raise BadConfig(f"stage {stage} of {run} has no weights yet; run streamtrans train first")
     tokenizer = Tokenizer.load(run)
-    trained = NetworkConfig(**plan.network, vocab_size=tokenizer.size)
+    trained = stage_network(plan, plan.stage(stage), tokenizer)
     # Positions behind the longest utterance of training were never used: the model doesn't promise them.
     positions = min(trained.max_source_positions, LONGEST_FRAMES // 2)
     config = replace(trained, text_encoder_layers=0, max_source_positions=positions)
@@ -42,9 +42,12 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
         for name, tensor in stage_weights(run, stage)
         if not name.startswith("text_encoder.")
     }
-    # The fixed sinusoids are a formula; fp32 keeps them what the formula says.
-    fixed = "model.encoder.embed_positions.weight"
-    tensors[fixed] = Network(config).state_dict()[fixed].clone()
+    # The fixed sinusoids are a formula, and tokens are numbers: bf16 keeps neither.
+    exact = dict(stage_weights(run, stage))
+    exact["model.encoder.embed_positions.weight"] = sinusoids(positions, config.d_model)
+    for name in ("model.encoder.embed_positions.weight", "speculator.draft_tokens"):
+        if name in tensors:
+            tensors[name] = exact[name]
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     settings = {

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamtrans.model.network import Network
+from streamtrans.model.layers import Blocks
+from streamtrans.model.network import Network, Texts
 from streamtrans.train.batches import Batch
 from streamtrans.train.losses import cross_entropy, divergence
 from streamtrans.train.recipe import Stage
@@ -23,12 +24,12 @@ AVERAGE = 0.98
 
 
 class Student(nn.Module):
-    """The network in training, with the CTC head that it loses afterwards."""
+    """The network in training, with the CTC head (where there is one) that it loses afterwards."""
 
-    def __init__(self, network: Network, ctc_vocabulary: int) -> None:
+    def __init__(self, network: Network, ctc_vocabulary: int = 0) -> None:
         super().__init__()
         self.network = network
-        self.ctc_head = nn.Linear(network.config.d_model, ctc_vocabulary)
+        self.ctc_head = nn.Linear(network.config.d_model, ctc_vocabulary) if ctc_vocabulary else None
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts that a stage can start from, by name."""
@@ -43,21 +44,51 @@ class Student(nn.Module):
         return {name: part for name, part in named.items() if part is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one step draws at random: how far the encoder looks, where KVSPN's chains begin."""
+
+    blocks: Blocks | None
+    chains: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Hidden states ``(1, N, E)`` of base and KVSPN at the real tokens of texts, and what they should say next."""
+
+    base: Tensor
+    spec: Tensor | None
+    labels: Tensor
+    texts: Tensor | None = None
+
+
+def read_real(tokens: Tensor, labels: Tensor) -> tuple[Texts, Tensor]:
+    """Lay padded texts ``(B, T)`` end to end; returns them and their labels ``(1, N)``."""
+    real = labels >= 0
+    real[:, 0] = True  # the first token of the prompt is read, and asked nothing
+    texts = Texts(tokens, real)
+    return texts, labels.flatten()[texts.where][None]
+
+
 @dataclass
 class Objective:
-    """Compute a stage's loss. Holds only running averages of the losses."""
+    """Compute a stage's loss. Holds only running averages of the losses, and the dice of the current step."""
 
     stage: Stage
     running: dict[str, float] = field(default_factory=dict)
+    dice: torch.Generator = field(default_factory=torch.Generator)
 
-    def __call__(self, student: Student, batch: Batch, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def __call__(
+        self, student: Student, batch: Batch, progress: float, seed: int = 0
+    ) -> tuple[Tensor, dict[str, float]]:
         """Return the weighted loss of a batch and its terms; ``progress`` runs from 0 to 1 over the stage."""
+        self.dice.manual_seed(seed)
         weights = self.stage.weights
-        speculate = weights.get("spec", 0) > 0 and progress >= self.stage.spec_from
+        lesson = self._plan(batch, progress)
         terms: dict[str, Tensor] = {}
-        heard = self._hear(student, batch, speculate, terms)
+        heard = self._hear(student, batch, lesson, terms)
         if weights.get("mt", 0) > 0:
-            self._read(student, batch, heard, speculate, terms)
+            self._read(student, batch, heard, lesson, terms)
         total = torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
         values = {name: float(term.detach()) for name, term in terms.items()}
         for name, value in values.items():
@@ -65,58 +96,89 @@ class Objective:
         return total, values
 
     def _weight(self, term: str) -> float:
-        """Return a term's weight; KVSPN's terms are named ``spec_…`` and weigh ``w_spec`` times the base's."""
-        base = term.removeprefix("spec_")
+        """Return a term's weight; KVSPN's, ``spec_…`` and ``follow_…``, weigh a multiple of the base's."""
+        prefix, _, base = term.rpartition("_")
         weight = self.stage.weights.get(base, 0.0)
-        return weight if base == term else self.stage.weights["spec"] * weight
+        return weight * self.stage.weights.get(prefix, 0.0) if prefix else weight
+
+    def _plan(self, batch: Batch, progress: float) -> Lesson:
+        """Draw what this step hears and guesses with: block sizes of the encoder, chains of KVSPN."""
+        stage, device = self.stage, batch.tokens.device
+        blocks = None
+        if stage.blocks:
+            size = int(stage.blocks[int(torch.randint(len(stage.blocks), (), generator=self.dice))])
+            blocks = Blocks(size, stage.left) if size else None
+        chains = None
+        if (stage.weights.get("spec", 0) > 0 or stage.weights.get("follow", 0) > 0) and progress >= stage.spec_from:
+            length, starts = batch.tokens.shape[1], list[int]()
+            while len(starts) < length:
+                chain = 1 + int(torch.randint(stage.chains, (), generator=self.dice))
+                starts += [len(starts)] * chain
+            chains = torch.tensor(starts[:length], device=device)
+        return Lesson(blocks, chains)
 
     def _score(self, student: Student, hidden: Tensor, labels: Tensor) -> Tensor:
         projection = student.network.model.decoder.embed_tokens.weight
         return cross_entropy(hidden, projection, labels, smoothing=self.stage.smoothing)
 
-    def _hear(
-        self, student: Student, batch: Batch, speculate: bool, terms: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor | None] | None:
+    def _hear(self, student: Student, batch: Batch, lesson: Lesson, terms: dict[str, Tensor]) -> States | None:
         """Add the terms of speech; return the decoder's and KVSPN's states of all targets."""
-        if batch.mel is None or batch.frames is None or batch.ctc is None:
+        if batch.mel is None or batch.frames is None:
             return None
-        features, visible = student.network.model.encoder(batch.mel, batch.frames)
-        if self.stage.weights.get("ctc", 0) > 0:
+        features, visible = student.network.model.encoder(batch.mel, batch.frames, lesson.blocks)
+        if self.stage.weights.get("ctc", 0) > 0 and student.ctc_head is not None and batch.ctc is not None:
             terms["ctc"] = ctc_loss(student.ctc_head(features), batch.frames, batch.ctc)
         if self.stage.weights.get("st", 0) <= 0:
             return None
-        base, spec = student.network.read_targets(batch.tokens, features, visible, speculate=speculate)
-        terms["st"] = self._score(student, base, batch.labels)
-        if spec is not None:
-            terms["spec_st"] = self._score(student, spec, batch.labels)
-        return base, spec
+        texts, labels = read_real(batch.tokens, batch.labels)
+        base, spec = student.network.read_targets(
+            texts, features, visible, chains=lesson.chains, through=not self.stage.spec_detached
+        )
+        self._judge(student, terms, "st", States(base, spec, labels))
+        return States(base, spec, labels, texts.texts)
 
     def _read(
-        self,
-        student: Student,
-        batch: Batch,
-        heard: tuple[Tensor, Tensor | None] | None,
-        speculate: bool,
-        terms: dict[str, Tensor],
+        self, student: Student, batch: Batch, heard: States | None, lesson: Lesson, terms: dict[str, Tensor]
     ) -> None:
         """Add the terms of text: translation, and the lesson it gives to speech."""
         # Beside speech one translation per sentence is enough: it costs as much as one more target.
-        each = batch.tokens.shape[0] // batch.source.shape[0]
-        rows = slice(None) if heard is None else slice(None, None, each)
-        tokens, labels = batch.tokens[rows], batch.labels[rows]
+        each = batch.tokens.shape[0] // batch.source.shape[0] if heard is not None else 1
+        texts, labels = read_real(batch.tokens[::each], batch.labels[::each])
         features = student.network.read_text(batch.source, batch.source_visible)
-        base, spec = student.network.read_targets(tokens, features, batch.source_visible, speculate=speculate)
-        terms["mt"] = self._score(student, base, labels)
-        if spec is not None:
-            terms["spec_mt"] = self._score(student, spec, labels)
-        if heard is None or self.stage.weights.get("kl", 0) <= 0 or not self._text_leads():
+        base, spec = student.network.read_targets(
+            texts, features, batch.source_visible, chains=lesson.chains, through=not self.stage.spec_detached
+        )
+        self._judge(student, terms, "mt", States(base, spec, labels))
+        if heard is None or heard.texts is None or self.stage.weights.get("kl", 0) <= 0 or not self._text_leads():
             return
         projection = student.network.model.decoder.embed_tokens.weight
-        terms["kl"] = divergence(heard[0][rows], base, projection, labels)
-        if spec is not None and heard[1] is not None:
-            terms["spec_kl"] = divergence(heard[1][rows], base, projection, labels)
+        rows = heard.texts % each == 0
+        if self.stage.trains("decoder"):
+            terms["kl"] = divergence(heard.base[:, rows], base, projection, labels)
+        if heard.spec is not None:
+            terms["spec_kl"] = divergence(heard.spec[:, rows], base, projection, labels)
+
+    def _judge(self, student: Student, terms: dict[str, Tensor], name: str, states: States) -> None:
+        """Add the losses of base and drafter on one task's texts."""
+        if self.stage.trains("decoder"):
+            terms[name] = self._score(student, states.base, states.labels)
+        if states.spec is None:
+            return
+        labels, base = states.labels, states.base
+        if student.network.config.speculator_input == "hidden":
+            # It says what follows the token that the base is just about to say. At the last one there is nothing:
+            # what stands next in the row is another text's first token, which is asked nothing either.
+            labels, base = labels.roll(-1, 1), base.roll(-1, 1)
+            labels[:, -1] = -1
+        projection = student.network.model.decoder.embed_tokens.weight
+        if self.stage.weights.get("spec", 0) > 0:
+            terms[f"spec_{name}"] = self._score(student, states.spec, labels)
+        if self.stage.weights.get("follow", 0) > 0:
+            terms[f"follow_{name}"] = divergence(states.spec, base, projection, labels)
 
     def _text_leads(self) -> bool:
+        if not self.stage.trains("decoder"):
+            return True  # a finished base has been taught already
         return self.running.get("mt", float("inf")) < self.running.get("st", 0.0)
 
 

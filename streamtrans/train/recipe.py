@@ -16,7 +16,7 @@ from streamtrans.core import BadConfig
 T = TypeVar("T")
 
 PARTS = ("encoder", "decoder", "text_encoder", "speculator", "ctc_head")
-LOSSES = ("st", "mt", "kl", "spec", "ctc")
+LOSSES = ("st", "mt", "kl", "spec", "follow", "ctc")
 MIXTURE = ("requests", "templates", "tatoeba")
 
 
@@ -49,21 +49,45 @@ class Stage:
     repeat: int = 2
     """How often a spoken utterance is used, each time with other targets and masks: synthesis costs time."""
     augment: bool = True
+    clean: float = 0.0
+    """Share of utterances that are left as they were spoken."""
+    masks: float = 1.0
+    """Strength of SpecAugment: 0 hides nothing, 1 up to an eighth of the time and twelve bands, each twice."""
     spec_from: float = 0.0
     """Share of the stage after which KVSPN is trained along; before, its loss is left out."""
+    chains: int = 1
+    """Longest chain that KVSPN guesses before the base reads on, in training; drawn anew for each."""
+    spec_detached: bool = False
+    """Stop KVSPN's gradient at the base's keys and values."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network that stay as they are."""
+    blocks: tuple[int, ...] = ()
+    """Block sizes of the encoder in frames, one drawn for each step; 0 is full context, as is naming none."""
+    left: int = 200
+    """Frames that a block of the encoder sees before its first."""
     mixture: dict[str, float] = field(default_factory=dict)
     """How often each kind of table is drawn, where it differs from the recipe's ``[data]``."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """What differs from the recipe's ``[network]``."""
     start_from: dict[str, str] = field(default_factory=dict)
-    """Part of the network → earlier stage whose weights it starts with."""
+    """Part of the network → earlier stage whose weights it starts with. A decoder that is to have more or fewer
+    layers takes evenly spread ones; a speculator that starts from ``"decoder"`` takes the network's own layers."""
 
     def __post_init__(self) -> None:
         _check_names(self.weights, LOSSES, f"stage {self.name}: weights")
         _check_names(self.mixture, MIXTURE, f"stage {self.name}: mixture")
         _check_names(self.start_from, PARTS, f"stage {self.name}: start_from")
+        _check_names(dict.fromkeys(self.frozen), PARTS, f"stage {self.name}: frozen")
+        if self.chains < 1 or self.left < 0 or any(size < 0 for size in self.blocks):
+            raise BadConfig(f"stage {self.name}: chains must be at least 1, left and blocks at least 0")
         if self.steps < 1 or self.batch < 1 or self.repeat < 1:
             raise BadConfig(f"stage {self.name}: steps, batch and repeat must be at least 1")
         if not any(self.weights.get(name, 0) > 0 for name in ("st", "mt", "ctc")):
             raise BadConfig(f"stage {self.name}: one of the weights st, mt and ctc must be above 0")
+
+    def trains(self, part: str) -> bool:
+        """Whether a part of the network learns."""
+        return part not in self.frozen
 
     @property
     def hears(self) -> bool:
@@ -79,7 +103,7 @@ class Recipe:
     languages: tuple[str, ...]
     vocabulary: int
     ctc_vocabulary: int
-    network: dict[str, int]
+    network: dict[str, Any]
     features: dict[str, Any]
     data: DataRecipe
     stages: tuple[Stage, ...]

@@ -7,11 +7,12 @@ import datetime
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -24,11 +25,12 @@ from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
 from streamtrans.train.batches import Batch, Batches
+from streamtrans.train.diverged import Diverged, save_culprit
 from streamtrans.train.loader import load_batches
 from streamtrans.train.objective import Objective, Student
 from streamtrans.train.optim import learning_rate, make_optimizers, set_learning_rate
-from streamtrans.train.recipe import Recipe, Stage, load_recipe
-from streamtrans.train.vocabulary import prepare_vocabularies
+from streamtrans.train.recipe import Recipe, Stage, build, load_recipe
+from streamtrans.train.vocabulary import frequent_tokens, prepare_vocabularies
 
 CLIP = 1.0
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's mallopt parameters
@@ -111,12 +113,18 @@ class _StageRun:
         root = self.folder.parent
         self.tokenizer, self.phones = Tokenizer.load(root), Tokenizer.load(root / "phones")
         torch.manual_seed(recipe.seed)
-        network = Network(NetworkConfig(**recipe.network, vocab_size=self.tokenizer.size))
+        network = Network(stage_network(recipe, stage, self.tokenizer))
         initialise(network)
         self.student = Student(network, self.phones.size).to(config.device)
         self.objective = Objective(stage)
         self.step = 0
         _load_parts(self.student, stage, root)
+        if network.speculator is not None and network.speculator.draft_tokens is not None:
+            network.speculator.draft_tokens.copy_(
+                frequent_tokens(recipe, self.tokenizer, network.config.draft_vocabulary)
+            )
+        for part in stage.frozen:
+            self.student.parts()[part].requires_grad_(False)
         self.optimizers = make_optimizers(self.student, stage, rank=rank, workers=config.workers)
         self._resume()
 
@@ -125,7 +133,7 @@ class _StageRun:
         began, first = time.monotonic(), self.step
         batches = Batches(self.recipe, self.stage, self.folder.parent, self.rank, first)
         for batch in load_batches(batches, processes=self.config.loader_processes):
-            values = self._take_step(_move(batch, self.config.device))
+            values = self._take_step(batch.to(self.config.device))
             self.step += 1
             if self.rank == 0 and self.step % self.config.log_every == 0:
                 self._log(values, (time.monotonic() - began) / (self.step - first))
@@ -138,12 +146,13 @@ class _StageRun:
     def _take_step(self, batch: Batch) -> dict[str, float]:
         stage = self.stage
         if batch.mel is not None and batch.frames is not None and stage.augment:
-            mask_features(batch.mel, batch.frames, torch.Generator().manual_seed(self.step * 64 + self.rank))
+            dice = torch.Generator().manual_seed(self.step * 64 + self.rank)
+            mask_features(batch.mel, batch.frames, dice, stage.masks)
         set_learning_rate(self.optimizers, learning_rate(stage, self.step))
         with torch.autocast(self.config.device.split(":")[0], torch.bfloat16):
-            loss, values = self.objective(self.student, batch, self.step / stage.steps)
+            loss, values = self.objective(self.student, batch, self.step / stage.steps, self.step * 64 + self.rank)
         if not math.isfinite(float(loss.detach())):
-            raise FloatingPointError(f"stage {stage.name}, step {self.step}: the loss is {float(loss.detach())}")
+            self._give_up(batch, float(loss.detach()), values)
         loss.backward()  # type: ignore[no-untyped-call]
         share_gradients(self.student, self.config.workers)
         nn.utils.clip_grad_norm_([p for p in self.student.parameters() if p.grad is not None], CLIP)
@@ -151,6 +160,13 @@ class _StageRun:
             optimizer.step()
             optimizer.zero_grad()
         return values
+
+    def _give_up(self, batch: Batch, loss: float, values: dict[str, float]) -> NoReturn:
+        """Save the batch whose loss is no number, and end the run."""
+        origin = {"stage": self.stage.name, "step": self.step, "rank": self.rank, "loss": loss, "terms": values}
+        rank = f"_rank_{self.rank}" if self.config.workers > 1 else ""
+        path = save_culprit(self.folder, f"nan_batch_step_{self.step}{rank}", batch, origin)
+        raise Diverged(f"stage {self.stage.name}, step {self.step}: the loss is {loss}; its batch is in {path}")
 
     def _log(self, values: dict[str, float], seconds_per_step: float) -> None:
         left = datetime.timedelta(seconds=int((self.stage.steps - self.step) * seconds_per_step))
@@ -191,6 +207,16 @@ class _StageRun:
         self.step, self.objective.running = state["step"], state["running"]
 
 
+def stage_network(recipe: Recipe, stage: Stage, tokenizer: Tokenizer) -> NetworkConfig:
+    """Return the shapes of a stage's network.
+
+    Raises:
+        BadConfig: a key is unknown.
+    """
+    raw = {**recipe.network, **stage.network}
+    return build(NetworkConfig, {**raw, "vocab_size": tokenizer.size}, f"stage {stage.name}: network")
+
+
 def initialise(network: Network) -> None:
     """Draw fresh weights: small normal matrices, residual outputs scaled by depth, tied embedding at 1/sqrt(E)."""
     width = network.config.d_model
@@ -217,21 +243,23 @@ def share_gradients(student: nn.Module, workers: int) -> None:
         gradient.copy_(piece.view_as(gradient))
 
 
-def mask_features(mel: Tensor, frames: Tensor, rng: torch.Generator) -> None:
+def mask_features(mel: Tensor, frames: Tensor, rng: torch.Generator, strength: float = 1.0) -> None:
     """Hide random stretches of time and bands of frequency in place (SpecAugment, Park et al. 2019)."""
     bands = mel.shape[1]
     for row, length in zip(mel, frames.tolist(), strict=True):
         for _ in range(2):
-            width = int(torch.rand((), generator=rng) * MASKED_TIME * length)
+            width = int(torch.rand((), generator=rng) * strength * MASKED_TIME * length)
             at = int(torch.rand((), generator=rng) * (length - width))
             row[:, at : at + width] = 0.0
-            width = int(torch.rand((), generator=rng) * MASKED_BANDS)
+            width = int(torch.rand((), generator=rng) * strength * MASKED_BANDS)
             at = int(torch.rand((), generator=rng) * (bands - width))
             row[at : at + width, :length] = 0.0
 
 
 def _load_parts(student: Student, stage: Stage, root: Path) -> None:
     for part, earlier in stage.start_from.items():
+        if (part, earlier) == ("speculator", "decoder"):
+            continue
         path = root / earlier / "weights.safetensors"
         if not path.exists():
             raise BadConfig(f"stage {stage.name} starts its {part} from stage {earlier}, which has no weights yet")
@@ -239,14 +267,50 @@ def _load_parts(student: Student, stage: Stage, root: Path) -> None:
         if module is None:
             raise BadConfig(f"stage {stage.name}: this network has no {part} to start from stage {earlier}")
         prefix = next(name for name, other in student.named_modules() if other is module) + "."
-        saved = load_file(path)
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)})
+        saved = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
+        if part == "decoder":
+            saved = _with_layers(saved, student.network.config.decoder_layers)
+        module.load_state_dict(saved)
+    if stage.start_from.get("speculator") == "decoder":
+        start_speculator(student.network)
 
 
-def _move(batch: Batch, device: str) -> Batch:
-    values = {item.name: getattr(batch, item.name) for item in fields(batch)}
-    moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in values.items()}
-    return Batch(**moved)
+def _with_layers(tensors: dict[str, Tensor], wanted: int) -> dict[str, Tensor]:
+    """Keep or repeat a decoder's layers so that there are ``wanted``: evenly spread, first and last among them."""
+    pattern = re.compile(r"layers\.(\d+)\.(.*)")
+    found = {name: match for name in tensors if (match := pattern.fullmatch(name))}
+    count = 1 + max(int(match[1]) for match in found.values())
+    chosen = [round(at * (count - 1) / (wanted - 1)) for at in range(wanted)]
+    kept = {name: tensor for name, tensor in tensors.items() if name not in found}
+    for name, match in found.items():
+        copies = [number for number, layer in enumerate(chosen) if layer == int(match[1])]
+        # A layer that is there twice adds half of what it added each time: the text stays nearly what it was.
+        adds = match[2].startswith(("self_attn.out_proj.", "encoder_attn.out_proj.", "fc2."))
+        tensor = tensors[name] / max(1, len(copies)) if adds else tensors[name]
+        kept |= {f"layers.{number}.{match[2]}": tensor.clone() for number in copies}
+    return kept
+
+
+@torch.no_grad()
+def start_speculator(network: Network) -> None:
+    """Start each block of KVSPN from the top layer of its group: what queried those keys can query them again."""
+    assert network.speculator is not None, "this network was made without a speculator"
+    for block, layers in zip(network.speculator.blocks, network.config.speculator_reads, strict=True):
+        top = network.model.decoder.layers[layers[-1]]
+        pairs: list[tuple[nn.Module, nn.Module]] = [
+            (block.base_attn.q_proj, top.self_attn.q_proj),
+            (block.base_attn.out_proj, top.self_attn.out_proj),
+            (block.encoder_attn, top.encoder_attn),
+            (block.encoder_attn_layer_norm, top.encoder_attn_layer_norm),
+            (block.final_layer_norm, top.final_layer_norm),
+        ]
+        if block.fc1.weight.shape == top.fc1.weight.shape:
+            pairs += [(block.fc1, top.fc1), (block.fc2, top.fc2)]
+        if block.base_attn.k_proj is not None and block.base_attn.v_proj is not None:
+            pairs += [(block.base_attn.k_proj, top.self_attn.k_proj), (block.base_attn.v_proj, top.self_attn.v_proj)]
+        for mine, theirs in pairs:
+            mine.load_state_dict(theirs.state_dict())
+    network.speculator.layer_norm.load_state_dict(network.model.decoder.layer_norm.state_dict())
 
 
 def stage_weights(folder: Path, stage: str) -> Iterator[tuple[str, Tensor]]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from streamtrans.core import BadConfig
 from streamtrans.corpus import normalise, read_table, romanise
+from streamtrans.text import Tokenizer
 from streamtrans.text.training import train_tokenizer
 from streamtrans.train.recipe import Recipe
 
@@ -23,6 +29,18 @@ def prepare_vocabularies(recipe: Recipe, folder: Path) -> None:
     sounds = train_tokenizer([romanise(text, code) for code, text in texts], recipe.ctc_vocabulary, recipe.languages)
     (folder / "phones").mkdir(exist_ok=True)
     sounds.save(str(folder / "phones" / "tokenizer.json"))
+
+
+def frequent_tokens(recipe: Recipe, tokenizer: Tokenizer, count: int) -> Tensor:
+    """Return the ``count`` tokens that the training texts use most, end-of-text first among them, sorted."""
+    uses = Counter[int]({tokenizer.eot: 1})
+    for _, text in _texts(Path(recipe.data.tables)):
+        uses.update(tokenizer.encode(text))
+    uses[tokenizer.eot] = uses.total()
+    chosen = [token for token, _ in uses.most_common(count)]
+    if len(chosen) < count:
+        raise BadConfig(f"the training texts use {len(chosen)} tokens; draft_vocabulary can't be {count}")
+    return torch.tensor(sorted(chosen))
 
 
 def _texts(tables: Path) -> Iterator[tuple[str, str]]:

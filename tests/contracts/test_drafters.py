@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.decode import DRAFTERS, DraftContext, parse_drafters
-from streamtrans.model.api import Propose
+from streamtrans.model.api import Guess, Propose
 
 PROMPT = (1, 2)
 EOT = 0
@@ -23,30 +23,41 @@ class CacheOf:
 
 
 def ask(drafter, tokens, read, room):
-    """Play the loop: answer each proposal with 8, and return the draft and what was asked."""
+    """Play the loop: answer each proposal with eights, and return the draft and what was asked."""
     drafting, asked = drafter.propose(tokens, CacheOf(read), room), []
     try:
         request = next(drafting)
         while True:
             asked.append(request)
-            request = drafting.send(8)
+            request = drafting.send(Guess((8,) * request.count, (-1.0,) * request.count))
     except StopIteration as stop:
         return stop.value, asked
 
 
 @pytest.mark.parametrize("name", [*DRAFTERS, ",".join(DRAFTERS)])
 @settings(max_examples=60, deadline=None)
-@given(text=WORDS, previous=WORDS, room=st.integers(0, 12), unread=st.integers(1, 5))
-def test_it_keeps_to_the_room_and_to_its_inputs(name, text, previous, room, unread):
+@given(
+    text=WORDS,
+    previous=WORDS,
+    room=st.integers(0, 12),
+    unread=st.integers(1, 5),
+    count=st.sampled_from([None, 0, 1, 8]),
+    outcomes=st.lists(st.floats(0, 1), max_size=8),
+)
+def test_it_keeps_to_the_room_and_to_its_inputs(name, text, previous, room, unread, *, count, outcomes):
     factory = parse_drafters(name)
     tokens = [*PROMPT, *text]
-    drafter = factory.make(DraftContext(len(PROMPT), EOT, previous))
+    drafter = factory.make(DraftContext(len(PROMPT), EOT, previous, count=count))
+    for outcome in outcomes:
+        draft, _ = ask(drafter, tokens, len(tokens) - 1, 12)
+        drafter.verified(draft, round(outcome * len(draft.tokens)))
     draft, asked = ask(drafter, tokens, max(0, len(tokens) - unread), room)
     assert len(draft.tokens) <= room
     assert draft.name in DRAFTERS
     assert draft.top_k == 1
     assert tokens == [*PROMPT, *text]
-    assert all(isinstance(request, Propose) and request.token == tokens[-1] for request in asked)
+    assert all(isinstance(request, Propose) and request.tokens == (tokens[-1],) for request in asked)
+    assert all(1 <= request.count <= min(8, room) for request in asked)
     assert factory.needs_speculator or not asked
     assert not set(draft.tokens) - {EOT, 8, *text, *previous}
 

@@ -1,6 +1,8 @@
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamtrans.core import BadConfig
 from streamtrans.decode import (
@@ -8,20 +10,22 @@ from streamtrans.decode import (
     Chain,
     Draft,
     DraftContext,
+    DraftCosts,
     Echo,
     Kvspn,
     Ngram,
     parse_drafters,
     parse_top_k,
 )
+from streamtrans.model.api import Guess, Propose
 from streamtrans.testing.toy import ToyCache, ToyModel, toy_audio
 
 EOT = 0
 PROMPT = [1, 2]
 
 
-def context(*previous, top_k=1.0):
-    return DraftContext(prompt_length=2, eot=EOT, previous=previous, top_k=top_k)
+def context(*previous, **speculator):
+    return DraftContext(prompt_length=2, eot=EOT, previous=previous, **speculator)
 
 
 def cache(read=0) -> ToyCache:
@@ -34,8 +38,9 @@ def cache(read=0) -> ToyCache:
 def guess(drafter, text, room=20, read=0, answer=9) -> Draft:
     drafting = drafter.propose([*PROMPT, *text], cache(read), room)
     try:
-        next(drafting)
-        drafting.send(answer)
+        request = next(drafting)
+        assert isinstance(request, Propose)
+        drafting.send(Guess((answer,) * request.count, (-0.5,) * request.count))
     except StopIteration as stop:
         return stop.value
     raise AssertionError("asked twice")
@@ -52,6 +57,9 @@ class Muted:
     def propose(self, tokens, cache, room):
         yield from ()
         return Draft(name="muted")
+
+    def verified(self, draft, accepted):
+        raise AssertionError("it said nothing")
 
 
 def test_echo_repeats_the_rest_and_its_end():
@@ -93,7 +101,7 @@ def test_ngram_looks_in_the_text_itself_when_there_is_no_previous_reading():
 
 
 def test_kvspn_speaks_only_when_the_newest_token_alone_is_unread():
-    kvspn = Kvspn(context(top_k=3))
+    kvspn = Kvspn(context(top_k=3, count=1))
     assert guess(kvspn, [8, 9], read=3) == Draft((9,), "kvspn", 3)
     assert guess(kvspn, [8, 9], read=2).tokens == ()
     assert guess(kvspn, [8, 9], read=0).tokens == ()
@@ -101,11 +109,70 @@ def test_kvspn_speaks_only_when_the_newest_token_alone_is_unread():
 
 
 def test_a_chain_takes_the_first_that_speaks_and_keeps_its_name_and_k():
-    chain = Chain([Muted(context()), Echo(context(8, 9)), Kvspn(context(top_k=2))])
+    chain = Chain([Muted(context()), Echo(context(8, 9)), Kvspn(context(top_k=2, count=1))])
     assert chain.needs_speculator
     assert guess(chain, [8], read=2) == Draft((9, EOT), "echo", 1)
     assert guess(chain, [10], read=2) == Draft((9,), "kvspn", 2)
     assert guess(chain, [10], read=0).tokens == ()
+
+
+def test_a_chain_tells_the_member_that_spoke_what_became_of_its_draft():
+    kvspn = Kvspn(context(count=1))
+    chain = Chain([Muted(context()), Echo(context(8, 9)), kvspn])
+    echoed, guessed = guess(chain, [8], read=2), guess(chain, [10], read=2)
+    before = kvspn.acceptance
+    chain.verified(echoed, 0)
+    chain.verified(Draft(), 0)
+    assert kvspn.acceptance == before
+    chain.verified(guessed, 1)
+    assert kvspn.acceptance > before
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    acceptance=st.floats(0, 1),
+    most=st.integers(0, 12),
+    costs=st.builds(DraftCosts, st.floats(0, 1), st.floats(0, 0.5), st.integers(1, 8)),
+)
+def test_the_best_draft_makes_most_tokens_for_its_cost(acceptance, most, costs):
+    def rate(count):
+        return sum(acceptance**power for power in range(count + 1)) / (1 + count * (costs.guess + costs.verify))
+
+    best = costs.best(acceptance, most)
+    assert 0 <= best <= min(most, costs.longest)
+    assert all(rate(best) >= rate(other) - 1e-12 for other in range(min(most, costs.longest) + 1))
+
+
+def test_longer_drafts_are_asked_where_more_is_accepted():
+    asked = [DraftCosts().best(acceptance / 20, 8) for acceptance in range(21)]
+    assert asked == sorted(asked)
+    assert (asked[0], asked[4], asked[20]) == (0, 0, 8)  # up to 0.2 the guess costs more than it brings
+
+
+def test_kvspn_asks_for_a_fixed_count_or_for_what_pays():
+    def asked(kvspn, room=20):
+        request = next(kvspn.propose([*PROMPT, 8], cache(2), room), None)
+        return request.count if request else 0
+
+    assert [asked(Kvspn(context(count=count))) for count in (0, 1, 8)] == [0, 1, 8]
+    assert asked(Kvspn(context(count=8)), room=3) == 3
+    kvspn = Kvspn(context(floor=0.3))
+    assert next(kvspn.propose([*PROMPT, 8], cache(2), 20)).floor == 0.3
+    first = asked(kvspn)
+    for _ in range(30):
+        kvspn.verified(Draft((8, 9, 10), "kvspn"), 3)
+    assert asked(kvspn) > first >= 1
+    for _ in range(40):
+        kvspn.verified(Draft((8, 9, 10), "kvspn"), 0)
+    counts = [asked(kvspn) for _ in range(20)]
+    assert set(counts) == {0, 1}  # it tries again now and then
+    assert 2 <= sum(counts) <= 3
+
+
+@pytest.mark.parametrize("wrong", [{"count": 9}, {"count": -1}, {"acceptance": 1.5}, {"floor": -0.1}])
+def test_a_context_outside_of_its_range_is_refused(wrong):
+    with pytest.raises(BadConfig, match="give 0 to"):
+        context(**wrong)
 
 
 def test_a_chain_is_read_from_text():

@@ -20,10 +20,14 @@ class Fixed:
 
     def __init__(self, *tokens, top_k=1.0):
         self.draft = Draft(tokens, "fixed", top_k)
+        self.learned = []
 
     def propose(self, tokens, cache, room):
         yield from ()
         return self.draft
+
+    def verified(self, draft, accepted):
+        self.learned.append((draft.tokens, accepted))
 
 
 class Cache:
@@ -56,7 +60,10 @@ def play(conversation, *answers):
 
 
 def says(*tokens, ranks=()):
-    return Choices(tokens, tuple(-float(token) for token in tokens), tuple(ranks))
+    """Choose ``tokens``; drafts are as likely as the choice if they are it, and else less by their rank."""
+    logprobs = tuple(-float(token) for token in tokens)
+    drafts = tuple(logprob - rank / 8 for logprob, rank in zip(logprobs, ranks, strict=False))
+    return Choices(tokens, logprobs, tuple(ranks), (), drafts)
 
 
 def test_greedy_reads_the_prompt_once_and_then_one_token_a_pass():
@@ -104,7 +111,7 @@ def test_a_looser_k_keeps_the_drafts_token():
     loose = decode(PROMPT, (), Cache(), Fixed(8, 9, 10, top_k=2), eot=EOT, limit=7)
     _, hypothesis = play(loose, says(20, 9, 21, 22, ranks=(1, 0, 2)), says(EOT, 23, ranks=(4,)))
     assert hypothesis.tokens == (8, 9, 21)
-    assert hypothesis.logprobs == (-20.0, -9.0, -21.0)
+    assert hypothesis.logprobs == (-20.125, -9.0, -21.0)  # 8 was second to 20, and is as likely as a second one is
 
 
 def test_equal_logits_cannot_smuggle_another_token_in():
@@ -119,6 +126,14 @@ def test_every_rank_passes_at_inf():
         says(20, 21, 22, ranks=(19, 19)),
     )
     assert hypothesis.tokens == (8, 9, 22)
+    assert hypothesis.logprobs == (-20 - 19 / 8, -21 - 19 / 8, -22.0)
+
+
+def test_a_drafter_learns_what_became_of_each_draft():
+    drafter = Fixed(8, 9, EOT)
+    conversation = decode(PROMPT, (), Cache(), drafter, eot=EOT, limit=20)
+    play(conversation, says(8, 20, 21, 22, ranks=(0, 4, 4)), says(8, 9, EOT, 22, ranks=(0, 0, 0)))
+    assert drafter.learned == [((8, 9, EOT), 1), ((8, 9, EOT), 3)]
 
 
 def test_a_draft_longer_than_the_room_is_cut():
@@ -173,7 +188,7 @@ def test_a_wrong_kind_of_answer_is_refused():
     drafter = Kvspn(DraftContext(2, EOT))
     conversation = decode(PROMPT, (), Cache(1), drafter, eot=EOT, limit=10)
     assert isinstance(next(conversation), Propose)
-    with pytest.raises(TypeError, match="token"):
+    with pytest.raises(TypeError, match="Guess"):
         conversation.send(says(8))
 
 
@@ -190,14 +205,49 @@ def test_a_reading_of_longer_audio_is_verified_in_one_pass():
     assert hypothesis.stats.by_drafter["echo"][1] >= len(before)
 
 
-def test_a_good_speculator_saves_nearly_half_of_the_passes():
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_a_perfect_speculator_saves_all_passes_but_one_of_each_draft(count):
     model = ToyModel(ToyConfig(agreement=1.0))
     cache = model.allocate(1).open(model.encode([toy_audio(8)])[0])
-    drafter = Kvspn(DraftContext(2, EOT))
+    drafter = Kvspn(DraftContext(2, EOT, count=count))
     hypothesis = converse(model, decode(PROMPT, (), cache, drafter, eot=EOT, limit=64))
     assert hypothesis.stats.tokens > 10
     assert hypothesis.stats.accepted == hypothesis.stats.drafted
-    assert hypothesis.stats.passes <= hypothesis.stats.tokens / 2 + 2
+    assert hypothesis.stats.passes <= hypothesis.stats.tokens / (count + 1) + 2
+
+
+def test_drafts_grow_with_what_is_accepted_and_stop_where_they_do_not_pay():
+    stats = {}
+    for rate in (0.0, 0.7, 1.0):
+        stats[rate] = DecodeStats()
+        for seed in range(4):
+            model = ToyModel(ToyConfig(agreement=rate, seed=seed))
+            cache = model.allocate(1).open(model.encode([toy_audio(12)])[0])
+            drafter = Kvspn(DraftContext(2, EOT))
+            stats[rate] += converse(model, decode(PROMPT, (), cache, drafter, eot=EOT, limit=64)).stats
+        assert stats[rate].tokens > 200
+    assert stats[1.0].passes < 0.2 * stats[1.0].tokens
+    assert stats[0.7].passes < 0.6 * stats[0.7].tokens
+    assert stats[0.0].passes == stats[0.0].tokens
+    assert 30 < stats[0.0].drafted < 0.5 * stats[0.0].tokens  # few after the first ones, but never none at all
+
+
+@pytest.mark.parametrize("top_k", [2, 3, math.inf])
+def test_long_drafts_are_kept_as_loosely_as_short_ones(top_k):
+    model = ToyModel(ToyConfig(agreement=0.6))
+    cache = model.allocate(1).open(model.encode([toy_audio(6)])[0])
+    drafter = Kvspn(DraftContext(2, EOT, top_k=top_k, count=4))
+    hypothesis = converse(model, decode(PROMPT, (), cache, drafter, eot=EOT, limit=64))
+    tokens, logprobs = list(PROMPT), []
+    cache.truncate(0)
+    for token in hypothesis.tokens:  # every log-probability is the model's own of that token, and it was good enough
+        choices = model.step([Forward((*tokens[cache.length :], token), cache, 2, (token,))])[0]
+        cache.truncate(len(tokens))
+        assert choices.ranks[0] < top_k
+        logprobs.append(choices.draft_logprobs[0])
+        tokens.append(token)
+    assert hypothesis.logprobs == tuple(logprobs)
+    assert hypothesis.stats.accepted > hypothesis.stats.passes
 
 
 def test_the_room_imports_without_torch():

@@ -206,6 +206,9 @@ class Broken:
         yield from ()
         return 1 // 0
 
+    def verified(self, draft, accepted):
+        raise AssertionError("it never drafted")
+
 
 def test_a_broken_drafter_fails_its_job_and_not_the_engine():
     with Engine(ToyModel(), vads, EngineConfig(drafter=f"{__name__}:Broken")) as engine:

@@ -53,20 +53,24 @@ def test_evaluate_prints_and_keeps_what_it_measured(tiny, tables, tmp_path):
     lines = texts.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 4 * 3
     assert {line.count("\t") for line in lines} == {4}
-    table = invoke(*arguments, "--targets", "en,zh", "--no-recheck")
+    table = invoke(*arguments, "--targets", "en,zh", "--recheck", 0)
     assert "BLEU from row to column" in table
     assert "drafts accepted" in table
 
 
 def test_decode_compares_side_by_side(tiny, tables, tmp_path):
     pytest.importorskip("espeakng_loader", reason="speaking needs the train extra")
-    arguments = ("--tables", tables, "--model", tiny, "--rows", 1, "--to", "de", "--threads", 1)
-    printed = invoke("bench", "decode", *arguments, "--results", tmp_path / "results")
+    arguments = ("--tables", tables, "--model", tiny, "--rows", 1, "--from", "en", "--to", "de", "--threads", 1)
+    more = ("--beside", f"pruned={tiny}", "--results", tmp_path / "results")
+    printed = invoke("bench", "decode", *arguments, *more)
     assert "re-read every 500 ms" in printed
     figures = json.loads((tmp_path / "results" / "decode.json").read_text())["figures"]
-    assert set(figures["drafters"]) == {"none", "ngram", "kvspn", "kvspn k=2", "kvspn k=3", "kvspn k=inf"}
-    assert set(figures["rereading"]) == {"none", "echo", "echo,kvspn"}
-    assert figures["drafters"]["kvspn"]["equal"] == 1
+    assert {"none", "kvspn", "kvspn k=inf", "kvspn adaptive", "kvspn beam 3", "pruned"} <= set(figures["ways"])
+    assert set(figures["models"]) == {"base", "pruned"}
+    rows = [line["row"] for line in figures["tables"]["methods"]]
+    assert rows[:3] == ["base (12 layers)", "pruned to 8 layers", "KVSPN, no validation"]
+    assert set(figures["rereading"]) == {"none", "echo", "echo,kvspn adaptive"}
+    assert figures["ways"]["kvspn"]["equal"] == figures["ways"]["pruned"]["equal"] == 1
 
 
 def test_size_counts_files(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from streamtrans.core import BadConfig, DecodeStats
 from streamtrans.corpus import normalise
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
+from streamtrans.decode.beam import BeamConfig, beam, converse_beam
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate import DevConfig, evaluate_dev, sample
 from streamtrans.evaluate.dev import acceptance
@@ -62,14 +63,31 @@ def test_the_recheck_reads_the_same_utterances_without_drafts(model, rows, speak
     assert figures["passes_per_token"] <= 1
 
 
+def test_beams_score_what_each_search_finds_alone(model, rows, speak):
+    result = evaluate_dev(model, model.tokenizer, rows[:1], DevConfig(beams=3), speak=speak)
+    assert len(result.texts) == 9
+    config = BeamConfig(3)
+    for text in result.texts:
+        prompt, audio = model.prompt(text.target, None), speak(rows[0], text.source).audio
+        slots, memory = model.allocate(3), model.encode([audio])[0]
+        caches = [slots.open(memory) for _ in range(3)]
+        limit = EngineConfig().limit(model.max_tokens, prompt, len(audio))
+        found = converse_beam(model, beam(prompt, (), caches, config, eot=model.eot, limit=limit))
+        assert text.hypothesis == model.tokenizer.decode(found[0].hypothesis.tokens).strip()
+    assert result.recheck is not None
+    assert result.recheck.equal == 1
+    assert result.decode.by_drafter["kvspn"][0] > 0
+    assert result.busy_s > 0
+
+
 def test_languages_and_rows_can_be_chosen(model, rows, speak):
-    config = DevConfig(sources=("de",), targets=("en", "zh"), rows=3, recheck=False)
+    config = DevConfig(sources=("de",), targets=("en", "zh"), rows=3, recheck=0)
     result = evaluate_dev(model, model.tokenizer, rows, config, speak=speak)
     assert (result.rows, result.utterances, len(result.texts)) == (3, 3, 6)
     assert result.error_rate == {}
     assert list(result.bleu) == ["de"]
     assert result.recheck is None
-    only_transcript = DevConfig(sources=("de",), targets=("de",), rows=1, recheck=False)
+    only_transcript = DevConfig(sources=("de",), targets=("de",), rows=1, recheck=0)
     result = evaluate_dev(model, model.tokenizer, rows, only_transcript, speak=speak)
     assert result.mean_bleu is None
     assert set(result.error_rate) == {"de"}
@@ -88,6 +106,8 @@ def test_what_cannot_be_evaluated_is_refused(model, rows, speak):
         evaluate_dev(model, model.tokenizer, rows, DevConfig(targets=("fr",)), speak=speak)
     with pytest.raises(BadConfig, match="rows is 0"):
         DevConfig(rows=0)
+    with pytest.raises(BadConfig, match="beams is 0"):
+        DevConfig(beams=0)
     with pytest.raises(BadConfig, match="unknown drafter 'kvsp'"):
         evaluate_dev(model, model.tokenizer, rows, DevConfig(drafter="kvsp"), speak=speak)
 
@@ -103,6 +123,6 @@ def test_utterances_longer_than_the_model_are_read_as_far_as_it_goes_and_counted
         extra = np.zeros(model.max_samples, dtype=np.float32)
         return replace(utterance, audio=np.concatenate([utterance.audio, extra])) if row.id == "0" else utterance
 
-    result = evaluate_dev(model, model.tokenizer, rows[:2], DevConfig(recheck=False), speak=linger)
+    result = evaluate_dev(model, model.tokenizer, rows[:2], DevConfig(recheck=0), speak=linger)
     assert result.cut == result.figures()["cut"] == 3
     assert len(result.texts) == 2 * 3 * 3

@@ -1,13 +1,17 @@
 """A draft can change the speed of an answer, never the answer (k = 1)."""
 
 import math
+from functools import cache as remember
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.core import Hypothesis
-from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
+from streamtrans.decode import DraftContext, DraftCosts, converse, decode, greedy, parse_drafters
+from streamtrans.model.loading import load_model
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
+from tests.checkpoints import SPECULATORS, make_whisper_m2m
 
 CHAINS = ["none", "echo", "ngram", "kvspn", "echo,kvspn", "echo,ngram,kvspn", "kvspn,echo", "ngram,kvspn"]
 SEEDS = st.integers(0, 10_000)
@@ -25,11 +29,21 @@ def toys():
     )
 
 
-def read(model, spec, audio, *, limit, prefix=(), previous=(), top_k=1.0) -> Hypothesis:
+SPECULATIONS = st.fixed_dictionaries(
+    {
+        "count": st.sampled_from([None, 0, 1, 2, 5, 8]),
+        "acceptance": st.floats(0, 1),
+        "floor": st.sampled_from([0.0, 0.0, 0.01, 0.3]),
+        "costs": st.builds(DraftCosts, st.floats(0, 0.5), st.floats(0, 0.2), st.integers(1, 8)),
+    }
+)
+
+
+def read(model, spec, audio, *, limit, prefix=(), previous=(), **speculation) -> Hypothesis:
     prompt = model.prompt("de", None)
     slots = model.allocate(1)
     cache = slots.open(model.encode([audio])[0])
-    drafter = parse_drafters(spec).make(DraftContext(len(prompt), model.eot, previous, top_k))
+    drafter = parse_drafters(spec).make(DraftContext(len(prompt), model.eot, previous, **speculation))
     return converse(model, decode(prompt, prefix, cache, drafter, eot=model.eot, limit=limit))
 
 
@@ -50,8 +64,10 @@ def previous_readings(draw, model, text):
 
 
 @settings(max_examples=120, deadline=None)
-@given(data=st.data(), model=toys(), seconds=st.floats(0, 5), seed=SEEDS, spec=st.sampled_from(CHAINS))
-def test_every_drafter_gives_exactly_the_greedy_tokens_in_no_more_passes(data, model, seconds, seed, spec):
+@given(
+    data=st.data(), model=toys(), seconds=st.floats(0, 5), seed=SEEDS, spec=st.sampled_from(CHAINS), how=SPECULATIONS
+)
+def test_every_drafter_gives_exactly_the_greedy_tokens_in_no_more_passes(data, model, seconds, seed, *, spec, how):
     audio = toy_audio(seconds, seed)
     prompt = model.prompt("de", None)
     limit = data.draw(st.integers(1, model.max_tokens), label="limit")
@@ -62,7 +78,7 @@ def test_every_drafter_gives_exactly_the_greedy_tokens_in_no_more_passes(data, m
 
     cache = model.allocate(1).open(model.encode([audio])[0])
     plain = converse(model, greedy(prompt, prefix, cache, eot=model.eot, limit=limit))
-    drafted = read(model, spec, audio, limit=limit, prefix=prefix, previous=previous)
+    drafted = read(model, spec, audio, limit=limit, prefix=prefix, previous=previous, **how)
 
     assert plain.tokens == prefix + rest
     assert (drafted.tokens, drafted.logprobs) == (plain.tokens, plain.logprobs)
@@ -73,14 +89,43 @@ def test_every_drafter_gives_exactly_the_greedy_tokens_in_no_more_passes(data, m
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.data(), model=toys(), seed=SEEDS, top_k=st.sampled_from([2, 3, math.inf]))
-def test_a_looser_k_loosens_the_speculators_drafts_only(data, model, seed, top_k):
+@given(data=st.data(), model=toys(), seed=SEEDS, top_k=st.sampled_from([2, 3, math.inf]), how=SPECULATIONS)
+def test_a_looser_k_loosens_the_speculators_drafts_only(data, model, seed, top_k, how):
     audio = toy_audio(3, seed)
     text = model.greedy(model.prompt("de", None), audio, model.max_tokens)
     previous = data.draw(previous_readings(model, text), label="previous")
-    exact = read(model, "echo,ngram", audio, limit=model.max_tokens, previous=previous, top_k=top_k)
-    loose = read(model, "kvspn", audio, limit=model.max_tokens, previous=previous, top_k=top_k)
+    exact = read(model, "echo,ngram", audio, limit=model.max_tokens, previous=previous, top_k=top_k, **how)
+    loose = read(model, "kvspn", audio, limit=model.max_tokens, previous=previous, top_k=top_k, **how)
     assert exact.tokens == text
     if top_k == math.inf:
         assert loose.stats.accepted == loose.stats.drafted
     assert all(token >= model.first_word for token in loose.tokens)
+    assert all(-math.inf < logprob <= 0 for logprob in loose.logprobs)
+
+
+@pytest.fixture(scope="module", params=SPECULATORS)
+def network(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lossless")
+    make_whisper_m2m(folder, **SPECULATORS[request.param])
+    return load_model(folder, device="cpu", dtype="float64")
+
+
+@remember
+def plain_text(model, seconds):
+    return read(model, "none", toy_audio(seconds), limit=24)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seconds=st.sampled_from([0.3, 0.9, 1.7]),
+    before=st.sampled_from([0.3, 0.9]),
+    spec=st.sampled_from(["kvspn", "kvspn", "echo,ngram,kvspn", "kvspn,ngram"]),
+    how=SPECULATIONS,
+)
+def test_every_speculative_network_gives_the_greedy_tokens(network, seconds, before, spec, how):
+    plain, previous = plain_text(network, seconds), plain_text(network, before).tokens
+    drafted = read(network, spec, toy_audio(seconds), limit=24, previous=previous, **how)
+    assert drafted.tokens == plain.tokens
+    assert drafted.logprobs == pytest.approx(plain.logprobs, abs=1e-9)
+    assert drafted.stats.tokens == plain.stats.passes
+    assert drafted.stats.passes + drafted.stats.accepted >= drafted.stats.tokens

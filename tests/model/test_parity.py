@@ -11,6 +11,7 @@ from transformers import WhisperFeatureExtractor
 
 from streamtrans.model.api import Forward
 from streamtrans.model.loading import load_model
+from streamtrans.model.network import Texts
 from tests.checkpoints import make_whisper
 
 SHAPES = [
@@ -41,7 +42,7 @@ def test_logits_equal_transformers_in_prefill_and_step_by_step(tmp_path: Path, s
     with torch.no_grad():
         wanted = reference(mel["input_features"], decoder_input_ids=tokens).logits[0].log_softmax(-1)
         features, _ = ours.network.model.encoder(ours._frames(audio))
-        hidden, _ = ours.network.read_targets(tokens, features, None, speculate=False)
+        hidden, _ = ours.network.read_targets(Texts(tokens, tokens > 0), features, None)
         whole = ours.network.model.decoder.logits(hidden)[0].log_softmax(-1)
     torch.testing.assert_close(whole, wanted, atol=1e-4, rtol=0)
 

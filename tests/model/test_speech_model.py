@@ -10,19 +10,38 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.core import AudioTooLong, UnsupportedLanguage
+from streamtrans.core import AudioTooLong, BadModel, UnsupportedLanguage
 from streamtrans.decode import DraftContext, Drafter, NoDraft, converse, decode, parse_drafters
-from streamtrans.model.api import Forward, Propose
+from streamtrans.model.api import Forward, Guess, Propose
+from streamtrans.model.guessing import Guesser
 from streamtrans.model.kvspn import flatten_group
 from streamtrans.model.layers import attend_or_zero
 from streamtrans.model.loading import load_model
+from streamtrans.model.network import Texts
 from streamtrans.model.speech import TorchSpeechModel
+from tests.checkpoints import SPECULATORS, make_whisper_m2m
 from tests.model.test_parity import speech
 
 
 @pytest.fixture(scope="module")
 def model(m2m_folder: Path) -> TorchSpeechModel:
     return load_model(m2m_folder, device="cpu", dtype="float64")
+
+
+def make_speculator(request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> TorchSpeechModel:
+    folder = factory.mktemp("speculator")
+    make_whisper_m2m(folder, **SPECULATORS[request.param])
+    return load_model(folder, device="cpu", dtype="float64")
+
+
+@pytest.fixture(scope="module", params=[kind for kind in SPECULATORS if "medusa" not in kind])
+def kvspn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchSpeechModel:
+    return make_speculator(request, tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=[kind for kind in SPECULATORS if "medusa" in kind])
+def medusa(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchSpeechModel:
+    return make_speculator(request, tmp_path_factory)
 
 
 AUDIOS = [speech(seconds, seed) for seed, seconds in enumerate((0.02, 0.31, 0.7, 1.1, 1.9))]
@@ -59,7 +78,6 @@ def test_a_row_of_a_ragged_batch_equals_the_row_alone(model: TorchSpeechModel, d
         for cache, start, take in zip(caches, starts, takes, strict=True)
     ]
     answers = model.step(forwards[::-1])[::-1]
-    drafts = model.propose([Propose(LINE[cache.length], cache) for cache in caches])
     for row, answer in enumerate(answers):
         alone = model.allocate(1).open(memories[row])
         end = starts[row] + takes[row]
@@ -67,7 +85,7 @@ def test_a_row_of_a_ragged_batch_equals_the_row_alone(model: TorchSpeechModel, d
         assert answer.tokens == expected.tokens
         assert answer.ranks == expected.ranks
         assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-9)
-        assert drafts[row] == model.propose([Propose(LINE[end], alone)])[0]
+        assert answer.draft_logprobs == pytest.approx(expected.draft_logprobs, abs=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -86,28 +104,147 @@ def test_what_was_truncated_leaves_no_trace(model: TorchSpeechModel, kept: int, 
     assert both[0].logprobs == pytest.approx(both[1].logprobs, abs=1e-10)
 
 
-def test_kvspn_in_slots_equals_kvspn_in_training(model: TorchSpeechModel) -> None:
-    memory = model.encode([AUDIOS[2]])[0]
-    features, _ = model.network.model.encoder(model._frames(AUDIOS[2]))
-    _, hidden = model.network.read_targets(torch.tensor([LINE]), features, None, speculate=True)
+def taught(model: TorchSpeechModel, audio: np.ndarray, line: tuple[int, ...], starts: list[int]) -> torch.Tensor:
+    """Return the log-probabilities ``(T, V)`` that the speculator gives in training, its chains beginning so."""
+    network = model.network
+    assert network.speculator is not None
+    features, _ = network.model.encoder(model._frames(audio))
+    texts = Texts(torch.tensor([line]), torch.ones(1, len(line), dtype=torch.bool))
+    _, hidden = network.read_targets(texts, features, None, chains=torch.tensor(starts))
     assert hidden is not None
-    wanted = model._scores(hidden[0]).argmax(-1).tolist()
-    for length in range(len(LINE)):
-        cache = model.allocate(1).open(memory)
-        if length:
-            model.step([Forward(LINE[:length], cache, rows=1)])
-        assert model.propose([Propose(LINE[length], cache)])[0] == wanted[length]
+    scores = model._scores(hidden[0])
+    listed = network.speculator.draft_tokens
+    if listed is not None:
+        unlisted = torch.ones(scores.shape[1], dtype=torch.bool).index_fill(0, listed, False)
+        scores = scores.masked_fill(unlisted, -torch.inf)
+    return scores.log_softmax(-1)
+
+
+def check(guess: Guess, wanted: torch.Tensor) -> None:
+    """Compare guesses with the rows that taught them."""
+    assert guess.tokens == tuple(wanted.argmax(-1).tolist())
+    assert guess.logprobs == pytest.approx(wanted.max(-1).values.tolist(), abs=1e-9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_chains_of_guesses_in_slots_equal_those_of_training(kvspn: TorchSpeechModel, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 4), label="texts")
+    rows = data.draw(st.permutations(range(4)), label="audios")[:count]
+    even = data.draw(st.booleans(), label="even")
+    draw = [data.draw(st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 8))) for _ in range(count)]
+    reads = [draw[0] if even else each for each in draw]
+    memories, slots = kvspn.encode(AUDIOS), kvspn.allocate(5)
+    caches = [slots.open(memories[row]) for row in rows]
+    if data.draw(st.booleans(), label="gap"):
+        slots.release(caches[0])
+        caches[0] = slots.open(memories[rows[0]])
+        caches.append(slots.open(memories[4]))  # nobody asks for it
+    proposals = []
+    for cache, (read, unread, most) in zip(caches, reads, strict=False):
+        if read:
+            kvspn.step([Forward(LINE[:read], cache, rows=1)])
+        proposals.append(Propose(LINE[read : read + unread], cache, most))
+    guesses = kvspn.propose(proposals[::-1])[::-1]
+    assert kvspn.propose(proposals) == guesses
+    for row, (read, unread, most), guess, cache in zip(rows, reads, guesses, caches, strict=False):
+        assert cache.length == read
+        assert len(guess.tokens) == most or guess.tokens[-1] == kvspn.eot
+        line = (*LINE[: read + unread], *guess.tokens[:-1])
+        wanted = taught(kvspn, AUDIOS[row], line, [min(place, read) for place in range(len(line))])
+        check(guess, wanted[read + unread - 1 :])
+
+
+def test_medusa_guesses_from_the_newest_hidden_state_that_is_left(medusa: TorchSpeechModel) -> None:
+    memories, slots = medusa.encode(AUDIOS), medusa.allocate(4)
+    nothing = Guess((), ())
+    caches = [slots.open(memory) for memory in memories[:3]]
+    assert medusa.propose([Propose(LINE[:1], cache, 3) for cache in caches]) == [nothing] * 3
+    medusa.step([Forward(LINE[:5], cache, rows=3, draft=LINE[3:5]) for cache in caches])
+    caches[1].truncate(3)
+    caches[2].truncate(2)  # its hidden state was not answered
+    found = medusa.propose([Propose((9,), cache, 3) for cache in caches[::-1]])[::-1]
+    assert found[2] == nothing
+    for row, read in ((0, 5), (1, 3)):
+        check(found[row], taught(medusa, AUDIOS[row], LINE[:read], list(range(read)))[-1:])
+    assert medusa.propose([Propose((9, 10), caches[0], 3)]) == [nothing]
+    twin = slots.open(memories[0])
+    twin.copy_from(caches[0], 5)
+    again = medusa.propose([Propose((9,), twin, 1)])[0]
+    assert again.tokens == found[0].tokens
+    assert again.logprobs == pytest.approx(found[0].logprobs, abs=1e-9)
+
+
+def test_kvspn_guesses_before_anything_is_read(model: TorchSpeechModel) -> None:
+    cache = model.allocate(1).open(model.encode([AUDIOS[2]])[0])
+    check(model.propose([Propose(LINE[:1], cache, 1)])[0], taught(model, AUDIOS[2], LINE[:1], [0]))
 
 
 def test_kvspn_looks_only_at_strictly_earlier_positions(model: TorchSpeechModel) -> None:
-    features, _ = model.network.model.encoder(model._frames(AUDIOS[2]))
     changed = (*LINE[:5], 11, *LINE[6:])
-    _, one = model.network.read_targets(torch.tensor([LINE]), features, None, speculate=True)
-    _, two = model.network.read_targets(torch.tensor([changed]), features, None, speculate=True)
-    assert one is not None
-    assert two is not None
-    torch.testing.assert_close(one[:, :5], two[:, :5])
-    assert not torch.allclose(one[:, 6:], two[:, 6:])
+    one, two = (taught(model, AUDIOS[2], line, list(range(len(LINE)))) for line in (LINE, changed))
+    torch.testing.assert_close(one[:5], two[:5])
+    assert not torch.allclose(one[6:], two[6:])
+
+
+def test_guessing_stops_where_the_guesses_get_unlikely(model: TorchSpeechModel) -> None:
+    cache = model.allocate(1).open(model.encode([AUDIOS[2]])[0])
+    model.step([Forward(LINE[:3], cache, rows=1)])
+    long = model.propose([Propose(LINE[3:4], cache, 6)])[0]
+    assert len(long.tokens) == 6
+    sums = np.exp(np.cumsum(long.logprobs))
+    for floor in (1.0, 0.5, float(sums[2] * 1.001), float(sums[2] * 0.999)):
+        short = model.propose([Propose(LINE[3:4], cache, 6, floor)])[0]
+        assert len(short.tokens) == min(6, 1 + int((sums >= floor).sum()))
+        assert short.tokens == long.tokens[: len(short.tokens)]
+    with pytest.raises(ValueError, match="a count of 1 or more"):
+        model.propose([Propose(LINE[3:4], cache, 0)])
+    with pytest.raises(ValueError, match="needs a newest token"):
+        model.propose([Propose((), cache, 1)])
+    with pytest.raises(ValueError, match="read of 48 positions"):
+        model.propose([Propose((9,) * 46, cache, 1)])
+    assert len(model.propose([Propose((9,) * 43, cache, 8)])[0].tokens) == 3  # and no position is left
+
+
+def test_guessing_stops_at_the_end_of_the_text(model: TorchSpeechModel) -> None:
+    cache = model.allocate(1).open(model.encode([AUDIOS[2]])[0])
+    model.step([Forward(LINE[:3], cache, rows=1)])
+    long = model.propose([Propose(LINE[3:4], cache, 4)])[0]
+    assert model.guesser is not None
+    model.guesser.eot = long.tokens[1]
+    try:
+        assert (
+            model.propose([Propose(LINE[3:4], cache, 4)])[0].tokens
+            == long.tokens[: long.tokens.index(long.tokens[1]) + 1]
+        )
+    finally:
+        model.guesser.eot = model.eot
+
+
+def test_a_short_vocabulary_must_hold_words_that_exist(tmp_path: Path) -> None:
+    network = make_whisper_m2m(tmp_path, draft_vocabulary=10)
+    assert network.speculator is not None
+    suppression = torch.zeros(network.config.vocab_size)
+    network.speculator.draft_tokens = torch.tensor([5, network.config.vocab_size])
+    with pytest.raises(BadModel, match="tokens outside of 0"):
+        Guesser(network, suppression, 0)
+    network.speculator.draft_tokens = torch.tensor([5, 6])
+    suppression[5:7] = -torch.inf
+    with pytest.raises(BadModel, match="special tokens only"):
+        Guesser(network, suppression, 0)
+
+
+def test_draft_logprobs_are_those_of_the_draft(model: TorchSpeechModel) -> None:
+    cache = model.allocate(1).open(model.encode([AUDIOS[3]])[0])
+    draft = LINE[3:]
+    answer = model.step([Forward(LINE, cache, rows=len(draft) + 1, draft=draft)])[0]
+    for place, token in enumerate(draft):
+        cache.truncate(0)
+        row = model.step([Forward(LINE[: 3 + place], cache, rows=1, width=model.config.vocab_size)])[0]
+        logprobs = dict(row.candidates[0])
+        assert answer.draft_logprobs[place] == pytest.approx(logprobs[token], abs=1e-9)
+        assert answer.logprobs[place] == pytest.approx(max(logprobs.values()), abs=1e-9)
+        assert answer.ranks[place] == [*logprobs].index(token)
 
 
 def test_attention_to_nothing_is_zero_with_zero_gradient() -> None:
@@ -155,7 +292,8 @@ def test_specials_are_never_chosen_nor_drafted(model: TorchSpeechModel) -> None:
     special = {token for token in range(model.config.vocab_size) if model.tokenizer.is_special(token)} - {model.eot}
     assert not special & set(answer.tokens)
     assert answer.ranks[0] >= model.config.vocab_size - len(special) - 1
-    assert model.propose([Propose(50, cache)])[0] not in special
+    assert answer.draft_logprobs[0] == -np.inf
+    assert not special & set(model.propose([Propose((50,), cache, 8)])[0].tokens)
 
 
 def test_limits_are_named(model: TorchSpeechModel) -> None:
@@ -184,8 +322,16 @@ def test_slots_are_counted(model: TorchSpeechModel) -> None:
         first.truncate(3)
 
 
-def test_bfloat16_runs(m2m_folder: Path) -> None:
-    model = load_model(m2m_folder, device="cpu", dtype="bfloat16")
+@pytest.mark.parametrize("kind", ["hole", "short vocabulary, own keys", "medusa"])
+def test_bfloat16_runs(tmp_path: Path, kind: str) -> None:
+    make_whisper_m2m(tmp_path, **SPECULATORS[kind])
+    model = load_model(tmp_path, device="cpu", dtype="bfloat16")
     cache = model.allocate(1).open(model.encode([AUDIOS[3]])[0])
     answer = model.step([Forward(LINE, cache, rows=2, draft=LINE[-1:])])[0]
     assert np.isfinite(answer.logprobs).all()
+    slots = model.allocate(2)
+    caches = [slots.open(memory) for memory in model.encode(AUDIOS[2:4])]
+    model.step([Forward(LINE[:count], cache, rows=1) for count, cache in zip((2, 4), caches, strict=True)])
+    guesses = model.propose([Propose((50,), cache, 4) for cache in caches])
+    assert all(len(guess.tokens) == len(guess.logprobs) > 0 for guess in guesses)
+    assert all(np.isfinite(guess.logprobs).all() for guess in guesses)

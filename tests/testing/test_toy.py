@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -64,9 +65,31 @@ def test_the_speculator_agrees_at_the_set_rate(rate):
     _, cache = opened(model, 20)
     agreed, text = 0, [*PROMPT, *range(8, 28), *range(8, 28)]
     for token in text:
-        guess = model.propose([Propose(token, cache)])[0]
+        guess = model.propose([Propose((token,), cache, 1)])[0].tokens[0]
         agreed += guess == model.step([Forward((token,), cache, 1)])[0].tokens[0]
     assert abs(agreed / len(text) - rate) < 0.2
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_the_speculator_goes_on_from_its_own_guesses(rate):
+    model = ToyModel(ToyConfig(agreement=rate))
+    _, cache = opened(model, 20)
+    model.step([Forward(PROMPT, cache, 1)])
+    long = model.propose([Propose((9, 10), cache, 8)])[0]
+    assert len(long.tokens) == len(long.logprobs) == 8
+    assert (9, *long.tokens) != (9, *long.tokens[:1] * 8)
+    for count in range(1, 8):
+        ahead = (9, 10, *long.tokens[: 8 - count])
+        assert model.propose([Propose(ahead, cache, count)])[0].tokens == long.tokens[8 - count :]
+    sure = model.propose([Propose((9, 10), cache, 8, floor=math.exp(sum(long.logprobs[:3]) - 1e-9))])[0]
+    assert sure.tokens == long.tokens[:4]
+    read = model.step([Forward((9, 10, *long.tokens), cache, 9, long.tokens)])[0]
+    assert read.draft_logprobs == pytest.approx(long.logprobs)
+    assert cache.length == 12
+    _, short = opened(model, 0.4)
+    model.step([Forward((*PROMPT, 9, 10), short, 1)])
+    if rate == 1:
+        assert model.propose([Propose((11,), short, 8)])[0].tokens == (0,)
 
 
 def test_it_refuses_what_a_real_model_would_get_silently_wrong():
@@ -101,4 +124,4 @@ def test_it_refuses_bad_requests_by_name():
     with pytest.raises(UnsupportedLanguage, match="'sv'"):
         model.prompt("de", "sv")
     with pytest.raises(RuntimeError, match="speculator"):
-        model.propose([Propose(8, opened(model)[1])])
+        model.propose([Propose((8,), opened(model)[1], 1)])

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from streamtrans.core import BadConfig
 from streamtrans.decode import converse, greedy
 from streamtrans.model.loading import load_model, read_tensors
 from streamtrans.train import trainer
 from streamtrans.train.batches import Batch, Batches, Item, choose_targets
+from streamtrans.train.diverged import Diverged
 from streamtrans.train.export import export
 from streamtrans.train.loader import load_batches
 from streamtrans.train.objective import Objective
@@ -136,8 +138,6 @@ def test_an_interrupted_text_stage_ends_where_the_unbroken_one_does(
     ]
     by_step = [{line["step"]: line["mt"] for line in log} for log in logs]
     assert by_step[0] == by_step[1]
-    from safetensors.torch import load_file
-
     one, two = (load_file(recipe.parent / run / "toy" / "mt" / "weights.safetensors") for run in ("whole", "broken"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -211,6 +211,24 @@ def test_processes_that_never_deliver_end_the_run(recipe: Path) -> None:
         list(load_batches(batches))
 
 
+def test_a_loss_that_is_no_number_ends_the_stage_and_its_batch_is_kept(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Objective.__call__
+
+    def spoil(self: Objective, *given: object) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, values = judge(self, *given)  # type: ignore[arg-type]
+        return loss * float("nan"), values
+
+    monkeypatch.setattr(Objective, "__call__", spoil)
+    with pytest.raises(Diverged, match=r"stage mt, step 0: the loss is nan; its batch is in .*nan_batch_step_0"):
+        train(settings(recipe, "runs", "mt"))
+    folder = recipe.parent / "runs" / "toy" / "mt"
+    assert {"tokens", "labels", "source"} <= load_file(folder / "nan_batch_step_0.safetensors").keys()
+    origin = json.loads((folder / "nan_batch_step_0.json").read_text())
+    assert (origin["stage"], origin["step"], origin["loss"]) == ("mt", 0, "nan")
+
+
 def test_kl_waits_until_text_leads() -> None:
     objective = Objective(Stage("s", {"st": 2.0, "mt": 1.0, "kl": 0.5}, steps=1))
     assert not objective._text_leads()
@@ -228,3 +246,20 @@ def test_the_first_target_is_a_translation() -> None:
         assert len(chosen) == count
         assert chosen[0] != "de"
         assert len(set(chosen[:3])) == min(count, 3)
+
+
+def test_a_trained_text_encoder_is_scored(recipe: Path, tmp_path: Path) -> None:
+    from streamtrans.corpus import read_table
+    from streamtrans.evaluate.textual import score_text
+
+    train(settings(recipe, "runs", "mt"))
+    rows = read_table(tmp_path / "text" / "massive_train.tsv")
+    found = score_text(recipe, "mt", tmp_path / "runs", rows, rows_scored=2)
+    assert found["rows"] == 2
+    assert {source: set(line) for source, line in found["bleu"].items()} == {
+        "de": {"en", "zh"},
+        "en": {"de", "zh"},
+        "zh": {"de", "en"},
+    }
+    with pytest.raises(BadConfig, match="has no weights yet"):
+        score_text(recipe, "st", tmp_path / "runs", rows)

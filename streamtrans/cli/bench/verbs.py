@@ -69,7 +69,7 @@ def realtime(
     who = identity(model)
     with Watch() as watch:
         found: list[dict[str, Any]] = []
-        for case in cases(_counts(streams), threads):
+        for case in cases(_counts("--streams", streams), threads):
             typer.echo(f"speakers: {case.streams}, cores: {case.cores}, for {seconds:g} s …", err=True)
             speech = speeches(case.streams, seconds)
             found.append(asyncio.run(measure(case, choice, speech, options)))
@@ -114,59 +114,159 @@ def startup(
 def decode(
     *,
     tables: Tables = TABLES,
-    rows: Annotated[int, typer.Option(min=1, help="Sentences, spread over the table.")] = 40,
-    source: Annotated[str, typer.Option("--from", help="Language that is spoken.")] = "en",
-    to: To = "de,fr",
+    rows: Annotated[int, typer.Option(min=1, help="Sentences, spread over the table.")] = 12,
+    source: Annotated[str, typer.Option("--from", help="Languages that are spoken, joined by commas.")] = "en,de,zh",
+    to: To = "en,de,fr",
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER of a model to measure too: double, pruned, medusa. Repeatable."),
+    ] = None,
     results: Results = RESULTS,
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = None,
 ) -> None:
-    """Compare drafters, one text at a time: passes per token, acceptance, milliseconds per token.
+    """Fill the paper's tables: BLEU, milliseconds per token, speed, drafts kept, passes per token.
 
-    Then read each sentence again every half second, with and without the previous reading as draft.
+    One text at a time; every way of decoding takes its turn on each, so that speeds are paired. Then each
+    sentence is read again every half second, with and without the previous reading as draft.
     """
     from streamtrans.cli.bench.report import dev_rows, identity, keep, load_alone, progress, show
     from streamtrans.corpus import spoken_for_evaluation
     from streamtrans.evaluate.dev import sample
-    from streamtrans.evaluate.drafting import WAYS, Way, compare_drafters, compare_rereading
+    from streamtrans.evaluate.drafting import Way, compare_drafters, compare_rereading
     from streamtrans.evaluate.machine import Watch
+    from streamtrans.evaluate.paper import fill_tables, ways_for
 
     targets = languages(to)
-    weights, tokenizer = load_alone(ModelChoice(model, device, dtype, threads=threads))
-    spoken = [spoken_for_evaluation(row, source) for row in sample(dev_rows(tables), rows)]
-    fast = weights.has_speculator
-    ways = WAYS if fast else tuple(way for way in WAYS if "kvspn" not in way.drafter)
-    again = (Way("none"), Way("echo"), *((Way("echo,kvspn"),) if fast else ()))
+    folders = {"": model, **_beside(beside or [])}
+    loaded = {name: load_alone(ModelChoice(path, device, dtype, threads=threads)) for name, path in folders.items()}
+    models = {name: weights for name, (weights, _) in loaded.items()}
+    tokenizer = loaded[""][1]
+    chosen = sample(dev_rows(tables), rows)
+    spoken = [spoken_for_evaluation(row, code) for row in chosen for code in languages(source)]
+    again = tuple(Way(name, count=None) for name in ("none", "echo", "echo,kvspn")[: 2 + models[""].has_speculator])
     with Watch() as watch, progress() as bar:
-        first = bar.add_task("drafters", total=len(spoken))
+        first = bar.add_task("ways of decoding", total=len(spoken))
         plain = compare_drafters(
-            weights,
-            tokenizer,
-            spoken,
-            targets,
-            ways,
-            progress=lambda n, _: bar.update(first, completed=n),
+            models, tokenizer, spoken, targets, ways_for(models), progress=lambda n, _: bar.update(first, completed=n)
         )
         second = bar.add_task("readings", total=len(spoken))
         growing = compare_rereading(
-            weights, spoken, targets, again, progress=lambda n, _: bar.update(second, completed=n)
+            models[""], spoken, targets, again, progress=lambda n, _: bar.update(second, completed=n)
         )
+    filled = fill_tables(plain)
     figures = {
-        "model": identity(model),
+        "models": {name or "base": identity(path) for name, path in folders.items()},
         "rows": rows,
-        "source": source,
+        "sources": languages(source),
         "targets": targets,
-        "drafters": plain,
+        "tables": filled,
+        "ways": plain,
         "rereading": growing,
     }
     keep("decode", figures, watch.measured, results)
-    for title, table in (("whole utterances", plain), ("re-read every 500 ms", growing)):
-        names = [name for name in next(iter(table.values())) if name != "acceptance"]
-        lines = [[name, *(way[name] for way in table.values())] for name in names]
-        kept = ["drafts kept", *(_kept(way["acceptance"]) for way in table.values())]
-        show(title, ["", *table], [*lines, kept])
+    for title, lines in filled.items():
+        show(title, list(lines[0]), [list(line.values()) for line in lines])
+    show("re-read every 500 ms", ["", *growing], _sides(growing))
+
+
+@bench.command()
+def ablations(
+    *,
+    recipe: Annotated[Path, typer.Argument(help="Recipe whose stages are compared.")] = Path("recipes/ablations.toml"),
+    runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs"),
+    tables: Tables = TABLES,
+    rows: Annotated[int, typer.Option(min=1, help="Sentences that are scored, in all languages.")] = 30,
+    timed: Annotated[int, typer.Option(min=1, help="Sentences that are timed, one text at a time.")] = 2,
+    results: Results = RESULTS,
+    threads: Threads = 1,
+) -> None:
+    """Compare the finished stages of a recipe: parameters, BLEU, transcript errors, drafts kept, speed."""
+    from streamtrans.cli.bench.report import dev_rows, keep, progress, show
+    from streamtrans.evaluate.ablations import compare_stages
+    from streamtrans.evaluate.machine import Watch
+
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    with Watch() as watch, progress() as bar:
+        task = bar.add_task("stages", total=None)
+        found = compare_stages(
+            recipe,
+            runs,
+            dev_rows(tables),
+            rows_scored=rows,
+            rows_timed=timed,
+            progress=lambda n, total: bar.update(task, completed=n, total=total),
+        )
+    keep("ablations", {"recipe": recipe.name, "rows": rows, "timed": timed, "stages": found}, watch.measured, results)
+    names = list(next(iter(found.values())))
+    show("ablations", ["", *names], [[stage, *(line[name] for name in names)] for stage, line in found.items()])
+
+
+@bench.command()
+def text(
+    *,
+    recipe: Annotated[Path, typer.Argument(help="Recipe of the run.")] = Path("recipes/nano.toml"),
+    stage: Annotated[str, typer.Option(help="Stage whose weights are taken.")] = "stream",
+    runs: Annotated[Path, typer.Option(help="Folder of the training runs.")] = Path("runs"),
+    tables: Tables = TABLES,
+    rows: Annotated[int, typer.Option(min=1, help="Sentences, spread over the table.")] = 40,
+    results: Results = RESULTS,
+    threads: Threads = 1,
+) -> None:
+    """Translate the text instead of the speech: what the decoder could write if every word were understood."""
+    import torch
+
+    from streamtrans.cli.bench.report import dev_rows, keep, progress, show
+    from streamtrans.evaluate.machine import Watch
+    from streamtrans.evaluate.textual import score_text
+
+    torch.set_num_threads(threads or 1)
+    with Watch() as watch, progress() as bar:
+        task = bar.add_task("rows", total=rows)
+        found = score_text(
+            recipe, stage, runs, dev_rows(tables), rows_scored=rows, progress=lambda n, _: bar.update(task, completed=n)
+        )
+    keep("text", {"recipe": recipe.name, "stage": stage, **found}, watch.measured, results)
+    codes = list(found["bleu"])
+    lines = [[source, *(found["bleu"][source].get(target) for target in codes)] for source in codes]
+    show(f"BLEU from text, mean {found['mean_bleu']}", ["", *codes], lines)
+
+
+@bench.command(name="long")
+def long_texts(
+    *,
+    lengths: Annotated[str, typer.Option(help="Tokens of the text, joined by commas.")] = (
+        "100,200,300,400,500,600,700,800,900,1000"
+    ),
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 15,
+    width: Annotated[int, typer.Option(min=64, help="Of the network; 1024 is Whisper Medium's.")] = 1024,
+    results: Results = RESULTS,
+    threads: Threads = 1,
+) -> None:
+    """Time a guess of KVSPN in long texts: all keys, each group's top layer, the newest positions only.
+
+    Random weights in float32; takes about 3 GB of memory at medium width.
+    """
+    import torch
+
+    from streamtrans.cli.bench.report import keep, progress, show
+    from streamtrans.evaluate.long import LongConfig, measure_long
+    from streamtrans.evaluate.machine import Watch
+
+    torch.set_num_threads(threads or 1)
+    config = LongConfig(tuple(_counts("--lengths", lengths)), rounds=rounds, width=width)
+    with Watch() as watch, progress() as bar:
+        task = bar.add_task("lengths", total=len(config.lengths))
+        found = measure_long(config, progress=lambda n, _: bar.update(task, completed=n))
+    keep("long", {"width": width, "rounds": rounds, "lengths": found}, watch.measured, results)
+    names = list(next(iter(found.values())))
+    cells = [[n, *(f"{at[v]['ms']:g} ms ({at[v]['of_a_step']:.2f})" for v in names)] for n, at in found.items()]
+    show("milliseconds (share of a base step of the same round)", ["tokens", *names], cells)
 
 
 @bench.command()
@@ -213,11 +313,29 @@ def size(
     show("largest in the wheel", ["file", "MB"], [[*item] for item in figures["largest"].items()])
 
 
-def _counts(text: str) -> list[int]:
+def _counts(option: str, text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise BadConfig(f"--streams is {text!r}; give whole numbers from 1 up, such as 1,8")
+        raise BadConfig(f"{option} is {text!r}; give whole numbers from 1 up, such as 1,8")
     return [int(part) for part in parts]
+
+
+def _beside(pairs: list[str]) -> dict[str, str]:
+    """Read ``NAME=FOLDER`` options."""
+    found = dict[str, str]()
+    for pair in pairs:
+        name, equals, folder = pair.partition("=")
+        if not (name and equals and folder):
+            raise BadConfig(f"--beside is {pair!r}; give NAME=FOLDER, such as pruned=runs/pruned")
+        found[name] = folder
+    return found
+
+
+def _sides(table: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    """Turn figures per way into lines of one figure each."""
+    names = [name for name in next(iter(table.values())) if name != "acceptance"]
+    lines = [[name, *(way[name] for way in table.values())] for name in names]
+    return [*lines, ["drafts kept", *(_kept(way["acceptance"]) for way in table.values())]]
 
 
 def _kept(acceptance: dict[str, float]) -> str:

@@ -21,6 +21,11 @@ class Prompts:
     tokenizer: Tokenizer
     multilingual: bool
 
+    @property
+    def length(self) -> int:
+        """Tokens of every prompt."""
+        return 4 if self.multilingual else 2
+
     def __call__(self, target: str, source: str | None) -> Tokens:
         """Return the prompt for a text in ``target``; Whisper must be told the spoken language.
 
@@ -60,10 +65,16 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     tokenizer = Tokenizer.load(folder)
     specials = {token for token in range(config.vocab_size) if tokenizer.is_special(token)} - {tokenizer.eot}
     generation = folder / "generation_config.json"
-    listed = read_json(generation).get("suppress_tokens") if generation.exists() else raw.get("suppress_tokens")
-    # Language codes and timestamps are commands; the listed ones are signs such as "♪" that Whisper overuses.
-    suppressed = specials | {token for token in listed or () if 0 <= token < config.vocab_size}
+    lists = read_json(generation) if generation.exists() else raw
+
+    def listed(key: str) -> set[int]:
+        return {token for token in lists.get(key) or () if 0 <= token < config.vocab_size}
+
+    # Language codes and timestamps are commands; the listed ones are signs such as "♪" that Whisper overuses, and
+    # at the beginning a space and end-of-text: its texts are never empty.
+    suppressed = specials | listed("suppress_tokens")
     multilingual = (bool(tokenizer.languages) and config.vocab_size >= 51865) or len(tokenizer.languages) > 1
+    prompts = Prompts(tokenizer, multilingual)
     return TorchSpeechModel(
         folder.name,
         load_network(folder, config),
@@ -71,9 +82,11 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
         read_features(folder),
         Manner(
             languages=tokenizer.languages if multilingual else ("en",),
-            prompt=Prompts(tokenizer, multilingual),
+            prompt=prompts,
             padded=True,
             suppressed=frozenset(suppressed - {tokenizer.eot}),
+            begin_suppressed=frozenset(listed("begin_suppress_tokens")),
+            begin=prompts.length,
         ),
         device=device,
         dtype=dtype,

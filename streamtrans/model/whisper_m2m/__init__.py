@@ -38,24 +38,29 @@ class Prompts:
         return (self.tokenizer.sot, self.tokenizer.language_token(target))
 
 
+def manner(tokenizer: Tokenizer, languages: tuple[str, ...]) -> Manner:
+    """Return how a whisperM2M is asked and what it never writes: special tokens, but for end-of-text."""
+    specials = {token for token in range(tokenizer.size) if tokenizer.is_special(token)}
+    return Manner(
+        languages=languages,
+        prompt=Prompts(tokenizer, languages),
+        padded=False,
+        suppressed=frozenset(specials - {tokenizer.eot}),
+    )
+
+
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpeechModel:
     """Load a whisperM2M folder; the text encoder, which only training needs, is left aside."""
     raw = read_json(folder / "config.json")
     config = replace(NetworkConfig.of(raw), text_encoder_layers=0)
     tokenizer = Tokenizer.load(folder)
     languages = tuple(raw.get("languages") or tokenizer.languages)
-    specials = {token for token in range(config.vocab_size) if tokenizer.is_special(token)}
     return TorchSpeechModel(
         folder.name,
         load_network(folder, config),
         tokenizer,
         read_features(folder),
-        Manner(
-            languages=languages,
-            prompt=Prompts(tokenizer, languages),
-            padded=False,
-            suppressed=frozenset(specials - {tokenizer.eot}),
-        ),
+        manner(tokenizer, languages),
         device=device,
         dtype=dtype,
     )

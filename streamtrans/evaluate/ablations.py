@@ -1,0 +1,108 @@
+"""What each part of the system is worth: the stages of one recipe, scored and timed side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
+
+from streamtrans.core import BadConfig
+from streamtrans.corpus import Row, spoken_for_evaluation
+from streamtrans.evaluate.dev import DevConfig, evaluate_dev, sample
+from streamtrans.evaluate.drafting import Way, compare_drafters
+
+if TYPE_CHECKING:
+    from streamtrans.model.api import SpeechModel
+    from streamtrans.model.speech import TorchSpeechModel
+
+
+def compare_stages(
+    recipe: str | Path,
+    runs: str | Path,
+    rows: Sequence[Row],
+    *,
+    rows_scored: int = 30,
+    rows_timed: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Score and time every finished stage of a recipe.
+
+    BLEU is the mean over all directions between two languages, the error rate the mean over transcripts; drafts are
+    made one token at a time and verified at k = 1. ``speed`` is that of plain greedy decoding against the first
+    stage's, ``drafted_speed`` that with KVSPN, both per token and paired.
+
+    Args:
+        recipe: the file.
+        runs: folder of the training runs.
+        rows: of the evaluation table.
+        rows_scored: how many are spoken in all languages and scored.
+        rows_timed: how many are decoded one text at a time, and timed.
+        progress: told (stages done, of how many).
+
+    Raises:
+        BadConfig: no stage is finished, or a package for speaking or scoring is missing.
+    """
+    from streamtrans.train.recipe import load_recipe
+
+    plan = load_recipe(recipe)
+    done = [stage.name for stage in plan.stages if (Path(runs) / plan.name / stage.name / "done").exists()]
+    if not done:
+        raise BadConfig(f"no stage of {plan.name} is finished in {runs}; run streamtrans train {recipe} first")
+    found: dict[str, dict[str, Any]] = {}
+    models: dict[str, TorchSpeechModel] = {}
+    for number, name in enumerate(done):
+        models[name] = _load(recipe, name, runs)
+        found[name] = _score(models[name], rows, rows_scored)
+        if progress is not None:
+            progress(number + 1, len(done) + 1)
+    for name, speeds in _time(models, rows, rows_timed).items():
+        found[name] |= speeds
+    if progress is not None:
+        progress(len(done) + 1, len(done) + 1)
+    return found
+
+
+def _load(recipe: str | Path, stage: str, runs: str | Path) -> TorchSpeechModel:
+    from streamtrans.model.loading import load_model
+    from streamtrans.train.export import export
+
+    with TemporaryDirectory() as folder:
+        export(recipe, stage, folder, runs=runs)
+        return load_model(folder, device="cpu", dtype="float32")
+
+
+def _score(model: TorchSpeechModel, rows: Sequence[Row], count: int) -> dict[str, Any]:
+    from streamtrans.evaluate.parity import count_parameters
+
+    drafter = "kvspn" if model.has_speculator else "none"
+    config = DevConfig(rows=count, drafter=drafter, draft_tokens=1, recheck=0)
+    result = evaluate_dev(cast("SpeechModel", model), model.tokenizer, rows, config)
+    figures, parts = result.figures(), count_parameters(model.config)
+    return {
+        "decoder_m": round(parts["decoder"] / 1e6, 2),
+        "kvspn_m": round(parts.get("speculator", 0) / 1e6, 2),
+        "bleu": figures["mean_bleu"],
+        "error_rate": round(fmean(result.error_rate.values()), 3),
+        "drafts_kept": figures["acceptance"].get("kvspn"),
+        "passes_per_token": figures["passes_per_token"],
+    }
+
+
+def _time(models: dict[str, TorchSpeechModel], rows: Sequence[Row], count: int) -> dict[str, dict[str, Any]]:
+    first = next(iter(models.values()))
+    spoken = [spoken_for_evaluation(row, code) for row in sample(rows, count) for code in first.languages]
+    plain = {name: Way(model=name) for name in models}
+    drafted = {name: Way("kvspn", model=name) for name, model in models.items() if model.has_speculator}
+    ways = [*plain.values(), *drafted.values()]
+    contenders = cast("dict[str, SpeechModel]", models)
+    costs = compare_drafters(contenders, first.tokenizer, spoken, first.languages[:2], ways)
+    return {
+        name: {
+            "ms_per_token": costs[plain[name].name]["ms_per_token"],
+            "speed": costs[plain[name].name]["speed"],
+            "drafted_speed": costs[drafted[name].name]["speed"] if name in drafted else None,
+        }
+        for name in models
+    }

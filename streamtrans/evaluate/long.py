@@ -1,0 +1,135 @@
+"""What long texts cost KVSPN, the question that arXiv 2508.11189 leaves open (section 2.2.1: beyond 500 tokens).
+
+A guess attends to four layers' keys of every position, so its price grows four times as fast as a base layer's. Beside
+that: reading only the top layer of each group, and only the newest positions, which bounds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+from streamtrans.core import BadConfig
+from streamtrans.model.api import Forward, Propose
+from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotCache, Slots
+from streamtrans.model.config import NetworkConfig
+from streamtrans.model.features import FeatureConfig
+from streamtrans.model.loading import load_model
+from streamtrans.model.network import Network
+from streamtrans.model.speech import Manner, TorchSpeechModel
+
+
+@dataclass(frozen=True, slots=True)
+class LongConfig:
+    """What is measured: texts of ``lengths`` tokens about ``frames`` encoder frames, each ``rounds`` times."""
+
+    lengths: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
+    frames: int = 250
+    rounds: int = 15
+    windows: tuple[int, ...] = (64, 128)
+    width: int = 1024
+    """Of the network: 1024 is Whisper Medium's, with 12 decoder layers and 16 heads."""
+
+    def __post_init__(self) -> None:
+        if not self.lengths or min(self.lengths) < 1 or self.rounds < 1 or self.width % 64:
+            raise BadConfig("long texts need lengths and rounds of 1 or more, and a width that divides by 64")
+
+
+def measure_long(
+    config: LongConfig, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Time a base step and one guess of each variant at each length; random weights, float32, one text.
+
+    Returns, per length and variant, the median milliseconds of a guess, the same relative to a base step of the same
+    round, and how many MB of keys and values the guess reads.
+    """
+    shape = _shape(config)
+    variants = {"group": shape, "top": replace(shape, speculator_keys="top")}
+    variants |= {f"window {size}": replace(shape, speculator_window=size) for size in config.windows}
+    torch.manual_seed(0)
+    network = Network(shape)
+    contenders = {name: _contender(network, variant, config.frames) for name, variant in variants.items()}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for number, length in enumerate(config.lengths, 1):
+        found[str(length)] = _measure_at(length, contenders, config.rounds)
+        if progress is not None:
+            progress(number, len(config.lengths))
+    return found
+
+
+def _shape(config: LongConfig) -> NetworkConfig:
+    heads = config.width // 64
+    return NetworkConfig(
+        d_model=config.width,
+        encoder_layers=1,
+        encoder_attention_heads=heads,
+        encoder_ffn_dim=config.width,
+        decoder_layers=12,
+        decoder_attention_heads=heads,
+        decoder_ffn_dim=4 * config.width,
+        vocab_size=51_865,
+        max_source_positions=config.frames,
+        max_target_positions=max(config.lengths) + 8,
+        speculator_blocks=3,
+        speculator_ffn_dim=4 * config.width,
+    )
+
+
+def _contender(network: Network, shape: NetworkConfig, frames: int) -> tuple[TorchSpeechModel, SlotCache]:
+    """Return a model of one variant on shared weights, and a slot full of random keys."""
+    network.config = shape
+    manner = Manner(("en",), lambda _target, _source: (1, 2), padded=False, suppressed=frozenset())
+    model = TorchSpeechModel("random", network, load_model(None).tokenizer, FeatureConfig(), manner)
+    slots = Slots(shape, 1, model.device, model.dtype)
+    for tensor in (*slots.keys, *slots.values):
+        tensor.normal_()
+    heads, width = shape.decoder_attention_heads, shape.head_width
+    pairs = [
+        CrossingPair(torch.randn(heads, width, frames), torch.randn(heads, frames, width))
+        for _ in range(shape.decoder_layers + shape.speculator_blocks)
+    ]
+    cut = shape.decoder_layers
+    return model, slots.open(EncodedSpeech(frames, tuple(pairs[:cut]), tuple(pairs[cut:])))
+
+
+def _measure_at(
+    length: int, contenders: dict[str, tuple[TorchSpeechModel, SlotCache]], rounds: int
+) -> dict[str, dict[str, Any]]:
+    base, base_cache = contenders["group"]
+    for model, cache in contenders.values():  # warms up
+        model.propose([Propose((5,), cache, 1)])
+    steps: list[float] = []
+    guesses: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        base_cache.length = length
+        steps.append(_seconds(partial(base.step, [Forward((5,), base_cache, 1)])))
+        for name, (model, cache) in contenders.items():
+            cache.length = length
+            guesses[name].append(_seconds(partial(model.propose, [Propose((5,), cache, 1)])))
+    found = {"base step": {"ms": round(1000 * median(steps), 2), "of_a_step": 1.0, "mb_read": None}}
+    for name, (model, _) in contenders.items():
+        seconds = guesses[name]
+        found[name] = {
+            "ms": round(1000 * median(seconds), 2),
+            "of_a_step": round(median(guess / step for guess, step in zip(seconds, steps, strict=True)), 3),
+            "mb_read": round(_bytes_read(model.config, length) / 1e6, 2),
+        }
+    return found
+
+
+def _bytes_read(shape: NetworkConfig, length: int) -> int:
+    positions = min(length, shape.speculator_window) if shape.speculator_window else length
+    layers = sum(len(layers) for layers in shape.speculator_reads)
+    return 2 * 4 * layers * positions * shape.d_model
+
+
+def _seconds(call: Callable[[], Sequence[Any]]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began

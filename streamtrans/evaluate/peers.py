@@ -1,0 +1,263 @@
+"""Our loop beside others' on the same weights: transformers' ``generate``, and CTranslate2.
+
+Random weights of a Whisper shape, greedy, one thread, the same frames of audio and the same number of tokens. What a
+token costs is the slope between two lengths, so encoding and starting are left out. A peer that isn't installed
+says so in its row.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+
+from streamtrans.core import BadConfig, Tokens
+from streamtrans.decode import converse, greedy
+from streamtrans.evaluate.costs import Table
+from streamtrans.evaluate.shapes import LAYERS, WIDTHS, random_model, random_network, whisper_shape
+from streamtrans.model.api import SpeechModel
+from streamtrans.model.config import NetworkConfig
+from streamtrans.model.linear import PRECISIONS, usable
+
+CONTENDERS = (
+    "ours float32",
+    "ours bfloat16",
+    "ours int8",
+    "transformers float32",
+    "transformers bfloat16",
+    "ctranslate2 float32",
+    "ctranslate2 int8",
+)
+PROMPT = (1, 261)
+"""Start of transcript and, last, no time stamps: else CTranslate2 makes some."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """What is compared.
+
+    Raises:
+        BadConfig: a name is unknown or a number out of range.
+    """
+
+    shape: str = "tiny"
+    layers: int = 0  # of the decoder; 0 takes those of the shape
+    frames: int = 250  # of audio, of 20 ms each; nobody pads it
+    short: int = 8  # tokens of the shorter text; the slope is taken from here …
+    long: int = 40  # … to here
+    rounds: int = 5  # each contender once a round; more are steadier
+    contenders: tuple[str, ...] = CONTENDERS
+
+    def __post_init__(self) -> None:
+        if self.shape not in WIDTHS:
+            raise BadConfig(f"shape is {self.shape!r}; use {', '.join(WIDTHS)}")
+        if unknown := set(self.contenders) - set(CONTENDERS):
+            raise BadConfig(f"no contender {', '.join(sorted(unknown))}; use {', '.join(CONTENDERS)}")
+        if not 0 < self.short < self.long < 400 or min(self.frames, self.rounds) < 1 or self.layers < 0:
+            raise BadConfig("short must be below long, long below 400, frames and rounds 1 or more")
+
+    @property
+    def network(self) -> NetworkConfig:
+        """Return a stock Whisper's shape; the encoder, which isn't timed, has one layer."""
+        shape = whisper_shape(self.shape, self.layers or LAYERS[self.shape], self.frames)
+        return replace(shape, encoder_layers=1)
+
+
+class Contender(Protocol):
+    """Somebody who writes texts."""
+
+    def __call__(self, count: int) -> Tokens:
+        """Write ``count`` tokens after the prompt, encoding the audio first."""
+        ...
+
+
+def compare_peers(
+    config: PeerConfig, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Let all write in turn; return milliseconds per token, and ratios to the first who is there.
+
+    ``ms_per_token`` is a median of rounds in processor time of the process; ``ratio`` a median of ratios within a
+    round; ``equal`` says whether the text is that of the first.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        found: dict[str, dict[str, Any]] = {}
+        there: dict[str, Contender] = {}
+        for name in config.contenders:
+            made = _make(name, config, folder)
+            if isinstance(made, str):
+                found[name] = {"missing": made}
+            else:
+                there[name] = made
+        texts = {name: contender(config.long) for name, contender in there.items()}
+        slopes: dict[str, list[float]] = {name: [] for name in there}
+        for number in range(config.rounds):
+            for name, contender in there.items():
+                slopes[name].append(_slope(contender, config))
+            if progress is not None:
+                progress(number + 1, config.rounds)
+    first = next(iter(there), None)
+    for name, taken in slopes.items():
+        assert first is not None
+        found[name] = {
+            "ms_per_token": round(median(taken), 3),
+            "ratio": round(median(mine / base for mine, base in zip(taken, slopes[first], strict=True)), 3),
+            "tokens": len(texts[name]),
+            "equal": texts[name] == texts[first],
+        }
+    return {name: found[name] for name in config.contenders}
+
+
+def peer_table(figures: dict[str, dict[str, Any]]) -> Table:
+    """Lay out what :func:`compare_peers` returned."""
+    rows = [
+        (name, each["missing"], "–", "–")
+        if "missing" in each
+        else (name, each["ms_per_token"], each["ratio"], each["equal"])
+        for name, each in figures.items()
+    ]
+    return Table("our loop and others'", ("", "ms per token", "against the first", "same text"), tuple(rows))
+
+
+def _make(name: str, config: PeerConfig, folder: Path) -> Contender | str:
+    """Return a contender, or why there is none."""
+    who, precision = name.split()
+    if who == "ours":
+        other = usable(precision)
+        return _ours(config, precision) if other == precision else f"this processor would take {other} in its place"
+    if importlib.util.find_spec(who) is None:
+        return f"{who} isn't installed"
+    if importlib.util.find_spec("transformers") is None:
+        return "transformers, which converts the weights, isn't installed"
+    return _transformers(config, precision) if who == "transformers" else _ctranslate2(config, precision, folder)
+
+
+def _ours(config: PeerConfig, precision: str) -> Contender:
+    model = random_model(random_network(config.network), precision)
+    model.pack(precision)
+    slots = model.allocate(1)
+    audio = _audio(config)
+
+    def write(count: int) -> Tokens:
+        cache = slots.open(model.encode([audio])[0])
+        talk = greedy(PROMPT, (), cache, eot=model.eot, limit=len(PROMPT) + count)
+        found = converse(cast("SpeechModel", model), talk)
+        slots.release(cache)
+        return found.tokens
+
+    return write
+
+
+def _transformers(config: PeerConfig, precision: str) -> Contender:
+    theirs = _whisper(config).to(PRECISIONS[precision])
+    mel = _mel(config).to(PRECISIONS[precision])
+    prompt = torch.tensor([PROMPT])
+
+    def write(count: int) -> Tokens:
+        with torch.inference_mode():
+            found = theirs.generate(
+                mel,
+                decoder_input_ids=prompt,
+                attention_mask=torch.ones_like(mel[:, 0], dtype=torch.long),
+                min_new_tokens=count,
+                max_new_tokens=count,
+                do_sample=False,
+                num_beams=1,
+            )
+        return tuple(found[0].tolist()[-count:])
+
+    return write
+
+
+def _ctranslate2(config: PeerConfig, precision: str, folder: Path) -> Contender:
+    import ctranslate2
+    from ctranslate2.converters import TransformersConverter
+
+    converted = folder / "ctranslate2"
+    if not converted.exists():
+        stock = folder / "transformers"
+        _save(config, stock)
+        TransformersConverter(str(stock)).convert(str(converted))
+    whisper = ctranslate2.models.Whisper(
+        str(converted), device="cpu", compute_type=precision, inter_threads=1, intra_threads=torch.get_num_threads()
+    )
+    mel = np.ascontiguousarray(_mel(config).numpy())
+
+    def write(count: int) -> Tokens:
+        heard = whisper.encode(ctranslate2.StorageView.from_array(mel))
+        [found] = whisper.generate(
+            heard,
+            [list(PROMPT)],
+            beam_size=1,
+            max_length=2 * count,  # CTranslate2 writes at most half of it
+            suppress_blank=False,
+            suppress_tokens=[0],
+        )
+        return tuple(found.sequences_ids[0])
+
+    return write
+
+
+def _whisper(config: PeerConfig) -> Any:
+    """Return transformers' model on our random weights."""
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # every call warns that the length is said twice, which it must be
+    logging.disable_progress_bar()
+    shape = config.network
+    names = WhisperConfig().to_dict().keys() & shape.asdict().keys()
+    marks = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 1}
+    nothing = {"suppress_tokens": None, "begin_suppress_tokens": None}
+    settings = WhisperConfig(**{name: value for name, value in shape.asdict().items() if name in names}, **marks)
+    with torch.device("meta"):
+        whisper = WhisperForConditionalGeneration(settings)
+    weights = random_network(shape).state_dict()
+    whisper.load_state_dict({**weights, "proj_out.weight": weights["model.decoder.embed_tokens.weight"]}, assign=True)
+    whisper.tie_weights()
+    whisper.generation_config = GenerationConfig(**marks, **nothing)
+    return whisper.eval().requires_grad_(False)
+
+
+def _save(config: PeerConfig, folder: Path) -> None:
+    """Write a Hugging Face folder for the converter."""
+    from transformers import WhisperTokenizerFast
+
+    from streamtrans.text import train_tokenizer
+
+    tokenizer = train_tokenizer(["any text will do here"], 300, ["en"])
+    tokenizer.add_special_tokens(["<|translate|>", "<|transcribe|>", "<|notimestamps|>"])
+    assert tokenizer.token_to_id("<|notimestamps|>") == PROMPT[-1], "the prompt must end with it"
+    _whisper(config).save_pretrained(folder)
+    WhisperTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+
+
+def _audio(config: PeerConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).normal(0, 0.1, config.frames * 320).astype(np.float32)
+
+
+def _mel(config: PeerConfig) -> torch.Tensor:
+    """Return the features ``(1, M, T)`` that our model reads."""
+    from streamtrans.model.features import FeatureConfig, LogMel
+
+    return LogMel(FeatureConfig(config.network.num_mel_bins))(torch.from_numpy(_audio(config))[None])
+
+
+def _slope(contender: Contender, config: PeerConfig) -> float:
+    """Return the milliseconds of one more token, of as many as were really written."""
+    taken: list[tuple[float, int]] = []
+    for count in (config.short, config.long):
+        began = time.process_time()
+        written = len(contender(count))
+        taken.append((1000 * (time.process_time() - began), written))
+    (short_ms, short), (long_ms, long) = taken
+    return (long_ms - short_ms) / max(1, long - short)

@@ -1,0 +1,251 @@
+"""Linear layers for inference on CPU: weights laid out once, so that reading eight tokens costs little more than one.
+
+A plain float32 product leaves its vector path at two to four rows and lays the weights out anew in every call: it
+takes two to three times as long, and a draft gains nothing. Packed for oneDNN it doesn't, and bfloat16 and int8 read
+a half and a quarter of the bytes. The kernels behind are no public interface of torch, so each is tried once, with a
+real product, before it is used; what doesn't work here is replaced by the next best, and the log says so.
+
+Law: with int8 what a row gives doesn't depend on its neighbours, to the last bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streamtrans.core import BadConfig
+from streamtrans.model.kvspn import CrossModelAttention, KvspnBlock
+from streamtrans.model.layers import Attention, DecoderLayer, EncoderLayer
+from streamtrans.model.network import Network
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
+"""What linear layers can be packed in → the dtype of everything around them."""
+
+SMALL = 2**17
+"""Weights below which a plain float32 product beats a packed one: the call costs more than the weights do."""
+
+ROWS = 8
+"""Rows that a layout is made for: a draft's. One row is read as fast from it."""
+
+_TINY = 1e-30
+
+_log = logging.getLogger(__name__)
+
+
+class PackedLinear(nn.Module):
+    """A linear in float32 or bfloat16, its weights in the order in which oneDNN reads them."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
+        self.bias = None if bias is None else bias.detach()
+        self.product = torch.ops.mkldnn._linear_pointwise.default
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs)``."""
+        return self.product(x, self.packed, self.bias, "none", [], "")
+
+
+class Int8Linear(nn.Module):
+    """A linear of whole numbers: a scale per output for the weights, one per row for what is read.
+
+    oneDNN takes one scale for all rows, so it is told 1 and each row is scaled afterwards. What is read is shifted
+    into unsigned bytes, for only those have an instruction on processors without AMX.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        whole, self.step = _whole(weight)
+        self.packed = torch.ops.onednn.qlinear_prepack(whole, None)
+        self.bias = None if bias is None else bias.detach().float()
+        self.zeros = torch.zeros(len(self.step), dtype=torch.int64)
+        self.product = torch.ops.onednn.qlinear_pointwise.default
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs)``."""
+        largest = _largest(x)
+        # Adding a half and cutting off rounds; 128 is zero.
+        whole = (x * (127.0 / largest)).add_(128.5).to(torch.uint8)
+        sums = self.product(
+            whole, 1.0, 128, self.packed, self.step, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return _finish(sums, largest, self.bias)
+
+
+class Int8Product(nn.Module):
+    """The same through torch's own product of whole numbers, where oneDNN's packed one is not to be had."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.whole, self.step = _whole(weight)
+        self.bias = None if bias is None else bias.detach().float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs)``."""
+        largest = _largest(x)
+        whole = (x * (127.0 / largest)).round_().to(torch.int8)
+        sums = torch._int_mm(whole.flatten(0, -2), self.whole.t()).float().mul_(self.step)
+        return _finish(sums.view(*x.shape[:-1], -1), largest, self.bias)
+
+
+def _whole(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``weight`` as whole numbers within ±127, and what one is worth per output, for rows of at most 1."""
+    weight = weight.detach().float()
+    step = weight.abs().amax(1).clamp_min_(_TINY).div_(127.0)
+    return (weight / step[:, None]).round_().to(torch.int8), step / 127.0
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Return the largest absolute value ``(..., 1)`` of each row; a row of zeros gets something to divide by."""
+    return x.abs().amax(-1, keepdim=True).clamp_min_(_TINY)
+
+
+def _finish(sums: Tensor, largest: Tensor, bias: Tensor | None) -> Tensor:
+    """Scale each row back, in place. Single operations each: a fused one may round by where a row stands."""
+    sums = sums.mul_(largest)
+    return sums if bias is None else sums.add_(bias)
+
+
+def make_linear(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:
+    """Return the fastest linear that works here for ``weight`` ``(outputs, inputs)`` in a precision.
+
+    Args:
+        weight: in the dtype of :data:`PRECISIONS`.
+        bias: ``(outputs,)`` in the same dtype.
+        precision: one of :data:`PRECISIONS`, as :func:`usable` returned it.
+    """
+    if precision == "int8":
+        return next(kind for kind in (Int8Linear, Int8Product) if works(kind))(weight, bias)
+    if (precision == "bfloat16" or weight.numel() >= SMALL) and works(PackedLinear, weight.dtype):
+        return PackedLinear(weight, bias)
+    return plain_linear(weight, bias)
+
+
+def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Return torch's linear on these very weights."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return linear
+
+
+def usable(precision: str) -> str:
+    """Return the precision that can be had on this processor in the place of the one wished; the log says why.
+
+    Raises:
+        BadConfig: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise BadConfig(f"no linear layer is packed in {precision!r}; use {', '.join(PRECISIONS)}")
+    if precision == "int8" and not (works(Int8Linear) or works(Int8Product)):
+        _log.warning("no product of whole numbers is fast here: taking bfloat16 in the place of int8")
+        precision = "bfloat16"
+    if precision == "bfloat16" and not has_bfloat16():
+        _log.warning("this processor has no bfloat16 instructions: taking float32")
+        precision = "float32"
+    if precision != "int8" and not works(PackedLinear, PRECISIONS[precision]):
+        _log.info("oneDNN's packed %s product is not to be had: drafts gain less", precision)
+    return precision
+
+
+def has_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@functools.cache
+def works(kind: type[nn.Module], dtype: torch.dtype = torch.float32) -> bool:
+    """Try a kind of linear once: it must exist, be right, and not be a reference implementation.
+
+    The first row is as large as whole numbers get: where sums saturate (AVX2 without VNNI) it comes out wrong.
+    """
+    torch_random = torch.Generator().manual_seed(0)
+    weight = torch.randn(_TRIAL, _TRIAL, generator=torch_random).to(dtype)
+    rows = torch.randn(ROWS, _TRIAL, generator=torch_random).to(dtype)
+    weight[0] = rows[0] = 1.0
+    wanted = F.linear(rows.float(), weight.float())
+    try:
+        linear = kind(weight, None)
+        found = linear(rows).float()
+        took, plain = (_seconds(product, rows) for product in (linear, plain_linear(weight, None)))
+    except (AttributeError, RuntimeError) as error:
+        _log.info("%s (%s) can't be used: %s", kind.__name__, dtype, str(error).splitlines()[0])
+        return False
+    apart = float((found - wanted).abs().max() / wanted.abs().max())
+    if apart > _WRONG or took > _SLOW * plain:
+        _log.info("%s (%s) is off by %.3f and takes %.1f times as long", kind.__name__, dtype, apart, took / plain)
+        return False
+    return True
+
+
+_TRIAL = 256
+_WRONG = 0.05
+_SLOW = 30.0
+"""A reference implementation takes a hundred times as long and more; a busy machine doesn't make thirty of one."""
+
+
+def _seconds(linear: nn.Module, rows: Tensor) -> float:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        linear(rows)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@torch.no_grad()
+def pack(network: Network, precision: str | None) -> None:
+    """Lay out all linears of a network for inference, in place; what a layer reads at once becomes one product.
+
+    The token embedding stays, and the logits get a packed copy of it. Convolutions, norms and the text encoder, which
+    only training needs, stay as they are.
+
+    Args:
+        network: on its device and in its dtype. It can't be trained or saved any more.
+        precision: one of :data:`PRECISIONS`; ``None`` only joins the projections, for other devices and dtypes.
+    """
+    decoder = network.model.decoder
+    for part in (network.model.encoder, decoder, network.speculator):
+        if part is None:
+            continue
+        for layer in list(part.modules()):
+            if isinstance(layer, EncoderLayer | DecoderLayer):
+                _join_own(layer.self_attn)
+            if isinstance(layer, KvspnBlock):
+                _join_own(layer.base_attn)
+            if isinstance(layer, DecoderLayer | KvspnBlock):
+                layer.encoder_attn.kv_proj = _joined(layer.encoder_attn, "k_proj", "v_proj")
+        if precision is not None:
+            _replace(part, precision)
+    if precision is not None:
+        decoder.head = make_linear(decoder.embed_tokens.weight, None, precision)
+
+
+def _join_own(attention: Attention | CrossModelAttention) -> None:
+    """Join queries, keys and values, where all three are of the same rows."""
+    if attention.k_proj is not None:
+        attention.qkv_proj = _joined(attention, "q_proj", "k_proj", "v_proj")
+
+
+def _joined(attention: nn.Module, *names: str) -> nn.Linear:
+    """Take projections out of ``attention`` and return them end to end."""
+    parts: list[nn.Linear] = [attention.get_submodule(name) for name in names]  # type: ignore[misc]
+    weights: list[Tensor] = [part.weight for part in parts]
+    biases: list[Tensor] = [torch.zeros_like(part.weight[:, 0]) if part.bias is None else part.bias for part in parts]
+    for name in names:
+        delattr(attention, name)
+    return plain_linear(torch.cat(weights), torch.cat(biases))
+
+
+def _replace(module: nn.Module, precision: str) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear):
+            setattr(module, name, make_linear(child.weight, child.bias, precision))
+        else:
+            _replace(child, precision)

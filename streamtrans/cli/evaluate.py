@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamtrans.cli.options import Beams, Device, Drafter, Dtype, Model, ModelChoice, Threads, TopK, languages
+from streamtrans.core import BadConfig
 
 if TYPE_CHECKING:
     from streamtrans.evaluate import DevResult
@@ -33,6 +34,9 @@ def evaluate(
     recheck: Annotated[
         int, typer.Option(min=0, help="Utterances to read again without drafts, to compare passes and texts.")
     ] = 240,
+    voices: Annotated[
+        str, typer.Option(help="Who speaks: 'evaluation' voices, which no training hears, or 'training' ones.")
+    ] = "evaluation",
     draft_tokens: Annotated[
         int | None,
         typer.Option(min=0, max=8, help="KVSPN's guesses at a time. By default what pays.", show_default=False),
@@ -67,8 +71,11 @@ def evaluate(
     """
     from streamtrans.cli.bench.report import dev_rows, identity, keep, load_alone, progress
     from streamtrans.evaluate import DevConfig, Watch, describe_machine, evaluate_dev
+    from streamtrans.evaluate.dev import training_speaker
     from streamtrans.evaluate.machine import invocation
 
+    if voices not in ("evaluation", "training"):
+        raise BadConfig(f"--voices is {voices!r}; use evaluation or training")
     choice = ModelChoice(model, device, dtype, drafter, top_k, threads=threads)
     table = dev_rows(tables)
     settings = DevConfig(
@@ -93,6 +100,7 @@ def evaluate(
             tokenizer,
             table,
             settings,
+            speak=training_speaker() if voices == "training" else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     figures = {"model": identity(model), **result.figures()}

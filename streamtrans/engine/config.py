@@ -33,7 +33,7 @@ class EngineConfig:
                 raise BadConfig(f"{name} is {value!r}: give a whole number from {least} up")
         if not 0 <= self.tokens_per_s < math.inf:
             raise BadConfig(f"tokens_per_s is {self.tokens_per_s}: give a finite rate of 0 or more")
-        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= 8:
+        if self.draft_tokens is not None and self.draft_tokens not in range(9):
             raise BadConfig(f"draft_tokens is {self.draft_tokens}: give 0 to 8, or None to follow what is accepted")
         parse_top_k(self.top_k)
         if self.drafter is not None:

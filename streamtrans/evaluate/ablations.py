@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from streamtrans.model.speech import TorchSpeechModel
 
 
+BASELINE = "depth-12"
+"""The stage that others' speeds are relative to."""
+
+
 def compare_stages(
     recipe: str | Path,
     runs: str | Path,
@@ -30,8 +34,9 @@ def compare_stages(
     """Score and time every finished stage of a recipe.
 
     BLEU is the mean over all directions between two languages, the error rate the mean over transcripts; drafts are
-    made one token at a time and verified at k = 1. ``speed`` is that of plain greedy decoding against the first
-    stage's, ``drafted_speed`` that with KVSPN, both per token and paired.
+    made one token at a time and verified at k = 1, and for ``passes_4_tokens`` four at a time. ``speed`` is that of
+    plain greedy decoding against :data:`BASELINE`'s (or the first stage's, where that isn't finished),
+    ``drafted_speed`` that with KVSPN against the same stage without, both per token and paired.
 
     Args:
         recipe: the file.
@@ -95,14 +100,24 @@ def _time(models: dict[str, TorchSpeechModel], rows: Sequence[Row], count: int) 
     spoken = [spoken_for_evaluation(row, code) for row in sample(rows, count) for code in first.languages]
     plain = {name: Way(model=name) for name in models}
     drafted = {name: Way("kvspn", model=name) for name, model in models.items() if model.has_speculator}
-    ways = [*plain.values(), *drafted.values()]
+    further = {
+        name: Way("kvspn", count=4, model=name)
+        for name, model in models.items()
+        if model.has_speculator and model.config.speculator_input == "token"
+    }
+    baseline = plain.pop(BASELINE, None) or plain.pop(next(iter(plain)))
+    ways = [baseline, *plain.values(), *drafted.values(), *further.values()]
+    plain[baseline.model] = baseline
     contenders = cast("dict[str, SpeechModel]", models)
     costs = compare_drafters(contenders, first.tokenizer, spoken, first.languages[:2], ways)
-    return {
-        name: {
-            "ms_per_token": costs[plain[name].name]["ms_per_token"],
-            "speed": costs[plain[name].name]["speed"],
-            "drafted_speed": costs[drafted[name].name]["speed"] if name in drafted else None,
+    found: dict[str, dict[str, Any]] = {}
+    for name in models:
+        alone = costs[plain[name].name]
+        with_drafts = costs[drafted[name].name] if name in drafted else None
+        found[name] = {
+            "passes_4_tokens": costs[further[name].name]["passes_per_token"] if name in further else None,
+            "ms_per_token": alone["ms_per_token"],
+            "speed": alone["speed"],
+            "drafted_speed": None if with_drafts is None else round(with_drafts["speed"] / alone["speed"], 3),
         }
-        for name in models
-    }
+    return found

@@ -6,11 +6,14 @@ would write a segment of the same audio.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
 
 from streamtrans.core import (
     SAMPLE_RATE,
@@ -21,7 +24,8 @@ from streamtrans.core import (
     Reading,
     Target,
 )
-from streamtrans.corpus import Row, Speaker, Utterance, normalise, spoken_for_evaluation
+from streamtrans.corpus import Row, Speaker, Utterance, normalise, spoken, spoken_for_evaluation
+from streamtrans.corpus.augment import CLEAN
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate.beams import BeamEngine
 from streamtrans.metrics import bleu, bleu_signature, word_error_rate
@@ -62,8 +66,7 @@ class DevConfig:
     draft_tokens: int | None = None
     """KVSPN's guesses at a time; ``None`` follows what is accepted."""
     recheck: int = 240
-    """Utterances at most, spread over the rows, that are read again without drafts; 0 reads none again."""
-    """Read a sample again without drafts: passes saved, and whether the texts are equal."""
+    """Utterances, in about, that are read again without drafts, spread over the rows; 0 reads none again."""
 
     def __post_init__(self) -> None:
         if self.recheck < 0:
@@ -332,6 +335,19 @@ def _languages(asked: tuple[str, ...], row: Row, model: SpeechModel) -> tuple[st
     if not known:
         raise BadConfig(f"the table has {', '.join(row.texts)}, and {model.name} knows none of them")
     return asked or known
+
+
+def training_speaker() -> Callable[[Row, str], Utterance]:
+    """Return who speaks with voices that training heard, without augmentation: unseen sentences, known voices."""
+    speaker = Speaker()
+
+    def speak(row: Row, language: str) -> Utterance:
+        texts = {code: normalise(text, code) for code, text in row.texts.items()}
+        rng = np.random.default_rng(zlib.crc32(f"{row.id} {language}".encode()))
+        known = Row(row.id, texts, row.kind)
+        return spoken(rng, known, speaker=speaker, augmentation=CLEAN, source_weights={language: 1.0})
+
+    return speak
 
 
 def _evaluation_speaker() -> Callable[[Row, str], Utterance]:

@@ -5,7 +5,7 @@ One text at a time, so a figure is the cost of one stream; every way reads the s
 
 from __future__ import annotations
 
-import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,20 +55,6 @@ class Way:
         return BeamConfig(self.beams, speculate=speculate and self.beams > 1, top_k=self.top_k)
 
 
-WAYS = (
-    Way("none"),
-    Way("ngram"),
-    Way("kvspn"),
-    Way("kvspn", 2),
-    Way("kvspn", 3),
-    Way("kvspn", math.inf),
-    Way("kvspn", count=2),
-    Way("kvspn", count=4),
-    Way("kvspn", count=None),
-)
-"""What is compared by default; all with k = 1 write the same."""
-
-
 @dataclass(slots=True)
 class Tally:
     """What one way has cost so far. ``cpu_s`` is this thread's processor time."""
@@ -100,14 +86,15 @@ def compare_drafters(
     speller: Speller,
     utterances: Sequence[Utterance],
     targets: Sequence[str],
-    ways: Sequence[Way] = WAYS,
+    ways: Sequence[Way],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Decode every utterance in every target language and way, one text at a time; return figures per way.
 
-    ``speed`` is the median over utterances of how many times faster per token a way is than the first, both timed
-    right after each other; ``equal`` is the share of texts that are the first way's; ``bleu`` the mean over target
+    ``speed`` is the median over utterances of how many times faster per token a way is than the first; the ways of
+    a text are timed one after the other, in an order drawn anew for each. Speech longer than the models hold is cut,
+    and ``cut`` counts it; ``equal`` is the share of texts that are the first way's; ``bleu`` the mean over target
     languages of the score over all spoken ones.
 
     Args:
@@ -123,24 +110,33 @@ def compare_drafters(
     """
     _check(models, ways, utterances)
     benches = {name: _Bench(model, max(way.search.caches for way in ways)) for name, model in models.items()}
-    first = next(iter(models))
+    first, order = next(iter(models)), random.Random(len(utterances))
     tallies = [Tally() for _ in ways]
-    for name, model in models.items():  # warms up
-        benches[name].decode(model.encode([utterances[0].audio])[0], utterances[0], targets[0], Way())
-    for number, utterance in enumerate(utterances, 1):
-        memories = {name: model.encode([utterance.audio])[0] for name, model in models.items()}
+    longest = min(model.max_samples for model in models.values())
+    for number, utterance in enumerate(utterances):
+        audio = utterance.audio[:longest]
+        memories = {name: model.encode([audio])[0] for name, model in models.items()}
+        if number == 0:  # warms up
+            for way in ways:
+                benches[way.model or first].decode(memories[way.model or first], utterance, targets[0], way)
         before = [(tally.wall_s, tally.stats.tokens) for tally in tallies]
         for target in targets:
-            for way, tally in zip(ways, tallies, strict=True):
+            for way, tally in order.sample([*zip(ways, tallies, strict=True)], len(ways)):
                 name = way.model or first
-                found = benches[name].decode(memories[name], utterance, target, way, tally)
+                found = benches[name].decode(memories[name], utterance, target, way, tally, heard=len(audio))
                 tally.texts.append((target, normalise(utterance.texts[target], target), found.tokens))
         for tally, start in zip(tallies, before, strict=True):
             tally.end_utterance(start)
         if progress is not None:
-            progress(number, len(utterances))
+            progress(number + 1, len(utterances))
+    cut = sum(len(utterance.audio) > longest for utterance in utterances)
     return {
-        way.name: {**tally.figures(), "speed": _speed(tallies[0], tally), **_quality(tally, tallies[0], speller)}
+        way.name: {
+            **tally.figures(),
+            "speed": speed(tallies[0], tally),
+            **_quality(tally, tallies[0], speller),
+            "cut": cut,
+        }
         for way, tally in zip(ways, tallies, strict=True)
     }
 
@@ -163,16 +159,19 @@ def compare_rereading(
         BadConfig: nothing to decode, or a way needs a speculative network that the model lacks.
     """
     _check({"": model}, ways, utterances)
-    bench = _Bench(model)
+    bench, order = _Bench(model), random.Random(len(utterances))
     tallies = [Tally() for _ in ways]
     readings = 0
+    warm = model.encode([utterances[0].audio[: model.max_samples]])[0]
+    for way in ways:
+        bench.decode(warm, utterances[0], targets[0], way)
     for number, utterance in enumerate(utterances, 1):
         previous: dict[tuple[int, str], Tokens] = {}
-        for grown in _growing(utterance.audio, samples(step_ms)):
+        for grown in _growing(utterance.audio[: model.max_samples], samples(step_ms)):
             memory = model.encode([grown])[0]
             readings += len(targets)
             for target in targets:
-                for index, (way, tally) in enumerate(zip(ways, tallies, strict=True)):
+                for index, (way, tally) in order.sample([*enumerate(zip(ways, tallies, strict=True))], len(ways)):
                     draft = previous.get((index, target), ())
                     found = bench.decode(memory, utterance, target, way, tally, draft=draft, heard=len(grown))
                     previous[index, target] = found.tokens
@@ -236,7 +235,7 @@ def _growing(audio: Samples, step: int) -> list[Samples]:
     return [audio[:end] for end in (*range(step, len(audio), step), len(audio))]
 
 
-def _speed(first: Tally, other: Tally) -> float:
+def speed(first: Tally, other: Tally) -> float:
     """Return how many times faster than the first way the other is: the median over utterances."""
     return round(median(mine / theirs for mine, theirs in zip(first.paces, other.paces, strict=True)), 3)
 

@@ -6,6 +6,7 @@ that: reading only the top layer of each group, and only the newest positions, w
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -101,23 +102,27 @@ def _contender(network: Network, shape: NetworkConfig, frames: int) -> tuple[Tor
 def _measure_at(
     length: int, contenders: dict[str, tuple[TorchSpeechModel, SlotCache]], rounds: int
 ) -> dict[str, dict[str, Any]]:
-    base, base_cache = contenders["group"]
-    for model, cache in contenders.values():  # warms up
-        model.propose([Propose((5,), cache, 1)])
-    steps: list[float] = []
+    steps: dict[str, list[float]] = {name: [] for name in contenders}
     guesses: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        base_cache.length = length
-        steps.append(_seconds(partial(base.step, [Forward((5,), base_cache, 1)])))
-        for name, (model, cache) in contenders.items():
-            cache.length = length
-            guesses[name].append(_seconds(partial(model.propose, [Propose((5,), cache, 1)])))
-    found = {"base step": {"ms": round(1000 * median(steps), 2), "of_a_step": 1.0, "mb_read": None}}
+    order = random.Random(length)
+    for number in range(rounds + 1):
+        for name, (model, cache) in order.sample([*contenders.items()], len(contenders)):
+            # A step of the base before each guess, on the same keys, as in decoding: then both find them as warm.
+            cache.length = length - 1
+            step = _seconds(partial(model.step, [Forward((5,), cache, 1)]))
+            guess = _seconds(partial(model.propose, [Propose((5,), cache, 1)]))
+            if number:  # the first round warms up
+                steps[name].append(step)
+                guesses[name].append(guess)
+    every = [second for seconds in steps.values() for second in seconds]
+    found: dict[str, dict[str, Any]] = {
+        "base step": {"ms": round(1000 * median(every), 2), "of_a_step": 1.0, "mb_read": None}
+    }
     for name, (model, _) in contenders.items():
-        seconds = guesses[name]
+        pairs = zip(guesses[name], steps[name], strict=True)
         found[name] = {
-            "ms": round(1000 * median(seconds), 2),
-            "of_a_step": round(median(guess / step for guess, step in zip(seconds, steps, strict=True)), 3),
+            "ms": round(1000 * median(guesses[name]), 2),
+            "of_a_step": round(median(guess / step for guess, step in pairs), 3),
             "mb_read": round(_bytes_read(model.config, length) / 1e6, 2),
         }
     return found

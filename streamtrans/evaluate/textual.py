@@ -101,6 +101,7 @@ def load_reader(recipe: str | Path, stage: str, runs: str | Path) -> TorchSpeech
 
 @torch.inference_mode()
 def _read(model: TorchSpeechModel, text: str) -> Any:
-    tokens = torch.tensor([(*model.tokenizer.encode(text), model.eot)])
+    # A text longer than the model's own texts may be is read as far as it can.
+    tokens = torch.tensor([(*model.tokenizer.encode(text)[: model.max_tokens - 1], model.eot)])
     features = model.network.read_text(tokens, torch.ones_like(tokens, dtype=torch.bool))
     return model.remember(features, [tokens.shape[1]])[0]

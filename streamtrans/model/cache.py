@@ -12,7 +12,7 @@ Law: positions from ``length`` on hold nothing that any later pass looks at, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -40,15 +40,17 @@ class EncodedSpeech:
     frames: int
     decoder: tuple[CrossingPair, ...]
     speculator: tuple[CrossingPair, ...]
+    identity: object = field(default_factory=object, compare=False)
 
 
 class SlotCache:
     """One text in one slot: a number of read positions."""
 
-    def __init__(self, slots: Slots, slot: int, frames: int) -> None:
+    def __init__(self, slots: Slots, slot: int, memory: EncodedSpeech) -> None:
         self.slots = slots
         self.slot = slot
-        self.frames = frames
+        self.speech = memory.identity  # not the memory itself: its tensors were copied, and may go
+        self.frames = memory.frames
         self.length = 0
         self.floor = 0
         self._hidden: Tensor | None = None
@@ -71,7 +73,7 @@ class SlotCache:
 
     def copy_from(self, source: DecoderCache, length: int) -> None:
         """Copy the positions ``[self.length, length)`` of another slot about the same speech."""
-        if not isinstance(source, SlotCache) or source.slots is not self.slots or source.frames != self.frames:
+        if not isinstance(source, SlotCache) or source.slots is not self.slots or source.speech is not self.speech:
             raise ValueError("a cache is copied from another of the same slots, about the same speech")
         if not self.length <= length <= source.length:
             raise ValueError(
@@ -127,14 +129,15 @@ class Slots:
         for keys, values, pair in zip(self.cross_keys, self.cross_values, pairs, strict=True):
             keys[slot, :, :, : memory.frames] = pair.keys
             values[slot, :, : memory.frames] = pair.values
-        cache = SlotCache(self, slot, memory.frames)
+        cache = SlotCache(self, slot, memory)
         self._open[slot] = cache
         return cache
 
     def release(self, cache: SlotCache) -> None:
         """Give a slot back."""
-        if self._open.pop(cache.slot, None) is not cache:
+        if self._open.get(cache.slot) is not cache:
             raise RuntimeError(f"slot {cache.slot} is not held by this cache: it was released before")
+        del self._open[cache.slot]
 
 
 class SlotBatch:

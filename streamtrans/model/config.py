@@ -1,7 +1,6 @@
 """What a checkpoint folder says about its network, read from the Hugging Face files.
 
-The keys are Whisper's own; whisperM2M adds ``text_encoder_layers``, ``speculator_blocks`` and
-``speculator_ffn_dim``.
+The keys are Whisper's own; whisperM2M adds those of the text encoder, of the speculator, and ``encoder_rotary``.
 """
 
 from __future__ import annotations
@@ -57,6 +56,12 @@ class NetworkConfig:
                 raise BadModel(f"d_model {self.d_model} does not divide by the {heads} attention heads of the {name}")
         if self.speculator_input not in {"token", "hidden"}:
             raise BadModel(f"speculator_input is {self.speculator_input!r}; it must be 'token' or 'hidden'")
+        if self.speculator_input == "hidden" and self.speculator_own_keys:
+            raise BadModel(
+                "a speculator that starts from hidden states has nothing unread: leave speculator_own_keys out"
+            )
+        if not 0 <= self.draft_vocabulary <= self.vocab_size:
+            raise BadModel(f"draft_vocabulary is {self.draft_vocabulary}; give 0 to {self.vocab_size}, the vocabulary")
         if not 0 <= self.speculator_acceptance <= 1:
             raise BadModel(f"speculator_acceptance is {self.speculator_acceptance}; it is a share, 0 to 1")
         if self.speculator_keys not in {"group", "top"} or self.speculator_window < 0:

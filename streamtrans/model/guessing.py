@@ -148,13 +148,14 @@ class _Chain:
             return
         self.tokens.append(token)
         self.logprobs.append(logprob)
-        self.done = len(self.tokens) == self.count or token == self.eot or sum(self.logprobs) < self.floor
+        self.done = len(self.tokens) >= self.count or token == self.eot or sum(self.logprobs) < self.floor
 
 
 def best_candidates(scores: Tensor, widths: Sequence[int], listed: Tensor | None = None) -> list[Candidates]:
     """Return the best tokens of each row ``(R, V)``, as many as its width says, best first and never a masked one.
 
-    Between equals the lower one comes first. ``listed`` ``(V,)`` names the tokens that are scored, where not all are.
+    Among those returned the lower of two equals comes first. ``listed`` ``(V,)`` names the tokens that are scored,
+    where not all are.
     """
     widest = min(max(widths), scores.shape[-1])
     if not widest:

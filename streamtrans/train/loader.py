@@ -79,7 +79,10 @@ def _produce(batches: Batches, sender: Connection) -> None:
     # Plain arrays: a tensor in shared memory dies with the process that made it.
     for batch in batches:
         values = {item.name: getattr(batch, item.name) for item in fields(batch)}
-        sender.send({name: None if value is None else value.numpy() for name, value in values.items()})
+        try:
+            sender.send({name: None if value is None else value.numpy() for name, value in values.items()})
+        except BrokenPipeError:
+            return  # the trainer has all that it wanted, or is gone
 
 
 def _receive(receiver: Connection, waiting: queue.Queue[dict[str, Any] | None], stopped: threading.Event) -> None:

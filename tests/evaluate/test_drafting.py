@@ -54,7 +54,7 @@ def test_an_echo_saves_passes_on_growing_audio(rows, speak):
 def test_what_cannot_be_compared_is_refused(rows, speak):
     utterances = [speak(rows[0], "en")]
     with pytest.raises(BadConfig, match="utterances"):
-        compare_drafters({"": ToyModel()}, Spelled(), [], ("de",))
+        compare_drafters({"": ToyModel()}, Spelled(), [], ("de",), (Way(),))
     with pytest.raises(BadConfig, match="needs a speculative network"):
         compare_drafters(
             {"": ToyModel(ToyConfig(speculator=False))}, Spelled(), utterances, ("de",), (Way(), Way("kvspn"))

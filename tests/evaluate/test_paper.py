@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from streamtrans.evaluate.drafting import Way
-from streamtrans.evaluate.paper import DOUBLE, MEDUSA, PRUNED, TABLES, fill_tables, ways_for
+from streamtrans.evaluate.paper import DOUBLE, EQUAL, MEDUSA, PRUNED, TABLES, fill_tables, ways_for
 
 
 def model(speculates: bool) -> SimpleNamespace:
@@ -13,7 +13,7 @@ def model(speculates: bool) -> SimpleNamespace:
 
 
 def test_all_ways_are_measured_once_greedy_first() -> None:
-    models = {"": model(True), DOUBLE: model(False), PRUNED: model(False), MEDUSA: model(True)}
+    models = {"": model(True), DOUBLE: model(False), PRUNED: model(False), MEDUSA: model(True), EQUAL: model(True)}
     ways = ways_for(models)
     assert ways[0] == Way()
     assert len(set(ways)) == len(ways)
@@ -23,7 +23,7 @@ def test_all_ways_are_measured_once_greedy_first() -> None:
 
 def test_models_that_are_not_there_and_drafts_that_none_makes_are_left_out() -> None:
     ways = ways_for({"": model(False), PRUNED: model(False)})
-    assert {way.name for way in ways} == {"none", "none beam 3", "pruned"}
+    assert {way.name for way in ways} == {"none", "none beam 3", "ngram", "pruned"}
 
 
 def figures(speed: float, bleu: float) -> dict[str, object]:

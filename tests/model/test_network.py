@@ -76,52 +76,37 @@ def test_several_texts_share_an_utterance() -> None:
     torch.testing.assert_close(shared, each, atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("input_", ["token", "hidden"])
-def test_kvspn_sees_neither_the_future_nor_unread_keys(input_: str) -> None:
-    """Change a token: only what may know it changes."""
-    network = make(speculator_input=input_)
+CHAINS = (0, 1, 2, 3, 3, 3, 3, 7)
+
+
+def noticing(network: Network, changed_at: int, chains: tuple[int, ...] = CHAINS) -> list[bool]:
+    """Say at which of eight positions KVSPN notices that one token is another."""
     tokens, real = batch((8,))
     features = torch.randn(1, 6, 24, dtype=torch.float64)
     changed = tokens.clone()
-    changed[0, 4] = (tokens[0, 4] + 1) % 48 + 2
-    chains = torch.tensor([0, 1, 2, 3, 3, 3, 3, 7])
-    one, two = (network.read_targets(Texts(t, real), features, None, chains=chains)[1] for t in (tokens, changed))
+    changed[0, changed_at] = (tokens[0, changed_at] + 1) % 48 + 2
+    starts = torch.tensor(chains)
+    one, two = (network.read_targets(Texts(each, real), features, None, chains=starts)[1] for each in (tokens, changed))
     assert one is not None
     assert two is not None
-    differs = ((one - two).abs().amax(-1)[0] > 1e-12).tolist()
-    # Without keys of its own the chain 3…6 is a hole: position 5 and 6 read their own token and keys below 3 only.
+    return ((one - two).abs().amax(-1)[0] > 1e-12).tolist()
+
+
+def test_kvspn_sees_neither_the_future_nor_unread_keys() -> None:
+    # Without keys of its own the chain 3…6 is a hole: 5 and 6 read their own token and keys below 3 only.
+    assert noticing(make(), 4) == [False] * 4 + [True, False, False, True]
     # A hidden state, though, has read all tokens up to its own.
-    assert differs == [False] * 4 + ([True, False, False, True] if input_ == "token" else [True] * 4)
+    assert noticing(make(speculator_input="hidden"), 4) == [False] * 4 + [True] * 4
 
 
 def test_own_keys_fill_the_hole() -> None:
-    network = make(speculator_own_keys=True)
-    tokens, real = batch((8,))
-    features = torch.randn(1, 6, 24, dtype=torch.float64)
-    changed = tokens.clone()
-    changed[0, 4] = (tokens[0, 4] + 1) % 48 + 2
-    chains = torch.tensor([0, 1, 2, 3, 3, 3, 3, 7])
-    one, two = (network.read_targets(Texts(t, real), features, None, chains=chains)[1] for t in (tokens, changed))
-    assert one is not None
-    assert two is not None
-    assert ((one - two).abs().amax(-1)[0] > 1e-12).tolist() == [False] * 4 + [True] * 4
+    assert noticing(make(speculator_own_keys=True), 4) == [False] * 4 + [True] * 4
 
 
 def test_the_window_hides_old_keys_and_top_reads_one_layer_each() -> None:
-    tokens, real = batch((8,))
-    features = torch.randn(1, 6, 24, dtype=torch.float64)
-    changed = tokens.clone()
-    changed[0, 0] = (tokens[0, 0] + 1) % 48 + 2
-    network = make(speculator_window=2)
-    network.model.decoder.layers = network.model.decoder.layers[:1]  # so that no deeper key knows of older tokens
-    network.config = NetworkConfig(**{**SHAPE, "decoder_layers": 1, "speculator_blocks": 1, "speculator_window": 2})
-    assert network.speculator is not None
-    network.speculator.blocks = network.speculator.blocks[:1]
-    steps = torch.arange(8)
-    one, two = (network.read_targets(Texts(t, real), features, None, chains=steps)[1] for t in (tokens, changed))
-    assert one is not None
-    assert two is not None
-    assert ((one - two).abs().amax(-1)[0] > 1e-12).tolist() == [True, True, True] + [False] * 5
+    # One decoder layer, so that no deeper key knows of older tokens.
+    network = make(decoder_layers=1, speculator_blocks=1, speculator_window=2)
+    assert noticing(network, 0, tuple(range(8))) == [True, True, True] + [False] * 5
     assert NetworkConfig(**{**SHAPE, "speculator_keys": "top"}).speculator_reads == (range(1, 2), range(3, 4))
 
 

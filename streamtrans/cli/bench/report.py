@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from streamtrans.cli.options import ModelChoice
+from streamtrans.cli.options import ModelChoice, default_threads
 from streamtrans.corpus import Row, read_table
 from streamtrans.evaluate.machine import Measured, store, weights_sha256
 
@@ -46,9 +46,8 @@ def load_alone(choice: ModelChoice) -> tuple[SpeechModel, Tokenizer]:
 
     from streamtrans.model.loading import load_model
 
-    if choice.threads is not None:
-        torch.set_num_threads(choice.threads)
     model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
+    torch.set_num_threads(choice.threads or default_threads(model))
     return cast("SpeechModel", model), model.tokenizer
 
 

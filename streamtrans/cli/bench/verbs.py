@@ -119,7 +119,7 @@ def decode(
     to: To = "en,de,fr",
     beside: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=FOLDER of a model to measure too: double, pruned, medusa. Repeatable."),
+        typer.Option(help="NAME=FOLDER of a model to measure too: double, pruned, medusa, equal. Repeatable."),
     ] = None,
     results: Results = RESULTS,
     model: Model = None,
@@ -322,11 +322,16 @@ def _counts(option: str, text: str) -> list[int]:
 
 def _beside(pairs: list[str]) -> dict[str, str]:
     """Read ``NAME=FOLDER`` options."""
+    from streamtrans.evaluate.paper import DOUBLE, EQUAL, MEDUSA, PRUNED
+
     found = dict[str, str]()
     for pair in pairs:
         name, equals, folder = pair.partition("=")
-        if not (name and equals and folder):
-            raise BadConfig(f"--beside is {pair!r}; give NAME=FOLDER, such as pruned=runs/pruned")
+        if name not in (DOUBLE, PRUNED, MEDUSA, EQUAL) or name in found or not (equals and folder):
+            raise BadConfig(
+                f"--beside is {pair!r}; give NAME=FOLDER once each for double, pruned, medusa and equal, such as"
+                " pruned=runs/pruned"
+            )
         found[name] = folder
     return found
 

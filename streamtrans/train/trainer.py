@@ -155,18 +155,20 @@ class _StageRun:
             self._give_up(batch, float(loss.detach()), values)
         loss.backward()  # type: ignore[no-untyped-call]
         share_gradients(self.student, self.config.workers)
-        nn.utils.clip_grad_norm_([p for p in self.student.parameters() if p.grad is not None], CLIP)
+        norm = nn.utils.clip_grad_norm_([p for p in self.student.parameters() if p.grad is not None], CLIP)
+        if not math.isfinite(float(norm)):
+            self._give_up(batch, float(norm), values, "norm of the gradient")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
         return values
 
-    def _give_up(self, batch: Batch, loss: float, values: dict[str, float]) -> NoReturn:
-        """Save the batch whose loss is no number, and end the run."""
-        origin = {"stage": self.stage.name, "step": self.step, "rank": self.rank, "loss": loss, "terms": values}
+    def _give_up(self, batch: Batch, value: float, values: dict[str, float], what: str = "loss") -> NoReturn:
+        """Save the batch whose loss or gradient is no number, and end the run before the weights take it."""
+        origin = {"stage": self.stage.name, "step": self.step, "rank": self.rank, what: value, "terms": values}
         rank = f"_rank_{self.rank}" if self.config.workers > 1 else ""
         path = save_culprit(self.folder, f"nan_batch_step_{self.step}{rank}", batch, origin)
-        raise Diverged(f"stage {self.stage.name}, step {self.step}: the loss is {loss}; its batch is in {path}")
+        raise Diverged(f"stage {self.stage.name}, step {self.step}: the {what} is {value}; its batch is in {path}")
 
     def _log(self, values: dict[str, float], seconds_per_step: float) -> None:
         left = datetime.timedelta(seconds=int((self.stage.steps - self.step) * seconds_per_step))

@@ -102,7 +102,7 @@ class Checkpoints:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[name])
-        state = torch.load(folder / "state.pt", weights_only=True, map_location=device)
+        state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
         optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -125,10 +126,15 @@ def _check_texts(line: Line, language: str, limits: Limits, tokenizer: Tokenizer
         if (written := _known(code, limits.languages)) and written != language and text.strip():
             texts[written] = text.strip()
     for written, text in texts.items():
-        if (length := len(tokenizer.encode(text)) + PROMPT_AND_END) > limits.max_tokens:
+        if (length := _positions(tokenizer, text)) > limits.max_tokens:
             message = f"the text in {written} takes {length} positions; the model has {limits.max_tokens}"
             return Problem(line.where, "over-long text", message)
     return texts
+
+
+def _positions(tokenizer: Tokenizer, text: str) -> int:
+    """Return how many decoder positions a text takes with its prompt and its end."""
+    return len(tokenizer.encode(text)) + PROMPT_AND_END
 
 
 def _check_audio(line: Line, limits: Limits) -> float | Problem:
@@ -186,7 +192,8 @@ def prepare(
     kinds: Counter[str] = Counter()
     shown: list[str] = []
     with (folder / f"{name}.problems.txt").open("w", encoding="utf-8") as problems:
-        for _, found in _translated(check_sources(sources, limits, tokenizer), good, fill):
+        checked = check_sources(sources, limits, tokenizer)
+        for _, found in _translated(checked, good, fill, partial(_positions, tokenizer), limits.max_tokens):
             kinds[found.kind] += 1
             problems.write(f"{found}\n")
             shown += [str(found)] if len(shown) < SHOWN else []
@@ -206,7 +213,11 @@ def prepare(
 
 
 def _translated(
-    checked: Iterator[tuple[Source, Example | Problem]], good: list[Example], fill: Fill | None
+    checked: Iterator[tuple[Source, Example | Problem]],
+    good: list[Example],
+    fill: Fill | None,
+    positions: Callable[[str], int],
+    most: int,
 ) -> Iterator[tuple[Source, Problem]]:
     """Collect the good examples with their repetitions, missing translations filled in; yield the problems."""
     sources: list[Source] = []
@@ -218,8 +229,14 @@ def _translated(
             sources.append(source)
             examples.append(found)
     for source, example in zip(sources, fill(examples) if fill else examples, strict=True):
-        if example.translated:
-            good.extend([example] * source.repeat)
+        # What a machine translated may be endless: a translation that the model can't hold is left out, not the row.
+        endless = {code for code in example.pseudo if positions(example.texts[code]) > most}
+        for code in sorted(endless):
+            message = f"the machine's translation into {code} takes more than the model's {most} positions"
+            yield source, Problem(example.where, "over-long pseudo-label", message)
+        kept = without_texts(example, endless)
+        if kept.translated:
+            good.extend([kept] * source.repeat)
         else:
             message = "no translation into any of the recipe's languages; [pseudo_labels] can fill it in"
             yield source, Problem(example.where, "untranslated", message)
@@ -239,6 +256,14 @@ def _write(folder: Path, name: str, examples: Sequence[Example]) -> None:
 def with_texts(example: Example, added: Mapping[str, str]) -> Example:
     """Return an example with machine translations beside its own texts."""
     return replace(example, texts={**example.texts, **added}, pseudo=tuple(sorted({*example.pseudo, *added})))
+
+
+def without_texts(example: Example, dropped: Set[str]) -> Example:
+    """Return an example without some of its machine translations."""
+    if not dropped:
+        return example
+    texts = {code: text for code, text in example.texts.items() if code not in dropped}
+    return replace(example, texts=texts, pseudo=tuple(code for code in example.pseudo if code not in dropped))
 
 
 def _known(code: str, languages: tuple[str, ...]) -> str | None:

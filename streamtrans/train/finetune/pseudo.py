@@ -7,7 +7,7 @@ down as soon as it is made, so that an interrupted run goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,19 @@ class Translator:
         )
         return [text.strip() for text in self.tokenizer.batch_decode(answered, skip_special_tokens=True)]
 
+    def check(self, pairs: Set[tuple[str, str]]) -> None:
+        """Refuse a model that can't be told which of several pairs to translate.
+
+        Raises:
+            BadConfig: it has no tokens for the languages, and no prefix says them.
+        """
+        if len(pairs) > 1 and not self.recipe.prefix and all(self._manner(*pair)[1] is None for pair in pairs):
+            wanted = ", ".join(f"{source} to {target}" for source, target in sorted(pairs))
+            raise BadConfig(
+                f"{self.recipe.model} can't be told what to translate into, and {wanted} are missing; say its language "
+                "codes in codes, or what it wants to read in prefix, or ask for one pair only"
+            )
+
     def _manner(self, source: str, target: str) -> tuple[str, int | None]:
         """Return what stands before each text, and the token that the answer must begin with."""
         if self.recipe.prefix:
@@ -132,7 +145,7 @@ class Labels:
     def _read(self, begun: Mapping[str, object]) -> None:
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]  # a torn last line is made anew
-        lines = whole.decode().splitlines()
+        lines = whole.decode().split("\n")[:-1]  # not splitlines, which also cuts at U+2028 within a text
         if not lines or json.loads(lines[0]) != begun:
             raise BadConfig(f"{self.path} holds translations of another model or setting; move it away to begin anew")
         for line in lines[1:]:
@@ -147,6 +160,7 @@ class Labels:
         if not missing:
             return
         translator = Translator(self.recipe, device=device)
+        translator.check({(source, target) for source, target, _ in missing})
         with self.path.open("a", encoding="utf-8") as file:
             for done, batch in _batches(missing, self.recipe.batch):
                 source, target, _ = batch[0]

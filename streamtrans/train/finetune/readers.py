@@ -137,17 +137,19 @@ def read_covost2(source: Source, languages: tuple[str, ...]) -> Iterator[Line | 
         if isinstance(row, Problem):
             yield row
             continue
-        # The training set in use is the enlarged one: rows that Common Voice itself doesn't train on are marked so.
-        if "split" in row and row["split"].removesuffix("_covost") != source.split:
+        # The training set is the enlarged one: rows that Common Voice itself doesn't train on are marked so. What is
+        # marked so in the others belongs to no set.
+        chosen = (source.split, "train_covost") if source.split == "train" else (source.split,)
+        if "split" in row and row["split"] not in chosen:
             continue
         if "sentence" in row:
-            sentence = row["sentence"]
+            sentence = _unescaped(row["sentence"])
         else:
             if sentences is None:
                 sentences = _sentences(clips.parent / "validated.tsv")
             sentence = sentences.get(row["path"], "")
         # The authors marked translations that are unusable with this word.
-        translation = "" if "REMOVE" in row["translation"] else row["translation"]
+        translation = "" if "REMOVE" in row["translation"] else _unescaped(row["translation"])
         yield Line(where, _clip(clips, row["path"]), spoken, sentence, {written: translation}, row["path"])
 
 
@@ -199,6 +201,11 @@ def _code(folder: str) -> str | None:
 def _clip(clips: Path, name: str) -> Path:
     # The first releases of Common Voice name clips without their ending.
     return clips / (name if not name or Path(name).suffix else f"{name}.mp3")
+
+
+def _unescaped(text: str) -> str:
+    """Undo the backslashes that the tables of CoVoST 2 put before quotes and backslashes."""
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def _sentences(path: Path) -> dict[str, str]:

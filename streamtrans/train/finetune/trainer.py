@@ -45,6 +45,10 @@ PATIENCE = timedelta(hours=24)
 """How long processes wait for the one that checks the corpus or evaluates."""
 
 
+HELD_OUT = "held_out"
+"""The corpus that evaluation during training reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinetuneConfig:
     """How to run, as opposed to what: nothing here changes the recipe."""
@@ -133,7 +137,7 @@ class _Run:
             self.corpus = self._prepare("train", recipe.data)
             self.held: Held | None = None
             if recipe.evaluation.every:
-                self.held = choose_held(self._prepare("held_out", recipe.evaluation.data), recipe.evaluation)
+                self.held = choose_held(self._prepare(HELD_OUT, recipe.evaluation.data), recipe.evaluation)
         self.objective = Objective(recipe.stage())
         training = recipe.training
         optimizer = torch.optim.AdamW(
@@ -263,7 +267,8 @@ class _Run:
             config.max_target_positions // 4 * 4,  # texts are padded to multiples of four
         )
         fill = None
-        if recipe.pseudo_labels is not None:
+        # What is held out is scored against people's translations only.
+        if recipe.pseudo_labels is not None and name != HELD_OUT:
             fill = partial(
                 fill_in,
                 languages=recipe.languages,
@@ -318,7 +323,7 @@ class _Log:
     def evaluated(self, step: int, losses: dict[str, float], scores: dict[str, float]) -> None:
         """Write what an evaluation found."""
         found = {**losses, **{f"bleu_{name}": score for name, score in scores.items()}}
-        self._keep("held_out", step, found)
+        self._keep(HELD_OUT, step, found)
         print(
             f"held out, step {step}:  " + "  ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True
         )

@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from streamtrans.core import BadConfig
 from streamtrans.text import Tokenizer
-from streamtrans.train.finetune.corpus import Corpus, Limits, prepare
+from streamtrans.train.finetune.corpus import Corpus, Example, Limits, prepare, with_texts
 from streamtrans.train.finetune.recipe import Source
 from tests.train.finetune.conftest import write_manifest, write_tone
 
@@ -73,6 +75,23 @@ def test_bad_lines_are_refused_with_a_list(bad: Path, tokenizer: Tokenizer) -> N
     assert all(f"{bad}:{number}: " in str(caught.value) for number in range(3, 11))
     assert 'on_bad = "skip"' in str(caught.value)
     assert not (folder / "train.jsonl").exists()
+
+
+def test_endless_translations_of_a_machine_are_left_out(bad: Path, tokenizer: Tokenizer) -> None:
+    def fill(examples: Sequence[Example]) -> list[Example]:
+        return [with_texts(example, {"de": "licht " * 500} if "de" in example.pseudo else {}) for example in examples]
+
+    def twice(examples: Sequence[Example]) -> list[Example]:
+        return fill([replace(example, pseudo=("de",)) for example in examples])
+
+    rows = [("fine.wav", "light", "en", "licht", "")]
+    write_manifest(bad.parent / "one.tsv", rows, HEADER)
+    sources = [Source("manifest", str(bad.parent / "one.tsv"))]
+    with pytest.raises(BadConfig, match="no line of its data is good"):
+        prepare(bad.parent / "run", "train", sources, LIMITS, tokenizer, on_bad="skip", fill=twice)
+    problems = (bad.parent / "run" / "train.problems.txt").read_text()
+    assert "over-long pseudo-label: the machine's translation into de takes more than the model's 24" in problems
+    assert "untranslated" in problems
 
 
 def test_only_headers_are_read(bad: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

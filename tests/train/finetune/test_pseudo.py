@@ -103,7 +103,7 @@ def test_only_what_is_missing_is_made_and_only_once(nllb: str, tmp_path: Path, m
         if len(made) == stop:
             raise KeyboardInterrupt
         made.append((source, target))
-        return [f"{text} in {target}" for text in texts]
+        return [f"{text}\u2028in {target}" for text in texts]  # a line end for some, not for the file of labels
 
     monkeypatch.setattr(Translator, "__call__", answer)
     stop = 1
@@ -115,9 +115,9 @@ def test_only_what_is_missing_is_made_and_only_once(nllb: str, tmp_path: Path, m
     found = fill_in(EXAMPLES, ("en", "de"), recipe, cache, device="cpu", say=lambda _: None)
     assert made == [("de", "en"), ("en", "de")]
     assert found[0] == EXAMPLES[0]
-    assert found[1].texts == {"de": "musik", "en": "musik in en"}
+    assert found[1].texts == {"de": "musik", "en": "musik\u2028in en"}
     assert found[1].pseudo == ("en",)
-    assert found[2].texts["de"] == "light in de"
+    assert found[2].texts["de"] == "light\u2028in de"
     monkeypatch.setattr("streamtrans.train.finetune.pseudo.Translator", None)  # not even loaded any more
     assert fill_in(EXAMPLES, ("en", "de"), recipe, cache, device="cpu", say=print) == found
     with pytest.raises(BadConfig, match="translations of another model"):
@@ -153,3 +153,9 @@ def test_manifests_that_cannot_be_labelled(tmp_path: Path) -> None:
         label_manifest(tmp_path / "m.tsv", tmp_path / "o.tsv", PseudoRecipe("m"))
     with pytest.raises(BadConfig, match="is the manifest itself"):
         label_manifest(tmp_path / "m.tsv", tmp_path / "m.tsv", PseudoRecipe("m", to=("de",)))
+
+
+def test_a_model_that_cannot_be_told_the_pair_is_refused(t5: str, tmp_path: Path) -> None:
+    labels = Labels(tmp_path / "labels.jsonl", PseudoRecipe(t5, to=("en", "de"), batch=1, max_tokens=6))
+    with pytest.raises(BadConfig, match=r"can't be told what to translate into, and de to en, en to de are missing"):
+        labels.complete([("de", "en", "licht"), ("en", "de", "light")], device="cpu", say=print)

@@ -98,6 +98,7 @@ def test_covost2_as_downloaded_takes_sentences_from_common_voice(tmp_path: Path)
         "cv_1.mp3\tGood day, sir\ttrain\n"
         "cv_2\tREMOVE\ttrain_covost\n"
         "cv_3.mp3\tNo sentence\tdev\n"
+        "cv_1.mp3\tIn no set\tdev_covost\n"
         "cv_4.mp3\tUnheard\ttrain\n",
         encoding="utf-8",
     )
@@ -107,13 +108,16 @@ def test_covost2_as_downloaded_takes_sentences_from_common_voice(tmp_path: Path)
     assert first.audio == tmp_path / "cv" / "clips" / "cv_1.mp3"
     assert dict(second.texts) == {"en": ""}
     assert third.text == ""
+    dev = Source("covost2", source.path, audio=source.audio, split="dev")
+    assert [dict(good(line).texts) for line in read(dev)] == [{"en": "No sentence"}]
 
 
 def test_covost2_as_split_by_its_authors(tmp_path: Path) -> None:
     path = tmp_path / "covost_v2.en_zh-CN.train.tsv"
-    path.write_text("path\tsentence\ttranslation\tclient_id\nx.mp3\tHello\t你好\tc\n", encoding="utf-8")
+    row = 'x.mp3\tHe said \\"hello\\" \\\\o\t你好\tc'
+    path.write_text(f"path\tsentence\ttranslation\tclient_id\n{row}\n", encoding="utf-8")
     (line,) = map(good, read(Source("covost2", str(path))))
-    assert (line.language, line.text, dict(line.texts)) == ("en", "Hello", {"zh-CN": "你好"})
+    assert (line.language, line.text, dict(line.texts)) == ("en", 'He said "hello" \\o', {"zh-CN": "你好"})
     assert line.audio == tmp_path / "clips" / "x.mp3"
     (tmp_path / "pairs.tsv").touch()
     with pytest.raises(BadConfig, match=r"named like covost_v2\.de_en\.tsv"):

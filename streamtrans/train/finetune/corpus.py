@@ -115,7 +115,8 @@ def check(line: Line | Problem, limits: Limits, tokenizer: Tokenizer) -> Example
     seconds = _check_audio(line, limits)
     if isinstance(seconds, Problem):
         return seconds
-    return Example(line.where, str(line.audio), seconds, language, texts, line.id, line.pseudo)
+    pseudo = tuple(code for named in line.pseudo if (code := _known(named, limits.languages)) in texts and code)
+    return Example(line.where, str(line.audio), seconds, language, texts, line.id, pseudo)
 
 
 def _check_texts(line: Line, language: str, limits: Limits, tokenizer: Tokenizer) -> dict[str, str] | Problem:

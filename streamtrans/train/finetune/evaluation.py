@@ -86,7 +86,7 @@ def measure_bleu(folder: Path, held: Held, *, device: torch.device, max_tokens: 
 
 
 def _translate(model: SpeechModel, examples: Sequence[Example], max_tokens: int) -> list[tuple[str, str, Hypothesis]]:
-    """Write each recording in all languages that there are references in."""
+    """Write each recording in all languages that somebody translated it into."""
     sounds = [(example, audio) for example in examples if (audio := _audio(example, model.max_samples)) is not None]
     if not sounds:
         return []
@@ -95,8 +95,10 @@ def _translate(model: SpeechModel, examples: Sequence[Example], max_tokens: int)
         (memory, language, text)
         for (example, _), memory in zip(sounds, memories, strict=True)
         for language, text in sorted(example.texts.items())
-        if language != example.language
+        if language != example.language and language not in example.pseudo
     ]
+    if not asked:
+        return []
     slots = model.allocate(len(asked))
     limit = min(max_tokens, model.max_tokens)
     talks = [

@@ -92,7 +92,7 @@ class Translator:
         Raises:
             BadConfig: it has no tokens for the languages, and no prefix says them.
         """
-        if len(pairs) > 1 and not self.recipe.prefix and all(self._manner(*pair)[1] is None for pair in pairs):
+        if len(pairs) > 1 and not self.recipe.prefix and any(self._manner(*pair)[1] is None for pair in pairs):
             wanted = ", ".join(f"{source} to {target}" for source, target in sorted(pairs))
             raise BadConfig(
                 f"{self.recipe.model} can't be told what to translate into, and {wanted} are missing; say its language "

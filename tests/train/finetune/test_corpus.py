@@ -94,6 +94,14 @@ def test_endless_translations_of_a_machine_are_left_out(bad: Path, tokenizer: To
     assert "untranslated" in problems
 
 
+def test_marks_of_texts_that_are_not_there_are_ignored(bad: Path, tokenizer: Tokenizer) -> None:
+    rows = [("fine.wav", "light", "en", "licht", "", "zh"), ("fine.wav", "light", "en", "licht", "", "de-DE")]
+    write_manifest(bad.parent / "marked.tsv", rows, (*HEADER, "pseudo"))
+    sources = [Source("manifest", str(bad.parent / "marked.tsv"))]
+    corpus = prepare(bad.parent / "run", "train", sources, LIMITS, tokenizer, on_bad="refuse")
+    assert [corpus.read(number).pseudo for number in range(2)] == [(), ("de",)]
+
+
 def test_only_headers_are_read(bad: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
         raise AssertionError("a corpus check must not decode audio")

@@ -19,7 +19,7 @@ from torch import nn
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.model.config import NetworkConfig, read_json
 from streamtrans.model.loading import find_folder, load_network
-from streamtrans.model.network import Network, parameters_by_part
+from streamtrans.model.network import Network, parameters_by_part, spread_layers
 from streamtrans.text import Tokenizer, canonical
 
 LANGUAGES = ("en", "zh", "de", "es", "fr", "it")
@@ -99,7 +99,7 @@ def kept_layers(depth: int, kept: int) -> list[int]:
     """
     if kept > depth or kept < min(2, depth):
         raise BadConfig(f"of {depth} decoder layers {min(2, depth)} to {depth} can be kept, not {kept}")
-    return [round(step * (depth - 1) / max(1, kept - 1)) for step in range(kept)]
+    return spread_layers(depth, kept)
 
 
 def _inherit(stock: Network, network: Network, kept: Sequence[int], text_layers: int) -> Network:

@@ -275,6 +275,14 @@ class Network(nn.Module):
         return hidden, self.speculator(start, groups, crossings)
 
 
+def spread_layers(depth: int, wanted: int) -> list[int]:
+    """Return which of ``depth`` layers make a stack of ``wanted``: evenly spread, the first and the last among them.
+
+    Of fewer some are left out, of more some stand there twice.
+    """
+    return [round(step * (depth - 1) / max(1, wanted - 1)) for step in range(wanted)]
+
+
 def parameters_by_part(network: Network) -> dict[str, int]:
     """Count parameters per part, as the paper counts: fixed sinusoidal positions are left out."""
     sinusoids = network.model.encoder.embed_positions

@@ -7,6 +7,7 @@ sections 2.1 and 3.2. Beside it a CTC loss on the spoken text, which brings the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -77,6 +78,8 @@ class Objective:
     stage: Stage
     running: dict[str, float] = field(default_factory=dict)
     dice: torch.Generator = field(default_factory=torch.Generator)
+    share: Callable[[dict[str, float]], dict[str, float]] = dict
+    """Averages a step's terms over all workers."""
 
     def __call__(
         self, student: Student, batch: Batch, progress: float, seed: int = 0
@@ -90,7 +93,7 @@ class Objective:
         if weights.get("mt", 0) > 0:
             self._read(student, batch, heard, lesson, terms)
         total = torch.stack([self._weight(name) * term for name, term in terms.items()]).sum()
-        values = {name: float(term.detach()) for name, term in terms.items()}
+        values = self.share({name: float(term.detach()) for name, term in terms.items()})
         for name, value in values.items():
             self.running[name] = AVERAGE * self.running.get(name, value) + (1 - AVERAGE) * value
         return total, values

@@ -11,8 +11,9 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -20,9 +21,9 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, StreamtransError
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.network import Network
+from streamtrans.model.network import Network, spread_layers
 from streamtrans.text import Tokenizer
 from streamtrans.train.batches import Batch, Batches
 from streamtrans.train.diverged import Diverged, save_culprit
@@ -69,9 +70,28 @@ def train(config: TrainConfig) -> Path:
         if config.workers == 1:
             _run(0, config, stage.name, 0)
         else:
-            port = 20_000 + os.getpid() % 20_000
-            mp.spawn(_run, (config, stage.name, port), nprocs=config.workers)  # type: ignore[attr-defined]
+            _run_workers(config, stage.name)
     return folder
+
+
+def _run_workers(config: TrainConfig, name: str) -> None:
+    """Run a stage on several workers; what one of them can't do is raised here, without its traceback."""
+    port = 20_000 + os.getpid() % 20_000
+    errors = mp.get_context("spawn").SimpleQueue()
+    try:
+        mp.spawn(_run_worker, (config, name, port, errors), nprocs=config.workers)  # type: ignore[attr-defined]
+    except mp.ProcessRaisedException:  # type: ignore[attr-defined]
+        if errors.empty():
+            raise
+        raise errors.get() from None
+
+
+def _run_worker(rank: int, config: TrainConfig, name: str, port: int, errors: Any) -> None:
+    try:
+        _run(rank, config, name, port)
+    except StreamtransError as error:
+        errors.put(error)
+        raise
 
 
 def keep_memory() -> None:
@@ -116,7 +136,7 @@ class _StageRun:
         network = Network(stage_network(recipe, stage, self.tokenizer))
         initialise(network)
         self.student = Student(network, self.phones.size).to(config.device)
-        self.objective = Objective(stage)
+        self.objective = Objective(stage, share=partial(share_values, config.workers))
         self.step = 0
         _load_parts(self.student, stage, root)
         if network.speculator is not None and network.speculator.draft_tokens is not None:
@@ -233,6 +253,16 @@ def initialise(network: Network) -> None:
             nn.init.xavier_normal_(parameter, gain=0.4 if name.endswith(("out_proj.weight", "fc2.weight")) else 1.0)
 
 
+def share_values(workers: int, values: dict[str, float]) -> dict[str, float]:
+    """Average the terms of a loss over the workers: what they decide by them, they must decide alike."""
+    if workers == 1:
+        return values
+    names = sorted(values)
+    flat = torch.tensor([values[name] for name in names], dtype=torch.float64)
+    dist.all_reduce(flat)
+    return dict(zip(names, (flat / workers).tolist(), strict=True))
+
+
 def share_gradients(student: nn.Module, workers: int) -> None:
     """Average the gradients over the workers, in one message."""
     if workers == 1:
@@ -282,7 +312,7 @@ def _with_layers(tensors: dict[str, Tensor], wanted: int) -> dict[str, Tensor]:
     pattern = re.compile(r"layers\.(\d+)\.(.*)")
     found = {name: match for name in tensors if (match := pattern.fullmatch(name))}
     count = 1 + max(int(match[1]) for match in found.values())
-    chosen = [round(at * (count - 1) / (wanted - 1)) for at in range(wanted)]
+    chosen = spread_layers(count, wanted)
     kept = {name: tensor for name, tensor in tensors.items() if name not in found}
     for name, match in found.items():
         copies = [number for number, layer in enumerate(chosen) if layer == int(match[1])]

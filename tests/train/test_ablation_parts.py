@@ -115,13 +115,22 @@ def test_a_frozen_base_stays_and_kvspn_learns_from_it() -> None:
 
 def test_detached_drafts_leave_the_base_alone() -> None:
     grads = []
-    for detached in (False, True):
+    for spec, detached in ((0.5, False), (0.5, True), (0.0, False)):
         learner = student(speculator_blocks=3)
-        stage = Stage("s", {"st": 1.0, "spec": 0.5}, 1, spec_detached=detached)
-        loss, terms = Objective(stage)(learner, batch(), 0.0)
-        (loss - terms["st"]).backward()  # type: ignore[no-untyped-call]
+        stage = Stage("s", {"st": 1.0, "spec": spec}, 1, spec_detached=detached)
+        torch.manual_seed(5)
+        loss, _ = Objective(stage)(learner, batch(), 0.0)
+        loss.backward()  # type: ignore[no-untyped-call]
         grads.append(learner.network.model.decoder.layers[0].self_attn.k_proj.weight.grad.clone())  # type: ignore
-    assert not torch.allclose(grads[0], grads[1])
+    through, stopped, without = grads
+    torch.testing.assert_close(stopped, without)
+    assert not torch.allclose(through, without)
+
+
+def test_what_workers_decide_by_is_what_they_share() -> None:
+    objective = Objective(Stage("s", {"st": 1.0}, 1), share=lambda values: dict.fromkeys(values, 7.0))
+    _, terms = objective(student(), batch(), 0.0)
+    assert terms == objective.running == {"st": 7.0}
 
 
 def test_every_ablation_is_a_network() -> None:

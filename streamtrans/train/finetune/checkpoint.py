@@ -103,7 +103,10 @@ class Checkpoints:
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[name])
         state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+        settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizer"])
+        for group, wanted in zip(optimizer.param_groups, settings, strict=True):
+            group.update(wanted)  # the recipe's, which may have changed since; the rate follows from the step
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         own = folder / f"random-{self.accelerator.process_index}.pt"

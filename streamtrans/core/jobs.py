@@ -18,11 +18,14 @@ class Target:
 
     ``prefix`` holds tokens already promised to the viewer: the answer starts with them.
     ``draft`` is the previous reading (it may start with ``prefix``): a guess that costs one pass to verify.
+    ``biases``, where given, hold one stability bias β in [0, 1) per token of ``draft``: until the first token that
+    the model rejects, a token of probability p counts as ``(1 - β) p + β``, all others as ``(1 - β) p``.
     """
 
     language: str
     prefix: Tokens = ()
     draft: Tokens = ()
+    biases: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ class Job:
     """Read the samples ``[start, end)`` of one segment in every language of ``targets``.
 
     ``audio`` has shape ``(end - start,)``: mono float32 at 16 kHz. ``last`` marks the final reading.
-    ``source`` is the spoken language where it is known, for families that need it.
+    ``source`` is the spoken language where it is known, for families that need it. ``state`` is what the newest
+    :class:`Reading` of the same run of speech remembered, ``None`` where a run begins: with it a model that hears in
+    blocks encodes what is new, and hears across a cut in continuous speech.
     """
 
     segment: int
@@ -40,6 +45,7 @@ class Job:
     audio: npt.NDArray[np.float32]
     targets: tuple[Target, ...]
     source: str | None = None
+    state: object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +78,24 @@ class Hypothesis:
     """The token sequence believed now, without prompt and without end-of-text.
 
     ``logprobs`` holds one natural-log probability per token. ``complete`` is false where the
-    length limit, and not end-of-text, ended it.
+    length limit, and not end-of-text, ended it. ``ends``, where the model can tell, says per token until which sample
+    of the stream it was listening when it wrote it: the end of the frame with most of its attention. A token
+    of the job's prefix has an entry too.
     """
 
     tokens: Tokens
     logprobs: tuple[float, ...]
     complete: bool = True
     stats: DecodeStats = DecodeStats()
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The answer to a :class:`Job`: one hypothesis per target, in the job's order."""
+    """The answer to a :class:`Job`: one hypothesis per target, in the job's order; and what to hand in with the next."""
 
     hypotheses: tuple[Hypothesis, ...]
+    state: object | None = None
 
 
 @dataclass(frozen=True, slots=True)

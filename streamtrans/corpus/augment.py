@@ -82,7 +82,7 @@ def augment(
     if rng.random() < config.room_probability and audio.size:
         audio = _in_room(audio, rng, config)
     if rng.random() < config.noise_probability and audio.size:
-        audio = audio + _noise(audio.size, rng, babble) * level * 10 ** (-rng.uniform(*config.snr_db) / 20)
+        audio = audio + noise(audio.size, rng, babble) * level * 10 ** (-rng.uniform(*config.snr_db) / 20)
     if rng.random() < config.band_probability and audio.size:
         audio = _band_limited(audio, rng)
     audio = audio * 10 ** (rng.uniform(*config.gain_db) / 20)
@@ -119,27 +119,53 @@ def _in_room(audio: Audio, rng: np.random.Generator, config: Augmentation) -> Au
     return wet
 
 
-def _noise(count: int, rng: np.random.Generator, babble: Sequence[Audio]) -> Audio:
-    """Return ``(count,)`` noise of unit power: white, pink, mains hum, or other voices where given."""
-    kind = rng.choice(("white", "pink", "hum", "babble") if babble else ("white", "pink", "hum"))
+NOISES = ("white", "pink", "hum")
+"""What speech is mixed with, where there are no other voices."""
+
+
+def noise(
+    count: int, rng: np.random.Generator, babble: Sequence[Audio] = (), *, kinds: Sequence[str] = NOISES
+) -> Audio:
+    """Return ``(count,)`` noise of unit power: one of ``kinds`` (``music`` is another), or other voices where given."""
+    kind = rng.choice((*kinds, "babble") if babble else tuple(kinds))
     if kind == "babble":
-        noise = np.zeros(count, np.float32)
+        sound = np.zeros(count, np.float32)
         for _ in range(int(rng.integers(1, 4))):
             voice = babble[int(rng.integers(len(babble)))]
             if voice.size:
-                noise += np.roll(np.resize(voice, count), int(rng.integers(count)))
+                sound += np.roll(np.resize(voice, count), int(rng.integers(count)))
     elif kind == "hum":
-        noise = np.resize(_second_of_hum(rng), count)
+        sound = np.resize(_second_of_hum(rng), count)
+    elif kind == "music":
+        sound = _music(count, rng)
     else:
-        noise = rng.standard_normal(count, dtype=np.float32)
+        sound = rng.standard_normal(count, dtype=np.float32)
         if kind == "pink":
             size = _fft_size(count)
-            spectrum = np.fft.rfft(noise, size)
+            spectrum = np.fft.rfft(sound, size)
             # Power falls with frequency; below 20 Hz it stays level.
             spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 20.0))
-            noise = np.fft.irfft(spectrum, size)[:count].astype(np.float32)
-    power = float(np.sqrt(np.mean(np.square(noise))))
-    return noise / np.float32(power or 1.0)
+            sound = np.fft.irfft(spectrum, size)[:count].astype(np.float32)
+    power = float(np.sqrt(np.mean(np.square(sound))))
+    return sound / np.float32(power or 1.0)
+
+
+def _music(count: int, rng: np.random.Generator) -> Audio:
+    """Return chords of plucked or held tones over a bass, four to a bar."""
+    beat = samples(float(rng.uniform(250, 700)))
+    time = np.arange(beat, dtype=np.float32) / SAMPLE_RATE
+    root, decay = float(rng.uniform(40, 60)), float(rng.uniform(0.0, 8.0))
+    beats = []
+    for number in range(-(-count // beat)):
+        chord = root + float(rng.choice((0, 5, 7, 9))) if number % 4 == 0 or not beats else chord
+        third = int(rng.choice((3, 4)))
+        sound = np.zeros(beat, np.float32)
+        for step in (-12, 0, third, 7, 12 + int(rng.choice((0, 2, third, 7)))):
+            pitch = 440.0 * 2 ** ((chord + step - 57) / 12)
+            for harmonic in (1, 2, 3, 4):
+                sound += np.sin(np.float32(2 * np.pi * pitch * harmonic) * time) / np.float32(harmonic * 1.5)
+        beats.append(sound * np.exp(-np.float32(decay) * time))
+    return np.concatenate(beats)[:count]
 
 
 def _second_of_hum(rng: np.random.Generator) -> Audio:

@@ -26,6 +26,32 @@ class Memory(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Ask for what was said in the samples ``[start, start + len(audio))`` of one stream, start counted from its begin.
+
+    ``state`` is what the last hearing of the same run of speech left, ``None`` where a run begins. ``whole`` asks to
+    hear all of ``audio`` at once, both ways, even if the model could hear it in blocks: better, later and dearer.
+    """
+
+    audio: NDArray[np.float32]
+    start: int = 0
+    state: object | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answer to a :class:`Hearing`: what texts attend to, and what to hand in next time.
+
+    Frame ``i`` of ``memory`` spans the ``frame_samples`` samples of the stream from ``begin + i * frame_samples`` on.
+    """
+
+    memory: Memory
+    state: object | None
+    begin: int
+
+
 class DecoderCache(Protocol):
     """Keys and values of the text positions ``[0, length)``, in one slot of preallocated tensors."""
 
@@ -89,6 +115,8 @@ class Choices:
     the tokens that the model prefers to ``draft[i]`` at row ``i``: 0 says that it is the choice itself;
     between equal logits the lower token is preferred, as in ``tokens``. ``draft_logprobs[i]`` is what the model
     gives ``draft[i]`` at row ``i``. A masked token ranks behind all others, its log-probability is minus infinity.
+    ``frames[i]`` is the frame of the memory with most of the attention of row ``i``, over the model's alignment heads;
+    empty where it has none.
     All numbers are Python's own, not tensors or numpy scalars.
     """
 
@@ -98,6 +126,7 @@ class Choices:
     candidates: tuple[Candidates, ...] = ()
     """Per row the ``width`` best tokens, never a masked one; fewer where the vocabulary has no more, none unasked."""
     draft_logprobs: tuple[float, ...] = ()
+    frames: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +219,11 @@ class SpeechModel(Protocol):
         ...
 
     @property
+    def frame_samples(self) -> int:
+        """Samples per encoder frame."""
+        ...
+
+    @property
     def has_speculator(self) -> bool:
         """Whether :meth:`propose` may be called."""
         ...
@@ -212,6 +246,14 @@ class SpeechModel(Protocol):
 
         Raises:
             AudioTooLong: one of them exceeds ``max_samples``.
+        """
+        ...
+
+    def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
+        """Go on hearing several streams, all in one batch; what a stream's new audio costs doesn't grow with its age.
+
+        Raises:
+            AudioTooLong: the audio of one of them exceeds ``max_samples``.
         """
         ...
 

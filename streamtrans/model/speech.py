@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import SAMPLE_RATE, AudioTooLong, Tokens
-from streamtrans.model.api import Choices, Forward, Guess, Propose
+from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     CrossingPair,
     EncodedSpeech,
@@ -140,6 +140,11 @@ class TorchSpeechModel:
         frames = None if even else torch.tensor(lengths, device=self.device)
         features, _ = self.network.model.encoder(stacked, frames)
         return self.remember(features, [(length + 1) // 2 for length in lengths])
+
+    def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
+        """Hear several streams, each from the beginning of its audio."""
+        memories = self.encode([hearing.audio for hearing in hearings])
+        return [Heard(memory, None, item.start) for memory, item in zip(memories, hearings, strict=True)]
 
     def remember(self, features: Tensor, frames: Sequence[int]) -> list[EncodedSpeech]:
         """Project features ``(B, S, E)``, of which each row has ``frames`` real ones, for all that attend to them."""

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAudio, Tokens, UnsupportedLanguage
-from streamtrans.model.api import Candidates, Choices, DecoderCache, Forward, Guess, Memory, Propose
+from streamtrans.model.api import (
+    Candidates,
+    Choices,
+    DecoderCache,
+    Forward,
+    Guess,
+    Heard,
+    Hearing,
+    Memory,
+    Propose,
+)
 
 EOT, SOT = 0, 1
 
@@ -126,6 +136,7 @@ class ToyModel:
         self.size = self.first_word + self.config.words
         self.max_tokens = self.config.max_tokens
         self.max_samples = self.config.max_samples
+        self.frame_samples = self.config.stretch
         self.has_speculator = self.config.speculator
         self.draft_acceptance = self.config.agreement
         self.encodes: list[int] = []
@@ -150,6 +161,11 @@ class ToyModel:
                 raise BadAudio("the audio holds samples that are no numbers: send finite float32")
         self.encodes.append(len(audios))
         return [self._digest(audio) for audio in audios]
+
+    def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
+        """Hear each audio from its beginning; nothing is remembered."""
+        memories = self.encode([hearing.audio for hearing in hearings])
+        return [Heard(memory, None, item.start) for memory, item in zip(memories, hearings, strict=True)]
 
     def allocate(self, slots: int) -> ToySlots:
         """Allocate ``slots`` rows."""

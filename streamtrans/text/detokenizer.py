@@ -13,22 +13,22 @@ class Detokenizer:
     """Collect the text of one segment from its tokens.
 
     Tokens are pieces of UTF-8. Bytes that may still become a character are withheld until the next
-    token decides; bytes that never can become U+FFFD. One space before the first word is layout of
-    the vocabulary, not text, and is dropped.
+    token decides; bytes that never can become U+FFFD. One space before the first word of a line is layout
+    of the vocabulary, not text, and is dropped.
     """
 
     def __init__(self, piece: Callable[[int], bytes]) -> None:
         self._piece = piece
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._begun = False
+        self._fresh = True  # at the beginning of a line
         self._parts: list[str] = []
 
     def add(self, token: int) -> str:
         """Return the text that ``token`` completes; it may be empty."""
         text = self._decoder.decode(self._piece(token))
-        if text and not self._begun:
-            self._begun = True
-            text = text.removeprefix(" ")
+        if text:
+            text = text.removeprefix(" ") if self._fresh else text
+            text, self._fresh = text.replace("\n ", "\n"), text.endswith("\n")
         self._parts.append(text)
         return text
 

@@ -122,7 +122,7 @@ class Tokenizer:
     def encode(self, text: str) -> Tokens:
         """Return the tokens of the text of one segment, without special tokens.
 
-        A segment begins like a word inside of one, with a space, unless its script needs none.
+        A segment, and every line of it, begins like a word inside of one: with a space, unless its script needs none.
         """
         return tuple(self._backend.encode(segment_text(text), add_special_tokens=False).ids)
 
@@ -164,10 +164,11 @@ class Tokenizer:
 
 
 def segment_text(text: str) -> str:
-    """Return ``text`` as vocabularies spell the text of a segment: with a space before its first word."""
-    if not text or text[0].isspace() or _is_unspaced(text[0]):
-        return text
-    return " " + text
+    """Return ``text`` as vocabularies spell the text of a segment: with a space before the first word of each line."""
+    first, *lines = text.split("\n")
+    if first and not first[0].isspace() and not _is_unspaced(first[0]):
+        first = " " + first
+    return "\n".join([first, *(line if not line or _is_unspaced(line[0]) else " " + line for line in lines)])
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -225,7 +226,7 @@ def _first(texts: Sequence[str], m: int) -> str:
 def _is_seam(before: str, after: str) -> bool:
     if not before or not after or unicodedata.category(after).startswith("M"):
         return False
-    return after.isspace() or _is_unspaced(before) or _is_unspaced(after)
+    return after.isspace() or before == "\n" or _is_unspaced(before) or _is_unspaced(after)
 
 
 def _is_unspaced(character: str) -> bool:

@@ -20,7 +20,7 @@ from streamtrans.core import Tokens
 from streamtrans.corpus import romanise
 from streamtrans.corpus.augment import CLEAN
 from streamtrans.corpus.mixture import Mixture, MixtureConfig
-from streamtrans.corpus.speech import spoken
+from streamtrans.corpus.stretches import StretchConfig, draw_stretch
 from streamtrans.model.features import FeatureConfig, LogMel
 from streamtrans.text import Tokenizer
 from streamtrans.train.recipe import Recipe, Stage
@@ -30,13 +30,16 @@ POOL = 16
 FRAME_STEP = 8
 """Batches are padded to multiples of this many mel frames: fewer shapes, fewer kernels to prepare."""
 LONGEST_FRAMES = 500
+UNKNOWN = -2
+"""Stands for the CTC's labels of speech that ends in the middle of its sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Tensors of one step; the speech fields are ``None`` in a stage that does not hear.
 
-    ``mel`` ``(B, M, T)`` with ``frames`` ``(B,)``; ``ctc`` ``(B, C)`` padded with -1; ``source`` ``(B, X)`` and its
+    ``mel`` ``(B, M, T)`` with ``frames`` ``(B,)``; ``ctc`` ``(B, C)`` padded with -1 (a row of -2 is not
+    known); ``begins`` ``(B,)`` the first feature frame that is to be translated; ``source`` ``(B, X)`` and its
     visibility; ``tokens`` and ``labels`` ``(B * n, Y)``: what the decoder reads, and what it should say next
     (-1 where nothing is asked). Row 0 of each utterance's ``n`` is a translation, never a transcript.
     """
@@ -48,6 +51,7 @@ class Batch:
     mel: Tensor | None = None
     frames: Tensor | None = None
     ctc: Tensor | None = None
+    begins: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
@@ -58,11 +62,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sentence to train on, with its speech features where the stage hears."""
+    """What to train on: texts, with speech features where the stage hears.
+
+    ``begin`` is the first mel frame that is to be translated, ``spoken`` what is said in all of it, if that is known.
+    """
 
     language: str
     texts: Mapping[str, str]
     mel: Tensor | None
+    begin: int = 0
+    spoken: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +122,17 @@ class Batches:
 
     def _draw(self, mixture: Mixture, mel: LogMel, rng: np.random.Generator) -> Item:
         while True:
-            row = mixture.sample(rng)
             if not self.stage.hears:
+                row = mixture.sample(rng)
                 language = str(rng.choice(sorted(row.texts)))
                 return Item(language, row.texts, None)
             plain = not self.stage.augment or rng.random() < self.stage.clean
-            utterance = spoken(rng, row, augmentation=CLEAN if plain else None)
-            features = mel(torch.from_numpy(utterance.audio)[None])[0]
+            config = StretchConfig(**self.stage.stretches)
+            stretch = draw_stretch(rng, mixture, config, augmentation=CLEAN if plain else None)
+            features = mel(torch.from_numpy(stretch.audio)[None])[0]
             if features.shape[1] <= LONGEST_FRAMES:
-                return Item(utterance.language, utterance.texts, features)
+                begin = stretch.begin // mel.config.hop
+                return Item(stretch.language, stretch.texts, features, begin, stretch.spoken)
 
 
 def collate(
@@ -140,9 +151,16 @@ def collate(
     labels = [(-1, *line[2:], tokenizer.eot) for line in tokens]
     sound: dict[str, Any] = {}
     if mels := [item.mel for item in items if item.mel is not None]:
-        sound = {"mel": _stack_frames(mels), "frames": torch.tensor([mel.shape[1] for mel in mels])}
+        sound = {
+            "mel": _stack_frames(mels),
+            "frames": torch.tensor([mel.shape[1] for mel in mels]),
+            "begins": torch.tensor([item.begin // 2 for item in items]),
+        }
     if mels and phones is not None:
-        sound["ctc"] = _stack([phones.encode(romanise(i.texts[i.language], i.language)) for i in items], -1, 1)
+        spelled = [
+            (UNKNOWN,) if item.spoken is None else phones.encode(romanise(item.spoken, item.language)) for item in items
+        ]
+        sound["ctc"] = _stack(spelled, -1, 1)
     return Batch(
         source=(read := _stack(source, -1, 4)).clamp(min=0),
         source_visible=read >= 0,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from streamtrans.model.layers import Blocks
 from streamtrans.model.network import Network, Texts
-from streamtrans.train.batches import Batch
+from streamtrans.train.batches import UNKNOWN, Batch
 from streamtrans.train.losses import cross_entropy, divergence
 from streamtrans.train.recipe import Stage
 
@@ -134,6 +134,9 @@ class Objective:
         if self.stage.weights.get("st", 0) <= 0:
             return None
         texts, labels = read_real(batch.tokens, batch.labels)
+        if batch.begins is not None and visible is not None:
+            # What came before is context: the encoder has heard it, the decoder doesn't look at it.
+            visible = visible & (torch.arange(visible.shape[1], device=visible.device) >= batch.begins[:, None])
         base, spec = student.network.read_targets(
             texts, features, visible, chains=lesson.chains, through=not self.stage.spec_detached
         )
@@ -186,10 +189,15 @@ class Objective:
 
 
 def ctc_loss(scores: Tensor, mel_frames: Tensor, labels: Tensor) -> Tensor:
-    """Return the CTC loss per label; ``scores`` ``(B, S, C)``, class 0 is the blank, ``labels`` padded with -1."""
+    """Return the CTC loss per label; ``scores`` ``(B, S, C)``, class 0 is the blank, ``labels`` padded with -1.
+
+    Rows of unknown labels (-2) are left out.
+    """
+    known = (labels != UNKNOWN).all(1)
+    scores, mel_frames, labels = scores[known], mel_frames[known], labels[known]
     lengths = (labels >= 0).sum(1)
     log_probs = scores.float().log_softmax(-1).transpose(0, 1)
     loss = F.ctc_loss(
         log_probs, labels.clamp(min=0), (mel_frames + 1) // 2, lengths, reduction="sum", zero_infinity=True
     )
-    return loss / lengths.sum()
+    return loss / lengths.sum().clamp(min=1)

@@ -16,6 +16,7 @@ from streamtrans.core import BadConfig
 T = TypeVar("T")
 
 PARTS = ("encoder", "decoder", "text_encoder", "speculator", "ctc_head")
+STRETCHES = ("joined", "cut", "carried", "empty")
 LOSSES = ("st", "mt", "kl", "spec", "follow", "ctc")
 MIXTURE = ("requests", "templates", "tatoeba")
 
@@ -65,6 +66,8 @@ class Stage:
     """Block sizes of the encoder in frames, one drawn for each step; 0 is full context, as is naming none."""
     left: int = 200
     """Frames that a block of the encoder sees before its first."""
+    stretches: dict[str, float] = field(default_factory=dict)
+    """How often sentences are joined, cut off, carried over or missing: keys of ``StretchConfig``."""
     mixture: dict[str, float] = field(default_factory=dict)
     """How often each kind of table is drawn, where it differs from the recipe's ``[data]``."""
     network: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class Stage:
     def __post_init__(self) -> None:
         _check_names(self.weights, LOSSES, f"stage {self.name}: weights")
         _check_names(self.mixture, MIXTURE, f"stage {self.name}: mixture")
+        _check_names(self.stretches, STRETCHES, f"stage {self.name}: stretches")
         _check_names(self.start_from, PARTS, f"stage {self.name}: start_from")
         _check_names(dict.fromkeys(self.frozen), PARTS, f"stage {self.name}: frozen")
         if self.chains < 1 or self.left < 0 or any(size < 0 for size in self.blocks):

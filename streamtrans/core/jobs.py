@@ -92,7 +92,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The answer to a :class:`Job`: one hypothesis per target, in the job's order; and what to hand in with the next."""
+    """The answer to a :class:`Job`: one hypothesis per target, in the job's order; ``state`` goes into the next job."""
 
     hypotheses: tuple[Hypothesis, ...]
     state: object | None = None

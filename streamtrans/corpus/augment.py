@@ -155,9 +155,9 @@ def _music(count: int, rng: np.random.Generator) -> Audio:
     beat = samples(float(rng.uniform(250, 700)))
     time = np.arange(beat, dtype=np.float32) / SAMPLE_RATE
     root, decay = float(rng.uniform(40, 60)), float(rng.uniform(0.0, 8.0))
-    beats = []
+    beats, chord = [], root
     for number in range(-(-count // beat)):
-        chord = root + float(rng.choice((0, 5, 7, 9))) if number % 4 == 0 or not beats else chord
+        chord = root + float(rng.choice((0, 5, 7, 9))) if number % 4 == 0 else chord
         third = int(rng.choice((3, 4)))
         sound = np.zeros(beat, np.float32)
         for step in (-12, 0, third, 7, 12 + int(rng.choice((0, 2, third, 7)))):

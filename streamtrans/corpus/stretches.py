@@ -16,12 +16,17 @@ from streamtrans.core import BadConfig, samples
 from streamtrans.corpus.augment import CLEAN, NOISES, Augmentation, augment, noise
 from streamtrans.corpus.mixture import Mixture
 from streamtrans.corpus.tables import Row
-from streamtrans.corpus.voices import ACCENTS, Speaker, Voice, random_voice
+from streamtrans.corpus.voices import ACCENTS, Speaker, random_voice
 
 Audio = npt.NDArray[np.float32]
 
 SEPARATOR = "\n"
 """Stands between two sentences of one segment."""
+
+MORE = 0.6
+"""How often one more sentence is joined to two or more."""
+MISPLACED = 0.25
+"""How often what comes before is cut off in the middle of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,19 @@ class Stretch:
 
 @dataclass(slots=True)
 class _Part:
-    """One sentence inside of a stretch: its samples ``[start, end)``."""
+    """One sentence inside of a stretch: its samples ``[start, end)``, and which shares of it to translate."""
 
     row: Row
     start: int
     end: int
+    said: float = 0.0
+    heard: float = 1.0
+
+    def text(self, language: str) -> str:
+        """Return what is to be said of it, in whole words or characters; the end of it rather too late."""
+        units = _units(self.row.texts[language])
+        first, last = round(len(units) * self.said), int(len(units) * max(0.0, self.heard))
+        return "".join(units[first:last]).strip()
 
 
 def draw_stretch(
@@ -98,71 +111,67 @@ def draw_stretch(
     speaker = speaker or Speaker()
     while True:
         row = mixture.sample(rng)
-        languages = [language for language in row.texts if language in ACCENTS]
-        language = str(rng.choice(languages))
+        language = str(rng.choice([code for code in row.texts if code in ACCENTS]))
         if rng.random() < config.empty:
             return _nothing(rng, row, language, config)
-        voice = random_voice(language, rng)
-        joined = rng.random() < config.joined
-        audio, parts = _speak(rng, mixture, row, voice, speaker, config, joined=joined)
+        audio, parts = _speak(rng, _sentences(rng, mixture, row, config), language, speaker, config)
         if parts:
             break
-    cut = rng.random() < config.cut
-    carried = len(parts) > 1 and rng.random() < config.carried
-    begin = 0
-    texts = [dict(part.row.texts) for part in parts]
-    heard_end = parts[-1].end
-    if carried:
-        first = int(rng.integers(1, len(parts)))
-        begin = parts[first].start
-        if rng.random() < 0.25:  # nobody noticed the end of a sentence: the cut fell into the next one
-            share = float(rng.uniform(0.1, 0.9))
-            begin += int(share * (parts[first].end - parts[first].start))
-            texts[first] = {code: _tail(text, share) for code, text in texts[first].items()}
-        texts = texts[first:]
-    if cut:
-        last = parts[-1]
-        start = max(last.start, begin) + samples(100)
-        heard_end = int(rng.integers(start, max(start + 1, last.end)))
-        share = (heard_end - last.start - samples(config.reaction_ms)) / (last.end - last.start)
-        whole = parts[-1].row.texts
-        shorter = {code: _head(text, share) for code, text in whole.items()}
-        if not (carried and begin > last.start):
-            texts[-1] = shorter
-        else:
-            texts[-1] = {
-                code: _head(text, share, skip=len(_units(whole[code])) - len(_units(text)))
-                for code, text in texts[-1].items()
-            }
-        audio = audio[:heard_end]
+    begin = _carry(rng, parts) if len(parts) > 1 and rng.random() < config.carried else 0
+    spoken: str | None = " ".join(part.row.texts[language] for part in parts)
+    if rng.random() < config.cut:
+        audio, spoken = audio[: _cut(rng, parts[-1], begin, config)], None
     else:
-        audio = np.pad(audio, (0, int(rng.integers(*map(samples, config.tail_ms)))))
+        audio = np.pad(audio, (0, _between(rng, config.tail_ms)))
+    asked = [part for part in parts if part.end > begin]
     plain = replace(augmentation or Augmentation(), speed_probability=0.0, silence_ms=(0, 0))
     return Stretch(
         language,
-        {code: SEPARATOR.join(text[code] for text in texts if text[code]) for code in texts[0]},
+        {code: SEPARATOR.join(filter(None, (part.text(code) for part in asked))) for code in row.texts},
         augment(audio, rng, CLEAN if augmentation is CLEAN else plain),
         begin,
-        None if cut else " ".join(part.row.texts[language] for part in parts),
+        spoken,
     )
 
 
+def _carry(rng: np.random.Generator, parts: list[_Part]) -> int:
+    """Choose from where on to translate: from a later sentence, or, after a bad cut, from the middle of one."""
+    part = parts[int(rng.integers(1, len(parts)))]
+    if rng.random() < MISPLACED:
+        part.said = float(rng.uniform(0.1, 0.9))
+    return part.start + int(part.said * (part.end - part.start))
+
+
+def _cut(rng: np.random.Generator, part: _Part, begin: int, config: StretchConfig) -> int:
+    """Choose where the audio ends inside of its last sentence, and how much of that sentence is heard by then."""
+    first = max(part.start, begin) + samples(100)
+    end = int(rng.integers(first, max(first + 1, part.end)))
+    part.heard = (end - part.start - samples(config.reaction_ms)) / (part.end - part.start)
+    return end
+
+
+def _sentences(rng: np.random.Generator, mixture: Mixture, row: Row, config: StretchConfig) -> list[Row]:
+    """Return ``row``, and where it is to be joined others that say something in the same languages."""
+    rows = [row]
+    if rng.random() < config.joined:
+        while len(rows) < 2 or rng.random() < MORE:
+            following = _alike(rng, mixture, row)
+            if following is None:
+                break
+            rows.append(following)
+    return rows
+
+
 def _speak(
-    rng: np.random.Generator,
-    mixture: Mixture,
-    row: Row,
-    voice: Voice,
-    speaker: Speaker,
-    config: StretchConfig,
-    *,
-    joined: bool,
+    rng: np.random.Generator, rows: list[Row], language: str, speaker: Speaker, config: StretchConfig
 ) -> tuple[Audio, list[_Part]]:
-    """Speak ``row``, and where ``joined`` others that say something in the same languages, while they fit."""
-    pieces = [np.zeros(int(rng.integers(*map(samples, config.lead_ms))), np.float32)]
+    """Let one voice speak the rows, as many as fit."""
+    voice = random_voice(language, rng)
+    pieces = [np.zeros(_between(rng, config.lead_ms), np.float32)]
     length, parts = len(pieces[0]), list[_Part]()
     room = samples(config.longest_s * 1000 - config.tail_ms[1])
-    while True:
-        speech = trimmed(speaker.speak(row.texts[voice.language], voice))
+    for row in rows:
+        speech = trimmed(speaker.speak(row.texts[language], voice))
         gap = int(samples(config.gap_ms[0]) + rng.random() ** 3 * samples(config.gap_ms[1] - config.gap_ms[0]))
         gap = gap if parts else 0
         if not speech.size or length + gap + len(speech) > room:
@@ -170,11 +179,6 @@ def _speak(
         pieces += [np.zeros(gap, np.float32), speech]
         parts.append(_Part(row, length + gap, length + gap + len(speech)))
         length = parts[-1].end
-        enough = len(parts) > 1 and rng.random() < 0.4
-        following = _alike(rng, mixture, row) if joined and not enough else None
-        if following is None:
-            break
-        row = following
     return np.concatenate(pieces), parts
 
 
@@ -217,14 +221,6 @@ def _units(text: str) -> list[str]:
     return [unit for unit in units if unit.strip()]
 
 
-def _head(text: str, share: float, skip: int = 0) -> str:
-    """Return about the first ``share`` of a text, rounded down to whole units; ``skip`` of them are gone already."""
-    units = _units(text)
-    wanted = int((len(units) + skip) * min(max(share, 0.0), 1.0)) - skip
-    return "".join(units[: max(0, wanted)]).strip()
-
-
-def _tail(text: str, share: float) -> str:
-    """Return what follows about the first ``share`` of a text."""
-    units = _units(text)
-    return "".join(units[round(len(units) * share) :]).strip()
+def _between(rng: np.random.Generator, ms: tuple[int, int]) -> int:
+    """Draw a number of samples."""
+    return int(rng.integers(samples(ms[0]), samples(ms[1])))

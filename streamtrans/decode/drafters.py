@@ -30,12 +30,14 @@ class Draft:
     """Guessed tokens, who guessed them, and how strictly they are verified.
 
     A token is kept if fewer than ``top_k`` tokens are preferred to it: 1 keeps only what the model would have
-    written itself, ``math.inf`` keeps everything.
+    written itself, ``math.inf`` keeps everything. ``biases`` hold a stability bias β per token, which keeps more of
+    them; tokens behind the last one have none.
     """
 
     tokens: Tokens = ()
     name: str = "none"
     top_k: float = 1
+    biases: tuple[float, ...] = ()
 
 
 Drafting = Generator[Propose, Guess, Draft]
@@ -76,13 +78,15 @@ class DraftCosts:
 class DraftContext:
     """What a drafter knows about its conversation.
 
-    ``previous`` is an earlier reading of the same speech, whole, without prompt and end-of-text. The rest is for
-    drafts of a speculative network only: ``top_k`` says how strictly they are verified, ``count`` how many tokens
-    they have (``None`` follows what is accepted), ``acceptance`` how often a guess is right until that is known, and
-    guessing stops when all guesses of a draft are together less probable than ``floor``.
+    ``previous`` is an earlier reading of the same speech, whole, without prompt and end-of-text; ``biases`` hold a
+    stability bias β for each of its tokens, or nothing. The rest is for drafts of a speculative network only:
+    ``top_k`` says how strictly they are verified, ``count`` how many tokens they have (``None`` follows what is
+    accepted), ``acceptance`` how often a guess is right until that is known, and guessing stops when all guesses of
+    a draft are together less probable than ``floor``.
 
     Raises:
-        BadConfig: ``count`` is outside of 0 … 8, or a rate outside of 0 … 1.
+        BadConfig: ``count`` is outside of 0 … 8, a rate outside of 0 … 1, or a bias outside of 0 … 1 or without
+            its token.
     """
 
     prompt_length: int
@@ -93,8 +97,13 @@ class DraftContext:
     acceptance: float = 0.7
     floor: float = 0.0
     costs: DraftCosts = DraftCosts()
+    biases: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.biases and len(self.biases) != len(self.previous):
+            raise BadConfig(f"{len(self.biases)} biases for {len(self.previous)} draft tokens: give one each, or none")
+        if wrong := [bias for bias in self.biases if not 0 <= bias < 1]:
+            raise BadConfig(f"a stability bias is {wrong[0]}: give 0 (exact) up to, but not including, 1")
         if self.count is not None and not 0 <= self.count <= 8:
             raise BadConfig(f"a draft of {self.count} tokens: give 0 to 8, or none to follow what is accepted")
         if not (0 <= self.acceptance <= 1 and 0 <= self.floor <= 1):

@@ -1,6 +1,6 @@
 """The one loop: draft, verify in one pass, keep what agrees, truncate the rest.
 
-Law: with every draft verified at k = 1 the text is the greedy one, whoever drafts, and takes no more passes.
+Law: with every draft verified at k = 1 and β = 0 the text is the greedy one, whoever drafts, and takes no more passes.
 
 ```
  tokens      prompt | prefix | decoded so far        the newest one is always unread
@@ -11,7 +11,9 @@ Law: with every draft verified at k = 1 the text is the greedy one, whoever draf
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 from streamtrans.core import DecodeStats, Hypothesis, Tokens
 from streamtrans.decode.drafters import Draft, DraftContext, Drafter, NoDraft
@@ -22,13 +24,20 @@ Conversation = Generator[Forward | Propose, Choices | Guess, Hypothesis]
 
 
 def decode(
-    prompt: Tokens, prefix: Tokens, cache: DecoderCache, drafter: Drafter, *, eot: int, limit: int
+    prompt: Tokens,
+    prefix: Tokens,
+    cache: DecoderCache,
+    drafter: Drafter,
+    *,
+    eot: int,
+    limit: int,
+    locate: Callable[[int], int] = int,
 ) -> Conversation:
     """Continue ``prompt + prefix`` until end of text, or until ``limit`` positions are filled.
 
     The hypothesis starts with ``prefix``, whose tokens count as certain (log-probability 0). A kept draft
-    token that is not the model's own choice (k > 1) carries the model's log-probability of that token, not of its
-    choice. In the statistics ``tokens`` counts what was decoded, end-of-text included: greedy decoding takes one
+    token that is not the model's own choice (k > 1, or β > 0) carries the model's log-probability of that token, not
+    of its choice. In the statistics ``tokens`` counts what was decoded, end-of-text included: greedy decoding takes one
     pass per token.
 
     Args:
@@ -38,6 +47,8 @@ def decode(
         drafter: guesses what comes next.
         eot: the end-of-text token.
         limit: most positions of prompt, text and end-of-text together.
+        locate: maps a frame of the memory to the sample where it ends, for the hypothesis's ``ends``; it is asked
+            for frame -1 where the cache had read a position before and nobody knows.
 
     Raises:
         ValueError: the prompt is empty, the prefix contains ``eot``, or the cache is ahead of the tokens.
@@ -49,6 +60,7 @@ def decode(
             f" {prefix}) and a newest token that is unread (got {cache.length} read of {len(tokens)})"
         )
     logprobs = [0.0] * len(prefix)
+    attended = [-1] * cache.length  # per position read: the frame of the memory that it looked at most
     stats = DecodeStats()
     while tokens[-1] != eot and len(tokens) < limit:
         room = limit - len(tokens) - 1  # the pass adds a token of its own
@@ -61,14 +73,18 @@ def decode(
         new = _through(eot, (*draft.tokens[:agreed], choices.tokens[agreed]))
         tokens += new
         logprobs += (*choices.draft_logprobs[:agreed], choices.logprobs[agreed])[: len(new)]
+        attended += choices.frames
         cache.truncate(len(tokens) - 1)  # the newest token has been read by no one yet
+        del attended[len(tokens) - 1 :]
         accepted = min(agreed, len(new))
         drafter.verified(draft, accepted)
         stats += _cost(draft, accepted, len(new))
     complete = tokens[-1] == eot
     end = len(tokens) - complete
     text = tuple(tokens[len(prompt) : end])
-    return Hypothesis(text, tuple(logprobs[: len(text)]), complete, stats)
+    # Where a token comes from is where the position before it looked, which the model wrote it at.
+    frames = attended[len(prompt) - 1 : end - 1] if len(attended) == len(tokens) - 1 else ()
+    return Hypothesis(text, tuple(logprobs[: len(text)]), complete, stats, tuple(map(locate, frames)))
 
 
 def greedy(prompt: Tokens, prefix: Tokens, cache: DecoderCache, *, eot: int, limit: int) -> Conversation:
@@ -110,15 +126,33 @@ def _drafting(
 
 def _cut(room: int, draft: Draft) -> Draft:
     """Hold a draft to the room there is, whatever the drafter made of it."""
-    return Draft(draft.tokens[:room], draft.name, draft.top_k) if len(draft.tokens) > room else draft
+    return replace(draft, tokens=draft.tokens[:room]) if len(draft.tokens) > room else draft
 
 
 def _agreed(draft: Draft, choices: Choices) -> int:
-    """Count the leading draft tokens that the model would have written, or at k > 1 nearly so."""
+    """Count the leading draft tokens that the model would have written, or with k > 1 or β > 0 nearly so."""
     for index, token in enumerate(draft.tokens):
-        if token != choices.tokens[index] and not (draft.top_k > 1 and choices.ranks[index] < draft.top_k):
+        if token != choices.tokens[index] and not (_ranked(draft, choices, index) or _biased(draft, choices, index)):
             return index
     return len(draft.tokens)
+
+
+def _ranked(draft: Draft, choices: Choices, index: int) -> bool:
+    """Say whether a token that isn't the model's choice is among its ``top_k`` best."""
+    return draft.top_k > 1 and choices.ranks[index] < draft.top_k
+
+
+def _biased(draft: Draft, choices: Choices, index: int) -> bool:
+    """Say whether a token that isn't the model's choice outweighs it with its stability bias β.
+
+    A draft of probability p counts as ``(1 - β) p + β``, everything else as ``(1 - β) p``: from β = 0.5 on every
+    draft is kept (arXiv 2509.21740), but for a token that the model never writes.
+    """
+    bias = draft.biases[index] if index < len(draft.biases) else 0.0
+    if not bias or choices.draft_logprobs[index] == -math.inf:
+        return False
+    own, best = (math.exp(logprobs[index]) for logprobs in (choices.draft_logprobs, choices.logprobs))
+    return (1 - bias) * own + bias >= (1 - bias) * best
 
 
 def _through(eot: int, tokens: Tokens) -> Tokens:

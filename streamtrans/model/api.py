@@ -115,8 +115,8 @@ class Choices:
     the tokens that the model prefers to ``draft[i]`` at row ``i``: 0 says that it is the choice itself;
     between equal logits the lower token is preferred, as in ``tokens``. ``draft_logprobs[i]`` is what the model
     gives ``draft[i]`` at row ``i``. A masked token ranks behind all others, its log-probability is minus infinity.
-    ``frames[i]`` is the frame of the memory with most of the attention of row ``i``, over the model's alignment heads;
-    empty where it has none.
+    ``frames`` has an entry for every token of the pass, not for its rows only: the frame of the memory that the model
+    looked at most when it chose what follows that token, by its alignment heads; empty where it has none.
     All numbers are Python's own, not tensors or numpy scalars.
     """
 

@@ -11,8 +11,9 @@ Law: positions from ``length`` on hold nothing that any later pass looks at, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from torch import Tensor
 from streamtrans.model.api import DecoderCache
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.layers import attend
+
+Heads = Sequence[tuple[int, int]]
+"""Heads of the decoder's attention to the encoder: (layer, head)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +165,16 @@ class SlotBatch:
         """Select this batch's slots: a view where they are neighbours, a copy where not."""
         return tensor.narrow(0, self.first, self.count) if self.neighbours else tensor.index_select(0, self.rows)
 
-    def crossing(self, number: int) -> SlotCrossing:
-        """Return the attention to the encoder of a decoder layer, or after these of a KVSPN block."""
+    def crossing(self, number: int, gaze: Gaze | None = None) -> SlotCrossing:
+        """Return the attention to the encoder of a decoder layer, or after these of a KVSPN block.
+
+        ``gaze`` is shown its weights, if this is a layer that it watches.
+        """
         return SlotCrossing(
             self.pick(self.slots.cross_keys[number].narrow(3, 0, self.frames)),
             self.pick(self.slots.cross_values[number].narrow(2, 0, self.frames)),
             self.frame_bias,
+            gaze.of(number) if gaze is not None else None,
         )
 
 
@@ -225,13 +233,40 @@ class SlotCrossing:
     keys: Tensor
     values: Tensor
     bias: Tensor | None
+    watch: Callable[[Tensor], None] | None = None
 
     def attend(self, queries: Tensor) -> Tensor:
         """Attend ``(B, H, T, D)`` to the frames of each slot."""
         scores = (queries * queries.shape[-1] ** -0.5) @ self.keys
         if self.bias is not None:
             scores = scores + self.bias
-        return scores.softmax(-1) @ self.values
+        weights = scores.softmax(-1)
+        if self.watch is not None:
+            self.watch(weights)
+        return weights @ self.values
+
+
+class Gaze:
+    """Where the alignment heads look during one pass: it watches the attention and changes none of it."""
+
+    def __init__(self, heads: Heads) -> None:
+        self._heads = {layer: [head for at, head in heads if at == layer] for layer, _ in heads}
+        self._weights: Tensor | None = None
+
+    def of(self, layer: int) -> Callable[[Tensor], None] | None:
+        """Return what wants to see the weights ``(B, H, T, S)`` of ``layer``, if anybody does."""
+        heads = self._heads.get(layer)
+        return None if heads is None else partial(self._add, heads)
+
+    def frames(self) -> list[list[int]]:
+        """Return per text and token of the pass the frame with most of the heads' attention together."""
+        return [] if self._weights is None else self._weights.argmax(-1).tolist()
+
+    def _add(self, heads: Sequence[int], weights: Tensor) -> None:
+        wide = torch.promote_types(weights.dtype, torch.float32)
+        for head in heads:
+            seen = weights[:, head].to(wide)
+            self._weights = seen if self._weights is None else self._weights + seen
 
 
 def bias(visible: Tensor, dtype: torch.dtype) -> Tensor:

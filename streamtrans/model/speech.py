@@ -19,6 +19,8 @@ from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propo
 from streamtrans.model.cache import (
     CrossingPair,
     EncodedSpeech,
+    Gaze,
+    Heads,
     SlotBatch,
     SlotCache,
     SlotHistory,
@@ -39,7 +41,8 @@ class Manner:
 
     ``prompt`` maps (target, source or None) to the tokens that ask for it. ``padded`` families were trained on
     audio padded to full length and must be given it. ``suppressed`` tokens are never chosen, those that are
-    ``begin_suppressed`` not at position ``begin``, where texts begin.
+    ``begin_suppressed`` not at position ``begin``, where texts begin. The ``alignment_heads`` of the decoder's
+    attention to the encoder look at what is being said; without such nobody knows where a token comes from.
     """
 
     languages: tuple[str, ...]
@@ -48,6 +51,7 @@ class Manner:
     suppressed: frozenset[int]
     begin_suppressed: frozenset[int] = frozenset()
     begin: int = 0
+    alignment_heads: Heads = ()
 
 
 class TorchSpeechModel:
@@ -174,12 +178,13 @@ class TorchSpeechModel:
         span = SlotSpan(batch, counts)
         decoder = self.network.model.decoder
         x = decoder.embed(self._stack([item.tokens for item in asked]), span.embedded_positions)
+        gaze = Gaze(self.manner.alignment_heads)
         for number, layer in enumerate(decoder.layers):
-            x = layer(x, SlotHistory(span, number), batch.crossing(number))
+            x = layer(x, SlotHistory(span, number), batch.crossing(number, gaze))
         hidden = decoder.layer_norm(self._answered(x, asked))
         scores = self._scores(hidden)
         self._mask_begin(scores, asked)
-        answers = self._with_candidates(scores, self._choices(scores, asked), asked)
+        answers = _with_frames(gaze, self._with_candidates(scores, self._choices(scores, asked), asked), counts)
         found, rows = [*answers], hidden.split([item.rows for item in asked])
         for at, cache, count, states, answer in zip(order, caches, counts, rows, answers, strict=True):
             cache.length += count
@@ -297,6 +302,14 @@ class TorchSpeechModel:
         ahead = ((scores > own) | ((scores == own) & lower)).sum(-1)
         logprobs = own[:, 0] - totals[rows]
         return dict(zip(missed, zip(ahead.tolist(), logprobs.tolist(), strict=True), strict=True))
+
+
+def _with_frames(gaze: Gaze, answers: list[Choices], counts: Sequence[int]) -> list[Choices]:
+    """Add where the model looked at each of the ``counts`` tokens of each text, if it has heads that tell."""
+    return [
+        replace(answer, frames=tuple(line[:count]))
+        for answer, line, count in zip(answers, gaze.frames(), counts, strict=True)
+    ] if gaze.heads else answers
 
 
 def _cache(cache: object) -> SlotCache:

@@ -23,7 +23,7 @@ from streamtrans.corpus.mixture import Mixture, MixtureConfig
 from streamtrans.corpus.stretches import StretchConfig, draw_stretch
 from streamtrans.model.features import FeatureConfig, LogMel
 from streamtrans.text import Tokenizer
-from streamtrans.train.recipe import Recipe, Stage
+from streamtrans.train.recipe import Recipe, Stage, build
 
 POOL = 16
 """Batches drawn together and sorted by length, so that little of a batch is padding."""
@@ -102,11 +102,12 @@ class Batches:
             ),
         )
         mel = LogMel(FeatureConfig(**self.recipe.features))
+        config = build(StretchConfig, self.stage.stretches, f"stage {self.stage.name}: stretches")
         per_pool = POOL * (self.stage.repeat if self.stage.hears else 1)
         for pool in range(self.first // per_pool, -(-self.stage.steps // per_pool)):
             seed = [self.recipe.seed, zlib.crc32(self.stage.name.encode()), self.rank, pool, self.attempt]
             rng = np.random.default_rng(seed)
-            items = [self._draw(mixture, mel, rng) for _ in range(POOL * self.stage.batch)]
+            items = [self._draw(mixture, mel, config, rng) for _ in range(POOL * self.stage.batch)]
             items.sort(
                 key=lambda item: (
                     0 if item.mel is None else item.mel.shape[1],
@@ -120,14 +121,13 @@ class Batches:
                 if self.first <= number < self.stage.steps:
                     yield batch
 
-    def _draw(self, mixture: Mixture, mel: LogMel, rng: np.random.Generator) -> Item:
+    def _draw(self, mixture: Mixture, mel: LogMel, config: StretchConfig, rng: np.random.Generator) -> Item:
         while True:
             if not self.stage.hears:
                 row = mixture.sample(rng)
                 language = str(rng.choice(sorted(row.texts)))
                 return Item(language, row.texts, None)
             plain = not self.stage.augment or rng.random() < self.stage.clean
-            config = StretchConfig(**self.stage.stretches)
             stretch = draw_stretch(rng, mixture, config, augmentation=CLEAN if plain else None)
             features = mel(torch.from_numpy(stretch.audio)[None])[0]
             if features.shape[1] <= LONGEST_FRAMES:

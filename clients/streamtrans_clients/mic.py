@@ -82,6 +82,18 @@ def _parser() -> argparse.ArgumentParser:
         default="live",
         help="default: live, tentative text too",
     )
+    parser.add_argument(
+        "--erasure-budget",
+        type=float,
+        metavar="SHARE",
+        help="words taken back per word, on average, that you can bear, such as 0.1 (default: the server's setting)",
+    )
+    parser.add_argument(
+        "--latency-budget",
+        type=int,
+        metavar="MS",
+        help="how late words may have settled, on average, such as 1500 (default: the server's setting)",
+    )
     parser.add_argument("--vad", help="speech detector: silero, webrtc or energy (default: the server's)")
     return parser
 
@@ -136,6 +148,8 @@ def _wishes(options: argparse.Namespace, source: Source) -> StreamOptions:
         channels=source.channels,
         mode=options.mode,
         vad=options.vad,
+        erasure_budget=options.erasure_budget,
+        latency_budget_ms=options.latency_budget,
     )
 
 

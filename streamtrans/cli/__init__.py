@@ -21,14 +21,19 @@ from streamtrans.core import StreamtransError
 VERBS: dict[str, str] = {
     "translate": "streamtrans.cli.translate:translate",
     "serve": "streamtrans.cli.serve:serve",
+    "record": "streamtrans.cli.record:record",
+    "replay": "streamtrans.cli.replay:replay",
     "demo": "streamtrans.cli.demo:demo",
     "doctor": "streamtrans.cli.doctor:doctor",
     "bench": "streamtrans.cli.bench:bench",
     "evaluate": "streamtrans.cli.evaluate:evaluate",
+    "talks": "streamtrans.cli.talks:talks",
     "convert": "streamtrans.cli.convert:convert",
     "corpus": "streamtrans.cli.corpus:corpus",
     "train": "streamtrans.cli.train:train",
     "export": "streamtrans.cli.export:export",
+    "align": "streamtrans.cli.align:align",
+    "export-log": "streamtrans.cli.export_log:export_log",
 }
 """Verb → ``module:function``, or ``module:app`` where the verb has verbs of its own."""
 

@@ -3,21 +3,90 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrans.cli.options import Beams, Device, Drafter, Dtype, Model, ModelChoice, Threads, TopK, languages
+from streamtrans.cli.options import Beams, Device, Drafter, Dtype, Model, ModelChoice, Threads, TopK, Vad, languages
 from streamtrans.core import BadConfig
 
 if TYPE_CHECKING:
     from streamtrans.evaluate import DevResult
+    from streamtrans.evaluate.settings import Setting
+
+_TALKS = "Talks (with a manifest)"
 
 
 def evaluate(
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Talks to replay: a .tsv with the columns audio, language, and a reference per language code. "
+            "Without it the model is scored offline on spoken sentences.",
+            show_default=False,
+        ),
+    ] = None,
     *,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="Languages to write. By default every reference.", show_default=False, rich_help_panel=_TALKS
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Caption mode: live, stable or final.", show_default=False, rich_help_panel=_TALKS),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A setting of the session, such as policy=hold, policy_n=3 or bias=0.2; may be repeated.",
+            show_default=False,
+            rich_help_panel=_TALKS,
+        ),
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .toml with a table per setting: all are compared in one table.",
+            show_default=False,
+            rich_help_panel=_TALKS,
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool,
+        typer.Option("--realtime", help="Play to a real server in real time.", rich_help_panel=_TALKS),
+    ] = False,
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Talks at once in real time; it says --realtime.", show_default=False, rich_help_panel=_TALKS
+        ),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option(help="Also read the same segments offline, to compare.", rich_help_panel=_TALKS)
+    ] = True,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for a log per talk, also as simulstream and OmniSTEval read it.",
+            show_default=False,
+            rich_help_panel=_TALKS,
+        ),
+    ] = None,
+    write_table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model folder to write streaming.json to: the settings that won, for servers to choose from.",
+            show_default=False,
+            rich_help_panel=_TALKS,
+        ),
+    ] = None,
+    vad: Vad = "silero",
     tables: Annotated[
         Path,
         typer.Option(help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form."),
@@ -30,7 +99,7 @@ def evaluate(
         typer.Option(help="Languages to speak, such as en,de. By default all.", show_default=False),
     ] = None,
     targets: Annotated[str | None, typer.Option(help="Languages to write. By default all.", show_default=False)] = None,
-    together: Annotated[int, typer.Option(min=1, help="Utterances decoded at once.")] = 16,
+    together: Annotated[int, typer.Option(min=1, help="Utterances decoded, or talks played, at once.")] = 16,
     recheck: Annotated[
         int, typer.Option(min=0, help="Utterances to read again without drafts, to compare passes and texts.")
     ] = 240,
@@ -41,9 +110,20 @@ def evaluate(
         int | None,
         typer.Option(min=0, max=8, help="KVSPN's guesses at a time. By default what pays.", show_default=False),
     ] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Encoder frames heard at once; 0: all of an utterance. By default what the model is served with.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     results: Annotated[
-        Path | None, typer.Option(help="Folder that keeps the figures as dev.json.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder that keeps the figures: dev.json; of talks streaming.json, .md and plots.", show_default=False
+        ),
     ] = None,
     texts: Annotated[
         Path | None, typer.Option(help="Write what the model wrote to this .tsv file.", show_default=False)
@@ -56,19 +136,40 @@ def evaluate(
     beams: Beams = 1,
     threads: Threads = None,
 ) -> None:
-    """Score a model on spoken sentences: BLEU from every language into every other, errors of transcripts.
+    """Score a model: on spoken sentences offline, or with a manifest on whole talks as they are served.
 
-    Each row of the table is spoken with its evaluation voice, in every language, and read offline through the
-    engine that serves.
+    Without a manifest each row of the table is spoken with its evaluation voice, in every language, and read offline:
+    BLEU from every language into every other, errors of transcripts.
 
         streamtrans evaluate --rows 200
 
-        streamtrans evaluate --sources en --targets de,fr --json
+        streamtrans evaluate --sources en --targets de,fr --beams 3 --json
 
-    With three beams instead of one, offline only:
+    With a manifest (streamtrans talks makes one) talks are replayed through the session and the engine that serve, on
+    a virtual clock or in real time: quality, erasure, latency and cost per direction.
 
-        streamtrans evaluate --rows 200 --beams 3
+        streamtrans evaluate talks/MANIFEST.tsv --to de --mode live --json
+
+        streamtrans evaluate talks/MANIFEST.tsv --settings benchmarks/settings.toml --results out
+
+        streamtrans evaluate talks/MANIFEST.tsv --to de --streams 4
     """
+    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
+    if manifest is not None:
+        from streamtrans.cli.streaming import Wanted, evaluate_manifest
+
+        given: dict[str, object] = {"--rows": rows, "--sources": sources, "--targets": targets, "--texts": texts}
+        given |= {"--draft-tokens": draft_tokens, "--beams": beams > 1 or None, "--blocks": blocks}
+        _refuse(given, "a manifest doesn't go with")
+        chosen = _settings(settings, mode, values or [], vad)
+        wanted = languages(to) if to else ()
+        at_once = streams or (1 if realtime else None)
+        asked = Wanted(manifest, wanted, chosen, at_once, together, offline, as_json, results, log, write_table)
+        evaluate_manifest(asked, choice)
+        return
+    given = {"--to": to, "--mode": mode, "--set": values, "--settings": settings, "--streams": streams, "--log": log}
+    given["--write-table"] = write_table
+    _refuse({**given, "--realtime": realtime or None}, "without a manifest of talks there is no")
     from streamtrans.cli.bench.report import dev_rows, identity, keep, load_alone, progress
     from streamtrans.evaluate import DevConfig, Watch, describe_machine, evaluate_dev
     from streamtrans.evaluate.dev import training_speaker
@@ -76,9 +177,8 @@ def evaluate(
 
     if voices not in ("evaluation", "training"):
         raise BadConfig(f"--voices is {voices!r}; use evaluation or training")
-    choice = ModelChoice(model, device, dtype, drafter, top_k, threads=threads)
     table = dev_rows(tables)
-    settings = DevConfig(
+    config = DevConfig(
         sources=languages(sources, "--sources") if sources else (),
         targets=languages(targets, "--targets") if targets else (),
         rows=rows,
@@ -87,6 +187,7 @@ def evaluate(
         top_k=choice.engine_config(slots=1).top_k,
         beams=beams,
         draft_tokens=draft_tokens,
+        blocks=blocks,
         recheck=recheck,
     )
     for folder in (results, texts.parent if texts else None):
@@ -99,7 +200,7 @@ def evaluate(
             weights,
             tokenizer,
             table,
-            settings,
+            config,
             speak=training_speaker() if voices == "training" else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -117,6 +218,31 @@ def evaluate(
         typer.echo(json.dumps({**about, **figures}, indent=1, ensure_ascii=False))
     else:
         _show(result)
+
+
+def _settings(path: Path | None, mode: str | None, values: list[str], vad: str) -> tuple[Setting, ...]:
+    """Return the settings of the file, or the one that the command line gives."""
+    from streamtrans.evaluate.settings import Setting, parse_values, read_settings
+
+    if path is not None:
+        more = {"--mode": mode, "--set": values or None, "--vad": None if vad == "silero" else vad}
+        _refuse(more, "the settings are in the file: leave out")
+        return read_settings(path)
+    said = {"mode": mode, "vad": vad if vad != "silero" else None}
+    given = {**{name: value for name, value in said.items() if value is not None}, **parse_values(values)}
+    setting = Setting(" ".join(f"{name}={value}" for name, value in given.items()) or "default", given)
+    setting.session(("en",), None)
+    return (setting,)
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Refuse options that say nothing here.
+
+    Raises:
+        BadConfig: one of them is given.
+    """
+    if named := [name for name, value in given.items() if value is not None]:
+        raise BadConfig(f"{why} {', '.join(named)}")
 
 
 def _show(result: DevResult) -> None:

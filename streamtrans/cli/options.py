@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamtrans.engine import Engine, EngineConfig
     from streamtrans.model.api import SpeechModel
     from streamtrans.model.speech import TorchSpeechModel
+    from streamtrans.stream import Mode, SessionConfig, Settings
 
 _PANEL = "Model and decoding"
 
@@ -138,6 +139,7 @@ class Loaded:
     model: TorchSpeechModel
     config: EngineConfig
     engine: Engine
+    settings: Settings
 
     @property
     def endpoints(self) -> EndpointRules:
@@ -145,6 +147,16 @@ class Loaded:
         rules = EndpointRules()
         longest = min(rules.max_segment_ms, milliseconds(self.model.max_samples))
         return replace(rules, max_segment_ms=longest, cut_search_ms=min(rules.cut_search_ms, longest // 2))
+
+    def session_config(
+        self, targets: tuple[str, ...], source: str | None = None, vad: str = "silero", mode: Mode = "live"
+    ) -> SessionConfig:
+        """Return the settings of a session: what was measured to be best in ``mode`` with this model."""
+        from streamtrans.stream import SessionConfig
+
+        config = SessionConfig(targets, source, vad, self.endpoints, mode)
+        setting = self.settings.default(mode)
+        return config if setting is None else setting.apply(config)
 
     def check_languages(self, targets: tuple[str, ...], source: str | None = None) -> None:
         """Refuse languages that the model doesn't know, and pairs that it doesn't translate.
@@ -172,14 +184,16 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
     import torch
 
     from streamtrans.engine import Engine
-    from streamtrans.model.loading import load_model
+    from streamtrans.model.loading import find_folder, load_model
+    from streamtrans.stream import Settings
     from streamtrans.vad import load_vad
 
+    settings = Settings.load(find_folder(choice.model))
     model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
     torch.set_num_threads(choice.threads or default_threads(model))
     config = choice.engine_config(slots)
     # Its caches are of its own class; the protocol lets it demand that.
-    return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config))
+    return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config), settings)
 
 
 def default_threads(model: TorchSpeechModel) -> int:

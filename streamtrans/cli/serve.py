@@ -19,10 +19,12 @@ from streamtrans.cli.options import (
     Vad,
     load,
 )
+from streamtrans.cli.record import origin_of
 from streamtrans.core import BadConfig, EngineClosed, milliseconds
 
 if TYPE_CHECKING:
     from streamtrans.server import Served, Tls, TranslationServer
+    from streamtrans.stream import Origin
 
 
 def serve(
@@ -42,6 +44,15 @@ def serve(
     tls_client_ca: Annotated[
         Path | None,
         typer.Option(help="Admit only clients whose certificate this one signs (PEM).", show_default=False),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep a recording of every session in this folder: all that is said, and its captions, for "
+            "streamtrans replay. By default nothing is kept.",
+            show_default=False,
+        ),
     ] = None,
     model: Model = None,
     device: Device = "auto",
@@ -69,12 +80,14 @@ def serve(
     from streamtrans.server import serve as run
 
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
-    config = ServerConfig(host=host, port=port, tls=_tls(tls_cert, tls_key, tls_client_ca), max_sessions=max_sessions)
+    tls = _tls(tls_cert, tls_key, tls_client_ca)
+    config = ServerConfig(host=host, port=port, tls=tls, max_sessions=max_sessions, record=_folder(record))
     typer.echo(f"loading {model or 'the embedded model'} …", err=True)
     served: list[Served] = []
 
     def make() -> Served:
-        served.append(what_is_served(load(choice, slots=slots), vad))
+        loaded = load(choice, slots=slots)
+        served.append(what_is_served(loaded, vad, origin_of(choice, loaded) if record is not None else None))
         return served[0]
 
     try:
@@ -95,7 +108,17 @@ def _tls(certificate: Path | None, key: Path | None, client_roots: Path | None) 
     return None
 
 
-def what_is_served(loaded: Loaded, vad: str) -> Served:
+def _folder(record: Path | None) -> Path | None:
+    """Make the folder for recordings, so that a wrong path is told before anybody calls."""
+    if record is not None:
+        try:
+            record.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadConfig(f"--record {record} can't be made: {error.strerror}") from error
+    return record
+
+
+def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Served:
     """Describe what is served; the detector that was asked for is the default, the others stay available."""
     from streamtrans.server import Served
     from streamtrans.vad import VADS
@@ -108,13 +131,16 @@ def what_is_served(loaded: Loaded, vad: str) -> Served:
         vads=(vad, *(name for name in VADS if name != vad)),
         max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
         ask=loaded.model.prompt,
+        settings=loaded.settings,
+        origin=origin,
     )
 
 
 def _announce(server: TranslationServer, served: Served) -> None:
     config = server.config
     secure = " with TLS" if config.tls is not None else ""
+    recording = f", recording every session to {config.record}" if config.record is not None else ""
     typer.echo(
         f"ready: {config.host}:{server.port}{secure}, model {served.model_name}, "
-        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams; Ctrl-C stops"
+        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{recording}; Ctrl-C stops"
     )

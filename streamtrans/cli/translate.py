@@ -110,7 +110,7 @@ def translate(
         loaded = load(choice, slots=max(16, min(together, len(lengths)) * len(targets)))
         loaded.check_languages(targets, spoken)
         mode: Literal["live", "final"] = "live" if growing else "final"
-        config = SessionConfig(targets, spoken, vad, loaded.endpoints, mode)
+        config = loaded.session_config(targets, spoken, vad, mode)
         failures |= _run(loaded, config, lengths, output, together)
     for path in paths:
         if path in failures:

@@ -24,7 +24,7 @@ from streamtrans.client.errors import (
 )
 from streamtrans.client.stream import StreamEvent, TranslationStream
 from streamtrans.core import Caption, SpeechEnded, SpeechStarted
-from streamtrans.wire import Capabilities, Cursors, Limits, Notice, Started, StreamOptions, Summary
+from streamtrans.wire import Capabilities, Cursors, Limits, Measured, Notice, Started, StreamOptions, Summary
 
 __all__ = [
     "Capabilities",
@@ -35,6 +35,7 @@ __all__ = [
     "Denied",
     "InvalidRequest",
     "Limits",
+    "Measured",
     "Notice",
     "Overloaded",
     "ServerFault",

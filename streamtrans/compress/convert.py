@@ -88,6 +88,7 @@ def convert(
     for name in COMPANIONS:
         if (folder / name).exists():
             shutil.copyfile(folder / name, target / name)
+    _renumber_heads(target / "generation_config.json", kept)
     return parameters_by_part(network)
 
 
@@ -100,6 +101,14 @@ def kept_layers(depth: int, kept: int) -> list[int]:
     if kept > depth or kept < min(2, depth):
         raise BadConfig(f"of {depth} decoder layers {min(2, depth)} to {depth} can be kept, not {kept}")
     return spread_layers(depth, kept)
+
+
+def _renumber_heads(file: Path, kept: Sequence[int]) -> None:
+    """Count the layers of a generation config's alignment heads anew; those of dropped layers go."""
+    settings = read_json(file) if file.exists() else {}
+    if settings.get("alignment_heads"):
+        heads = [[kept.index(layer), head] for layer, head in settings["alignment_heads"] if layer in kept]
+        file.write_text(json.dumps(settings | {"alignment_heads": heads}, indent=2) + "\n", encoding="utf-8")
 
 
 def _inherit(stock: Network, network: Network, kept: Sequence[int], text_layers: int) -> Network:

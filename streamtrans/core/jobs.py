@@ -79,7 +79,7 @@ class Hypothesis:
 
     ``logprobs`` holds one natural-log probability per token. ``complete`` is false where the
     length limit, and not end-of-text, ended it. ``ends``, where the model can tell, says per token until which sample
-    of the stream it was listening when it wrote it: the end of the frame with most of its attention. A token
+    of the stream it was listening when it wrote it: the end of the frame in the middle of its attention. A token
     of the job's prefix has an entry too.
     """
 

@@ -156,6 +156,7 @@ class Echo:
     def __init__(self, context: DraftContext) -> None:
         self.prompt_length = context.prompt_length
         self.previous = (*context.previous, context.eot) if context.previous else ()
+        self.biases = context.biases
 
     def propose(self, tokens: Sequence[int], cache: DecoderCache, room: int) -> Drafting:
         """Return what the previous reading said next, its end of text included."""
@@ -164,7 +165,8 @@ class Echo:
         text = tuple(tokens[self.prompt_length :])
         if self.previous[: len(text)] != text:
             return Draft(name="echo")
-        return Draft(self.previous[len(text) :][:room], "echo")
+        rest = slice(len(text), len(text) + room)
+        return Draft(self.previous[rest], "echo", biases=self.biases[rest])
 
     def verified(self, draft: Draft, accepted: int) -> None:
         """Learn nothing."""

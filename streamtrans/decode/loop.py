@@ -47,8 +47,7 @@ def decode(
         drafter: guesses what comes next.
         eot: the end-of-text token.
         limit: most positions of prompt, text and end-of-text together.
-        locate: maps a frame of the memory to the sample where it ends, for the hypothesis's ``ends``; it is asked
-            for frame -1 where the cache had read a position before and nobody knows.
+        locate: maps a frame of the memory to the sample where it ends, and -1, for what the cache had read before.
 
     Raises:
         ValueError: the prompt is empty, the prefix contains ``eot``, or the cache is ahead of the tokens.
@@ -60,13 +59,13 @@ def decode(
             f" {prefix}) and a newest token that is unread (got {cache.length} read of {len(tokens)})"
         )
     logprobs = [0.0] * len(prefix)
-    attended = [-1] * cache.length  # per position read: the frame of the memory that it looked at most
+    attended = [-1] * cache.length  # per position read: the frame of the memory that it looked at
     stats = DecodeStats()
     while tokens[-1] != eot and len(tokens) < limit:
         room = limit - len(tokens) - 1  # the pass adds a token of its own
         draft = _cut(room, (yield from _drafting(drafter, tokens, cache, room)))
-        unread = tokens[cache.length :]
-        choices = yield Forward((*unread, *draft.tokens), cache, len(draft.tokens) + 1, draft.tokens)
+        unread = (*tokens[cache.length :], *draft.tokens)
+        choices = yield Forward(unread, cache, len(draft.tokens) + 1, draft.tokens)
         if not isinstance(choices, Choices):
             raise TypeError(f"a Forward is answered by Choices, not by {choices!r}")
         agreed = _agreed(draft, choices)
@@ -80,10 +79,9 @@ def decode(
         drafter.verified(draft, accepted)
         stats += _cost(draft, accepted, len(new))
     complete = tokens[-1] == eot
-    end = len(tokens) - complete
-    text = tuple(tokens[len(prompt) : end])
-    # Where a token comes from is where the position before it looked, which the model wrote it at.
-    frames = attended[len(prompt) - 1 : end - 1] if len(attended) == len(tokens) - 1 else ()
+    text = tuple(tokens[len(prompt) : len(tokens) - complete])
+    # A token comes from where the position before it looked: there the model wrote it.
+    frames = attended[len(prompt) - 1 :][: len(text)] if len(attended) == len(tokens) - 1 else ()
     return Hypothesis(text, tuple(logprobs[: len(text)]), complete, stats, tuple(map(locate, frames)))
 
 

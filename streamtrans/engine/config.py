@@ -24,6 +24,7 @@ class EngineConfig:
     draft_tokens: int | None = None  # the speculator's guesses at a time, 0 to 8; None follows what is accepted
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds
     tokens_per_s: float = 12.0  # may hold spare_tokens + tokens_per_s * s tokens; smaller stops a loop sooner
+    final_hearing: str = "blocks"  # a last reading hears on in "blocks", or the "whole" segment anew: better and dearer
     final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
 
     def __post_init__(self) -> None:
@@ -35,6 +36,8 @@ class EngineConfig:
             raise BadConfig(f"tokens_per_s is {self.tokens_per_s}: give a finite rate of 0 or more")
         if self.draft_tokens is not None and self.draft_tokens not in range(9):
             raise BadConfig(f"draft_tokens is {self.draft_tokens}: give 0 to 8, or None to follow what is accepted")
+        if self.final_hearing not in ("blocks", "whole"):
+            raise BadConfig(f"final_hearing is {self.final_hearing!r}: give 'blocks' or 'whole'")
         parse_top_k(self.top_k)
         if self.drafter is not None:
             parse_drafters(self.drafter)

@@ -19,7 +19,7 @@ class EngineStats:
     detect_batches: int = 0
     encodes: int = 0
     encode_batches: int = 0
-    samples: int = 0  # of audio encoded
+    samples: int = 0  # of audio encoded: what is new, and the unfinished blocks again
     forwards: int = 0
     passes: int = 0  # of the target model
     guesses: int = 0
@@ -29,6 +29,7 @@ class EngineStats:
     cancelled: int = 0
     decode: DecodeStats = field(default_factory=DecodeStats)  # of all readings together
     busy_s: float = 0.0
+    decode_s: float = 0.0  # of these, in passes and guesses
     waiting: int = 0  # jobs without a slot
     live: int = 0  # jobs being decoded
     free: int = 0  # slots

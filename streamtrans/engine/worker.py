@@ -31,7 +31,7 @@ from streamtrans.decode import Conversation, DraftContext, decode, parse_drafter
 from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.scheduler import Ticket, admit, oldest
 from streamtrans.engine.stats import EngineStats
-from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Memory, Propose, SpeechModel
+from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Heard, Hearing, Propose, SpeechModel
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
@@ -43,13 +43,18 @@ Answer = Future[Detection | Reading]
 
 @dataclass(eq=False, slots=True)
 class _Work:
-    """A submitted job, from queue to answer. ``talks`` is empty until it is admitted."""
+    """A submitted job, from queue to answer. ``talks`` is empty until it is admitted.
+
+    ``begin`` is the sample where the first frame of what was heard begins, ``state`` what the next job goes on from.
+    """
 
     job: Job
     future: Answer
     prompts: tuple[Tokens, ...]
     ticket: Ticket
     talks: list[_Talk] = field(default_factory=list)
+    begin: int = 0
+    state: object | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -170,7 +175,7 @@ class Engine:
         if isinstance(prompts, Exception):
             self._finish(answer, prompts)
         elif not prompts:
-            self._finish(answer, Reading(()))
+            self._finish(answer, Reading((), request.state))
         else:
             self._count += 1
             ticket = Ticket(self._count, request.last, len(prompts))
@@ -230,26 +235,29 @@ class Engine:
             return
         works = [self._waiting.pop(ticket) for ticket in tickets]
         self._live += works
-        for work, memory in zip(works, _each(self._encode, works), strict=True):
-            opened = memory if isinstance(memory, Exception) else _attempt(partial(self._open, work, memory))
+        for work, heard in zip(works, _each(self._listen, works), strict=True):
+            opened = heard if isinstance(heard, Exception) else _attempt(partial(self._open, work, heard))
             if isinstance(opened, Exception):
                 self._end(work, opened)
             else:
                 self._advance([(talk, None) for talk in work.talks])
 
-    def _encode(self, works: Sequence[_Work]) -> list[Memory]:
-        memories = self.model.encode([work.job.audio for work in works])
+    def _listen(self, works: Sequence[_Work]) -> list[Heard]:
+        """Hear what is new to each job's stream, and final readings anew as a whole where that is wanted."""
+        jobs, whole = [work.job for work in works], self.config.final_hearing == "whole"
+        found = self.model.listen([Hearing(job.audio, job.start, job.state, job.last and whole) for job in jobs])
         self._stats = replace(
             self._stats,
             encodes=self._stats.encodes + len(works),
             encode_batches=self._stats.encode_batches + 1,
-            samples=self._stats.samples + sum(len(work.job.audio) for work in works),
+            samples=self._stats.samples + sum(heard.encoded for heard in found),
         )
-        return memories
+        return found
 
-    def _open(self, work: _Work, memory: Memory) -> None:
+    def _open(self, work: _Work, heard: Heard) -> None:
         """Begin a conversation per target, all about one memory."""
         eot, model = self.model.eot, self.model
+        work.begin, work.state = heard.begin, heard.state
         for target, prompt in zip(work.job.targets, work.prompts, strict=True):
             context = DraftContext(
                 len(prompt),
@@ -258,24 +266,38 @@ class Engine:
                 self.config.top_k,
                 self.config.draft_tokens,
                 acceptance=model.draft_acceptance,
+                biases=target.biases,
             )
             drafter = self._drafters.make(context)
             limit = self.config.limit(model.max_tokens, prompt, len(work.job.audio))
-            cache = self._slots.open(memory)
-            conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit)
+            cache = self._slots.open(heard.memory)
+            locate = partial(self._locate, work)
+            conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit, locate=locate)
             work.talks.append(_Talk(work, conversation, cache))
 
+    def _locate(self, work: _Work, frame: int) -> int:
+        """Return the sample of the stream where a frame of a job's memory ends: never after its audio."""
+        return min(work.begin + (frame + 1) * self.model.frame_samples, work.job.end)
+
     def _step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        started = time.perf_counter()
         choices = self.model.step(forwards)
-        self._stats = replace(self._stats, forwards=self._stats.forwards + len(forwards), passes=self._stats.passes + 1)
+        self._stats = replace(
+            self._stats,
+            forwards=self._stats.forwards + len(forwards),
+            passes=self._stats.passes + 1,
+            decode_s=self._stats.decode_s + time.perf_counter() - started,
+        )
         return choices
 
     def _propose(self, proposals: Sequence[Propose]) -> list[Guess]:
+        started = time.perf_counter()
         guesses = self.model.propose(proposals)
         self._stats = replace(
             self._stats,
             guesses=self._stats.guesses + len(proposals),
             guess_batches=self._stats.guess_batches + 1,
+            decode_s=self._stats.decode_s + time.perf_counter() - started,
         )
         return guesses
 
@@ -306,7 +328,7 @@ class Engine:
     def _close_if_done(self, work: _Work) -> None:
         hypotheses = tuple(talk.hypothesis for talk in work.talks if talk.hypothesis is not None)
         if len(hypotheses) == len(work.prompts):
-            self._end(work, Reading(hypotheses))
+            self._end(work, Reading(hypotheses, work.state))
 
     def _end(self, work: _Work, outcome: Reading | Exception) -> None:
         """Give back all that a job holds, then answer it."""

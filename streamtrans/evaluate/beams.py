@@ -15,6 +15,7 @@ from streamtrans.core import BadConfig, Detection, Job, Reading
 from streamtrans.decode import parse_drafters
 from streamtrans.decode.beam import BeamConfig, beam, converse_beams
 from streamtrans.engine import EngineConfig, EngineStats
+from streamtrans.model.api import Hearing
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
@@ -72,7 +73,7 @@ class BeamEngine:
         if len(job.targets) > self._config.slots:
             raise BadConfig(f"a job in {len(job.targets)} languages was given room for {self._config.slots}")
         prompts = [model.prompt(target.language, job.source) for target in job.targets]
-        memory = model.encode([job.audio])[0]
+        memory = model.listen([Hearing(job.audio, job.start)])[0].memory
         held, talks = [], []
         for target, prompt in zip(job.targets, prompts, strict=True):
             caches = [self._slots.open(memory) for _ in range(self._search.caches)]

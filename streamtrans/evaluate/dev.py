@@ -18,6 +18,7 @@ import numpy as np
 from streamtrans.core import (
     SAMPLE_RATE,
     BadConfig,
+    BadModel,
     DecodeStats,
     Detection,
     Job,
@@ -65,12 +66,16 @@ class DevConfig:
     """Texts kept while searching: 1 is greedy, as is served; more find better ones and cost more."""
     draft_tokens: int | None = None
     """KVSPN's guesses at a time; ``None`` follows what is accepted."""
+    blocks: int | None = None
+    """Frames that the encoder hears at once; 0 hears an utterance whole, ``None`` as the model is served."""
     recheck: int = 240
     """Utterances, in about, that are read again without drafts, spread over the rows; 0 reads none again."""
 
     def __post_init__(self) -> None:
         if self.recheck < 0:
             raise BadConfig(f"recheck is {self.recheck}; use 0 (nothing is read again) or more")
+        if self.blocks is not None and self.blocks < 0:
+            raise BadConfig(f"blocks is {self.blocks}; use 0 (an utterance is heard whole) or more")
         for name, value in (("rows", self.rows), ("together", self.together), ("beams", self.beams)):
             if value is not None and value < 1:
                 raise BadConfig(f"{name} is {value}; use 1 or more")
@@ -115,6 +120,8 @@ class DevResult:
     decode: DecodeStats
     recheck: Recheck | None
     texts: Sequence[Text] = field(repr=False)
+    blocks: int = 0
+    """Frames that the encoder heard at once; 0: all of an utterance."""
     cut: int = 0
     """Utterances that were longer than the model can hold: only their beginning was read."""
 
@@ -136,6 +143,7 @@ class DevResult:
             "rows": self.rows,
             "utterances": self.utterances,
             "cut": self.cut,
+            "blocks": self.blocks,
             "audio_s": round(self.audio_s, 1),
             "busy_s": round(self.busy_s, 1),
             "passes_per_token": ratio(self.decode.passes, self.decode.tokens),
@@ -168,6 +176,7 @@ def evaluate_dev(
         BadConfig: there are no rows, a language is missing, or a package for speaking or scoring is.
     """
     config = config or DevConfig()
+    blocks = _hear_in(model, config.blocks)
     chosen = sample(rows, config.rows)
     sources = _languages(config.sources, chosen[0], model)
     targets = _languages(config.targets, chosen[0], model)
@@ -201,6 +210,7 @@ def evaluate_dev(
         decode=engine.stats.decode,
         recheck=_recheck(model, speller, targets, config, kept) if config.recheck else None,
         texts=texts,
+        blocks=blocks,
         cut=reader.cut,
     )
 
@@ -286,6 +296,24 @@ class _Reader:
             for target, hypothesis in zip(self._targets, reading.hypotheses, strict=True)
         ]
         return texts, sum((hypothesis.stats for hypothesis in reading.hypotheses), DecodeStats())
+
+
+def _hear_in(model: SpeechModel, size: int | None) -> int:
+    """Let the model hear in blocks of ``size`` frames; return the size that it hears in then.
+
+    Raises:
+        BadModel: it can't hear in blocks.
+    """
+    from streamtrans.model.layers import Blocks
+    from streamtrans.model.speech import TorchSpeechModel
+
+    if not isinstance(model, TorchSpeechModel):
+        if size:
+            raise BadModel(f"{model.name} has no encoder whose blocks could be set: leave blocks out")
+        return 0
+    if size is not None:
+        model.hear_in(Blocks(size, model.config.encoder_left) if size else None)
+    return model.blocks.size if model.blocks else 0
 
 
 def _engine(model: SpeechModel, targets: int, config: DevConfig) -> Engine | BeamEngine:

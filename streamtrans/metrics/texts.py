@@ -1,7 +1,7 @@
 """How near texts are to their references: corpus scores from sacreBLEU and jiwer.
 
 Texts are compared as they are, case included: bring both sides to one style first. The two packages belong to
-the ``train`` extra and are imported when a score is asked for.
+the ``eval`` extra and are imported when a score is asked for.
 """
 
 from __future__ import annotations
@@ -92,4 +92,4 @@ def _package(name: str) -> ModuleType | Any:
         return importlib.import_module(name)
     except ImportError:
         package = name.partition(".")[0]
-        raise BadConfig(f"this score needs the package {package}: pip install 'streamtrans[train]'") from None
+        raise BadConfig(f"this score needs the package {package}: pip install 'streamtrans[eval]'") from None

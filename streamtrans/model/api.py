@@ -45,11 +45,13 @@ class Heard:
     """The answer to a :class:`Hearing`: what texts attend to, and what to hand in next time.
 
     Frame ``i`` of ``memory`` spans the ``frame_samples`` samples of the stream from ``begin + i * frame_samples`` on.
+    ``encoded`` counts the samples that the encoder ran over for it: new ones, and those of an unfinished block again.
     """
 
     memory: Memory
     state: object | None
     begin: int
+    encoded: int = 0
 
 
 class DecoderCache(Protocol):
@@ -115,8 +117,8 @@ class Choices:
     the tokens that the model prefers to ``draft[i]`` at row ``i``: 0 says that it is the choice itself;
     between equal logits the lower token is preferred, as in ``tokens``. ``draft_logprobs[i]`` is what the model
     gives ``draft[i]`` at row ``i``. A masked token ranks behind all others, its log-probability is minus infinity.
-    ``frames`` has an entry for every token of the pass, not for its rows only: the frame of the memory that the model
-    looked at most when it chose what follows that token, by its alignment heads; empty where it has none.
+    ``frames`` has an entry for every token of the pass, not for its rows only: the frame of the memory in the middle of
+    what the model's alignment heads looked at when it chose what follows that token; empty where it has none.
     All numbers are Python's own, not tensors or numpy scalars.
     """
 

@@ -1,6 +1,6 @@
 """What a checkpoint folder says about its network, read from the Hugging Face files.
 
-The keys are Whisper's own; whisperM2M adds those of the text encoder, of the speculator, and ``encoder_rotary``.
+The keys are Whisper's own; whisperM2M adds those of the text encoder, of the speculator, and how the encoder hears.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class NetworkConfig:
     """KVSPN writes keys of its own for tokens that the base has not read; without, they are a hole."""
     encoder_rotary: bool = False
     """Rotary positions in the encoder, in the place of Whisper's sinusoids."""
+    encoder_block: int = 0
+    """Frames that a stream hears at once: larger hears better and later; 0: it was trained to hear all at once only."""
+    encoder_left: int = 200
+    """Frames that a block hears before its first: larger hears better, costs more, and more is kept per stream."""
 
     def __post_init__(self) -> None:
         for name, heads in (
@@ -59,6 +63,15 @@ class NetworkConfig:
         if self.speculator_input == "hidden" and self.speculator_own_keys:
             raise BadModel(
                 "a speculator that starts from hidden states has nothing unread: leave speculator_own_keys out"
+            )
+        if self.encoder_block < 0 or self.encoder_left < 0:
+            raise BadModel(
+                f"encoder_block is {self.encoder_block}, encoder_left {self.encoder_left}; give frames, 0 or more"
+            )
+        if self.encoder_block and not self.encoder_rotary:
+            raise BadModel(
+                f"encoder_block is {self.encoder_block}, but positions are counted from the beginning of a clip: "
+                "only an encoder with encoder_rotary hears in blocks; use 0"
             )
         if not 0 <= self.draft_vocabulary <= self.vocab_size:
             raise BadModel(f"draft_vocabulary is {self.draft_vocabulary}; give 0 to {self.vocab_size}, the vocabulary")

@@ -29,6 +29,10 @@ class FeatureConfig:
         if self.scaling not in ("clip", "fixed"):
             raise BadModel(f"feature scaling is {self.scaling!r}; it must be 'clip' or 'fixed'")
 
+    def frames(self, samples: int) -> int:
+        """Return how many frames a clip has; it counts as at least one window long."""
+        return max(1, max(samples, self.window) // self.hop)
+
 
 class LogMel:
     """Turn audio into log-mel frames; holds the window and the filter bank, no state."""
@@ -46,9 +50,20 @@ class LogMel:
         audio = audio.to(self.work)
         if audio.shape[-1] < self.config.window:
             audio = torch.nn.functional.pad(audio, (0, self.config.window - audio.shape[-1]))
-        spectrum = torch.stft(audio, self.config.window, self.config.hop, window=self.window, return_complex=True)[
-            ..., : max(1, audio.shape[-1] // self.config.hop)
-        ]
+        half = self.config.window // 2
+        padded = torch.nn.functional.pad(audio, (half, half), mode="reflect")
+        return self.windows(padded, self.config.frames(audio.shape[-1]))
+
+    def windows(self, audio: Tensor, count: int) -> Tensor:
+        """Return ``(B, M, count)`` for the first windows of ``(B, samples)``: frame ``i`` reads from ``i * hop`` on."""
+        spectrum = torch.stft(
+            audio.to(self.work),
+            self.config.window,
+            self.config.hop,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )[..., :count]
         power = self.filters @ spectrum.abs().square()
         if self.config.scaling == "fixed":
             return ((power.clamp(min=1e-6).log10() + 2.0) / 2.0).to(self.dtype)

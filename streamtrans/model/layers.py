@@ -141,6 +141,20 @@ class EncoderLayer(FeedForward):
         x = x + self.self_attn.merge(attend(queries, keys, values, mask))
         return self.add_feed_forward(x)
 
+    def go_on(
+        self, x: Tensor, past: tuple[Tensor, Tensor], mask: Tensor | None, rotation: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map the frames ``(B, F, E)`` after those whose keys and values ``(B, H, C, D)`` are ``past``.
+
+        ``mask`` is ``(B, 1, F, C + F)``, ``rotation`` counts all ``C + F`` frames. Returns the mapped frames and
+        their own keys and values ``(B, H, F, D)``, the keys not yet turned.
+        """
+        queries, keys, values = self.self_attn.project(self.self_attn_layer_norm(x))
+        cosines, sines = rotation
+        queries = rotate(queries, (cosines[-x.shape[1] :], sines[-x.shape[1] :]))
+        seen = attend(queries, rotate(torch.cat([past[0], keys], 2), rotation), torch.cat([past[1], values], 2), mask)
+        return self.add_feed_forward(x + self.self_attn.merge(seen)), keys, values
+
 
 class DecoderLayer(FeedForward):
     """Causal self-attention, attention to the encoder and MLP, normalised first."""
@@ -181,7 +195,9 @@ class SpeechEncoder(nn.Module):
             self.embed_positions.weight.requires_grad_(False)
             with torch.no_grad():
                 self.embed_positions.weight.copy_(sinusoids(positions, width))
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, inner) for _ in range(layers))
+        self.layers: Sequence[EncoderLayer] = nn.ModuleList(  # type: ignore[assignment]
+            EncoderLayer(width, heads, inner) for _ in range(layers)
+        )
         self.layer_norm = nn.LayerNorm(width)
 
     def forward(
@@ -198,15 +214,11 @@ class SpeechEncoder(nn.Module):
             Features ``(B, S, E)`` with ``S = ceil(T / 2)``, and the visibility of frames ``(B, S)``
             (``None`` where all are real).
         """
-        visible = None
+        real = visible = None
         if frames is not None:
             real = torch.arange(mel.shape[-1], device=mel.device) < frames[:, None]
-            # A row must not notice that it was padded: what lies behind it counts as the convolution's own zeros.
-            x = F.gelu(self.conv1(mel.masked_fill(~real[:, None], 0.0))).masked_fill(~real[:, None], 0.0)
             visible = real[:, ::2]
-        else:
-            x = F.gelu(self.conv1(mel))
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        x = self.convolve(mel, real)
         rotation = None
         if self.embed_positions is None:
             rotation = rotations(torch.arange(x.shape[1], device=x.device), self.head_width, x.dtype)
@@ -219,6 +231,43 @@ class SpeechEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, mask, rotation)
         return self.layer_norm(x), visible
+
+    def convolve(self, mel: Tensor, real: Tensor | None) -> Tensor:
+        """Map ``(B, M, T)``, of which the columns ``real`` ``(B, T)`` count, to ``(B, ceil(T / 2), E)``."""
+        if real is None:
+            x = F.gelu(self.conv1(mel))
+        else:
+            # A row must not notice that it was padded: what is beside it counts as the convolution's own zeros.
+            x = F.gelu(self.conv1(mel.masked_fill(~real[:, None], 0.0))).masked_fill(~real[:, None], 0.0)
+        return F.gelu(self.conv2(x)).transpose(1, 2)
+
+    def go_on(
+        self, mel: Tensor, real: Tensor | None, frames: int, past: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Encode the frames that follow others, with rotary positions.
+
+        Positions are counted from the first frame of ``past``: attention asks for distances only, so numbers stay
+        small however long a stream has run.
+
+        Args:
+            mel: ``(B, M, 2 + T)``; the first two columns belong to the frame before, for the convolutions.
+            real: ``(B, 2 + T)`` columns that count, ``None`` where all do.
+            frames: ``F``, how many are encoded of the ``ceil(T / 2)`` that there are.
+            past: ``(2, L, B, H, C, D)`` keys, not turned, and values of each layer for the ``C`` frames before.
+            mask: ``(B, 1, F, C + F)``, true where a frame is visible; ``None`` where everything is.
+
+        Returns:
+            Features ``(B, F, E)``, and the keys and the values ``(B, H, F, D)`` of each layer.
+        """
+        x = self.convolve(mel, real)[:, 1 : 1 + frames]
+        rotation = rotations(torch.arange(past.shape[-2] + frames, device=x.device), self.head_width, x.dtype)
+        keys, values = [], []
+        for number, layer in enumerate(self.layers):
+            x, own_keys, own_values = layer.go_on(x, (past[0, number], past[1, number]), mask, rotation)
+            keys.append(own_keys)
+            values.append(own_values)
+        features: Tensor = self.layer_norm(x)
+        return features, keys, values
 
 
 class TextDecoder(nn.Module):
@@ -257,8 +306,26 @@ class Blocks:
     def mask(self, frames: int, device: torch.device) -> Tensor:
         """Return ``(frames, frames)``, true where the row's frame sees the column's."""
         steps = torch.arange(frames, device=device)
-        start = (steps // self.size * self.size)[:, None]
-        return (steps < start + self.size) & (steps >= start - self.left)
+        return self._near(steps, steps)
+
+    def mask_after(self, past: Sequence[int], new: Sequence[int], device: torch.device) -> Tensor | None:
+        """Return what rows of ``new`` frames, the first of them at the beginning of a block, see.
+
+        The columns are ``max(past)`` frames before, of which each row has the last ``past``, then ``max(new)``:
+        ``(B, 1, max(new), max(past) + max(new))``; ``None`` says that everything is visible. A frame that is
+        padding sees itself, for a softmax over nothing is NaN.
+        """
+        before, after = max(past), max(new)
+        if min(past) == before <= self.left and min(new) == after <= self.size:
+            return None
+        steps, columns = torch.arange(after, device=device), torch.arange(-before, after, device=device)
+        known, fresh = torch.tensor([past, new], device=device)[..., None]
+        there = (columns >= -known) & (columns < fresh)
+        return ((self._near(steps, columns) & there[:, None]) | (columns == steps[:, None]))[:, None]
+
+    def _near(self, rows: Tensor, columns: Tensor) -> Tensor:
+        start = (rows // self.size * self.size)[:, None]
+        return (columns < start + self.size) & (columns >= start - self.left)
 
 
 def rotations(positions: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_json
 from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
 from streamtrans.model.network import Network
@@ -109,6 +110,26 @@ def choose_precision(dtype: str, device: torch.device, width: int) -> str:
     if dtype == "int8":
         raise BadConfig(f"int8 is for CPUs, and the device is {device}; use bfloat16 or float16")
     return dtype
+
+
+def read_alignment_heads(folder: Path, config: NetworkConfig) -> Heads:
+    """Read which (layer, head) of the decoder look at what is said, from ``generation_config.json``; none if unsaid.
+
+    Raises:
+        BadModel: the decoder has no such head.
+    """
+    file = folder / "generation_config.json"
+    listed = (read_json(file) if file.exists() else {}).get("alignment_heads") or []
+    layers, heads = config.decoder_layers, config.decoder_attention_heads
+    if not isinstance(listed, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and pair[0] in range(layers) and pair[1] in range(heads)
+        for pair in listed
+    ):
+        raise BadModel(
+            f"{file}: alignment_heads is {listed!r}; give a list of [layer, head], out of {layers} layers with {heads}"
+            " heads each"
+        )
+    return tuple((layer, head) for layer, head in listed)
 
 
 def load_network(folder: Path, config: NetworkConfig) -> Network:

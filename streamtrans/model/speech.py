@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import SAMPLE_RATE, AudioTooLong, Tokens
+from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadModel, Tokens
 from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
+    Alignment,
     CrossingPair,
     EncodedSpeech,
-    Gaze,
     Heads,
     SlotBatch,
     SlotCache,
@@ -29,7 +29,8 @@ from streamtrans.model.cache import (
 )
 from streamtrans.model.features import FeatureConfig, LogMel
 from streamtrans.model.guessing import Guesser, best_candidates
-from streamtrans.model.layers import Attention
+from streamtrans.model.hearing import BlockHearing
+from streamtrans.model.layers import Blocks
 from streamtrans.model.linear import pack
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
@@ -80,6 +81,8 @@ class TorchSpeechModel:
         mask = torch.zeros(self.config.vocab_size, device=self.device, dtype=self._score_type())
         mask[sorted(manner.suppressed)] = float("-inf")
         self.suppression = mask
+        self._hearing: BlockHearing | None = None
+        self.hear_in(Blocks(self.config.encoder_block, self.config.encoder_left) if self.config.encoder_block else None)
         self.guesser = Guesser(self.network, mask, tokenizer.eot) if self.has_speculator else None
 
     @property
@@ -145,21 +148,48 @@ class TorchSpeechModel:
         features, _ = self.network.model.encoder(stacked, frames)
         return self.remember(features, [(length + 1) // 2 for length in lengths])
 
+    @torch.inference_mode()
     def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
-        """Hear several streams, each from the beginning of its audio."""
-        memories = self.encode([hearing.audio for hearing in hearings])
-        return [Heard(memory, None, item.start) for memory, item in zip(memories, hearings, strict=True)]
+        """Go on hearing several streams in one batch; networks that don't hear in blocks begin anew each time."""
+        for hearing in hearings:
+            self._check_length(hearing.audio)
+        if self._hearing is None:
+            return self._listen_anew(hearings)
+        found = self._hearing.listen(hearings)
+        whole = [at for at, hearing in enumerate(hearings) if hearing.whole]
+        for at, anew in zip(whole, self._listen_anew([hearings[at] for at in whole]), strict=True):
+            found[at] = replace(anew, state=found[at].state, encoded=found[at].encoded + anew.encoded)
+        return found
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """How :meth:`listen` hears a stream; ``None``: all that it is given at once."""
+        return None if self._hearing is None else self._hearing.blocks
+
+    def hear_in(self, blocks: Blocks | None) -> None:
+        """Let :meth:`listen` hear in other blocks than the checkpoint says, for measurements.
+
+        Raises:
+            BadModel: the network hears a clip as a whole, by its positions or its features.
+        """
+        if blocks is None:
+            self._hearing = None
+            return
+        if not self.config.encoder_rotary or self.manner.padded or self.log_mel.config.scaling != "fixed":
+            raise BadModel(
+                f"{self.name} can't hear in blocks of {blocks.size} frames: that takes rotary positions, features of"
+                " fixed scaling, and audio of any length; set encoder_block to 0"
+            )
+        self._hearing = BlockHearing(self.network.model.encoder, self.log_mel, blocks, self._crossings, self.config)
 
     def remember(self, features: Tensor, frames: Sequence[int]) -> list[EncodedSpeech]:
         """Project features ``(B, S, E)``, of which each row has ``frames`` real ones, for all that attend to them."""
-        decoder = [self._project(layer.encoder_attn, features) for layer in self.network.model.decoder.layers]
-        blocks = () if self.network.speculator is None else self.network.speculator.blocks
-        speculator = [self._project(block.encoder_attn, features) for block in blocks]
+        pairs, cut = self._crossings(features), self.config.decoder_layers
         return [
             EncodedSpeech(
                 frames=size,
-                decoder=tuple(CrossingPair(k[row, :, :, :size], v[row, :, :size]) for k, v in decoder),
-                speculator=tuple(CrossingPair(k[row, :, :, :size], v[row, :, :size]) for k, v in speculator),
+                decoder=tuple(CrossingPair(k[row, :, :, :size], v[row, :, :size]) for k, v in pairs[:cut]),
+                speculator=tuple(CrossingPair(k[row, :, :, :size], v[row, :, :size]) for k, v in pairs[cut:]),
             )
             for row, size in enumerate(frames)
         ]
@@ -178,13 +208,13 @@ class TorchSpeechModel:
         span = SlotSpan(batch, counts)
         decoder = self.network.model.decoder
         x = decoder.embed(self._stack([item.tokens for item in asked]), span.embedded_positions)
-        gaze = Gaze(self.manner.alignment_heads)
+        alignment = Alignment(self.manner.alignment_heads)
         for number, layer in enumerate(decoder.layers):
-            x = layer(x, SlotHistory(span, number), batch.crossing(number, gaze))
+            x = layer(x, SlotHistory(span, number), batch.crossing(number, alignment.of(number)))
         hidden = decoder.layer_norm(self._answered(x, asked))
         scores = self._scores(hidden)
         self._mask_begin(scores, asked)
-        answers = _with_frames(gaze, self._with_candidates(scores, self._choices(scores, asked), asked), counts)
+        answers = _with_frames(alignment, self._with_candidates(scores, self._choices(scores, asked), asked), counts)
         found, rows = [*answers], hidden.split([item.rows for item in asked])
         for at, cache, count, states, answer in zip(order, caches, counts, rows, answers, strict=True):
             cache.length += count
@@ -203,20 +233,33 @@ class TorchSpeechModel:
         back = dict(zip(order, found, strict=True))
         return [back[at] for at in range(len(proposals))]
 
-    def _frames(self, audio: npt.NDArray[np.float32]) -> Tensor:
+    def _listen_anew(self, hearings: Sequence[Hearing]) -> list[Heard]:
+        memories = self.encode([hearing.audio for hearing in hearings]) if hearings else []
+        return [
+            Heard(memory, None, item.start, len(item.audio)) for memory, item in zip(memories, hearings, strict=True)
+        ]
+
+    def _check_length(self, audio: npt.NDArray[np.float32]) -> None:
         if len(audio) > self.max_samples:
             raise AudioTooLong(
                 f"a segment of {len(audio) / SAMPLE_RATE:.1f} s exceeds the model's "
                 f"{self.max_samples / SAMPLE_RATE:.1f} s; let the segmenter cut earlier (max_segment_ms)"
             )
+
+    def _frames(self, audio: npt.NDArray[np.float32]) -> Tensor:
+        self._check_length(audio)
         samples = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device)
         if self.manner.padded:
             samples = torch.nn.functional.pad(samples, (0, self.max_samples - len(samples)))
         return self.log_mel(samples[None])
 
-    def _project(self, attention: Attention, features: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = attention.keys_values(features)
-        return keys.transpose(-1, -2), values
+    def _crossings(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return keys ``(B, H, D, S)`` and values ``(B, H, S, D)`` for the decoder's layers, then KVSPN's blocks."""
+        readers = [layer.encoder_attn for layer in self.network.model.decoder.layers]
+        if self.network.speculator is not None:
+            readers += [block.encoder_attn for block in self.network.speculator.blocks]
+        projected = (reader.keys_values(features) for reader in readers)
+        return [(keys.transpose(-1, -2), values) for keys, values in projected]
 
     def _stack(self, lines: Sequence[Tokens]) -> Tensor:
         longest = max(len(line) for line in lines)
@@ -304,12 +347,13 @@ class TorchSpeechModel:
         return dict(zip(missed, zip(ahead.tolist(), logprobs.tolist(), strict=True), strict=True))
 
 
-def _with_frames(gaze: Gaze, answers: list[Choices], counts: Sequence[int]) -> list[Choices]:
+def _with_frames(alignment: Alignment, answers: list[Choices], counts: Sequence[int]) -> list[Choices]:
     """Add where the model looked at each of the ``counts`` tokens of each text, if it has heads that tell."""
+    lines = alignment.frames() or [[] for _ in answers]
     return [
-        replace(answer, frames=tuple(line[:count]))
-        for answer, line, count in zip(answers, gaze.frames(), counts, strict=True)
-    ] if gaze.heads else answers
+        replace(answer, frames=tuple(line[:count])) if line else answer
+        for answer, line, count in zip(answers, lines, counts, strict=True)
+    ]
 
 
 def _cache(cache: object) -> SlotCache:

@@ -18,8 +18,17 @@ class EndpointRules:
 
     threshold: float = 0.5
     """Probability from which a window is speech. Larger: fewer false starts; smaller: fewer lost words."""
-    release_threshold: float = 0.35
-    """Probability below which speech pauses again. Smaller: faint word endings stay in the segment."""
+    release_threshold: float = 0.45
+    """Probability below which speech pauses again. Smaller: faint word endings stay in the segment, and so does noise
+    that a detector needs time to tell from them."""
+    onset_threshold: float = 0.1
+    """Probability from which windows right before the first one of speech belong to it. Smaller: soft first sounds
+    are found; larger: no noise before them is."""
+    onset_reach_ms: int = 256
+    """How far back such windows may reach. Larger: slower beginnings are found."""
+    sure_threshold: float = 0.8
+    """Probability from which a window counts as voiced beyond doubt; music seldom gets there. Larger: it gets there
+    even less, and neither does faint speech."""
     min_speech_ms: int = 96
     """Speech needed before a segment opens. Larger: clicks and coughs open none; smaller: opens sooner."""
     min_silence_ms: int = 500
@@ -35,6 +44,10 @@ class EndpointRules:
     """How far back the quietest place for such a cut is looked for. Larger: better places, shorter
     segments."""
 
+    sentence_dip_db: float = 10.0
+    """How much quieter than the speech around it the end of a sentence must be, for a segment to be divided there.
+    Larger: only where there is a short pause; 0: anywhere."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             if not math.isfinite(value := getattr(self, field.name)):
@@ -45,10 +58,17 @@ class EndpointRules:
             raise BadConfig(
                 f"release_threshold must be in (0, threshold = {self.threshold}]; got {self.release_threshold}"
             )
+        if not 0 < self.onset_threshold <= self.release_threshold:
+            raise BadConfig(
+                f"onset_threshold must be in (0, release_threshold = {self.release_threshold}]; "
+                f"got {self.onset_threshold}"
+            )
+        if not self.threshold <= self.sure_threshold <= 1:
+            raise BadConfig(f"sure_threshold must be in [threshold = {self.threshold}, 1]; got {self.sure_threshold}")
         for name in ("min_speech_ms", "min_silence_ms", "max_segment_ms", "cut_search_ms"):
             if getattr(self, name) <= 0:
                 raise BadConfig(f"{name} must be positive; got {getattr(self, name)}")
-        for name in ("pre_roll_ms", "padding_ms"):
+        for name in ("pre_roll_ms", "padding_ms", "onset_reach_ms", "sentence_dip_db"):
             if getattr(self, name) < 0:
                 raise BadConfig(f"{name} must not be negative; got {getattr(self, name)}")
         if self.padding_ms > self.min_silence_ms:

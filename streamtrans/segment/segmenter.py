@@ -18,8 +18,15 @@ from typing import Literal, TypeAlias
 from streamtrans.core import BadAudio, BadConfig, milliseconds, samples
 from streamtrans.segment.rules import EndpointRules
 
-Reason: TypeAlias = Literal["silence", "length", "forced"]
-"""Why a segment closed: speech paused, it was cut at its maximum length, or somebody asked for it."""
+Reason: TypeAlias = Literal["silence", "length", "sentence", "forced"]
+"""Why a segment closed: speech paused, it was cut at its maximum length or where a sentence ended, or somebody asked
+for it."""
+
+
+_DISTANCE = 0.15
+"""Decibels that a window must be quieter to be preferred to one a millisecond nearer to the end of a sentence."""
+_FLOOR = 1e-9
+"""Energy of what counts as silence: below -90 dB one window is as quiet as another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +80,30 @@ class Segmenter:
         self._min_silence = samples(rules.min_silence_ms)
         self._padding = math.ceil(samples(rules.padding_ms) / window) * window
         self._pre_roll = samples(rules.pre_roll_ms)
+        self._reach = samples(rules.onset_reach_ms) // window * window
         self._max_length = samples(rules.max_segment_ms)
         self._search = samples(rules.cut_search_ms) // window
         # One window in three may dip below the threshold while an onset builds up.
         onset = self._needed + self._needed // 3
         self._check(onset)
         self._count = 0
+        self._voiced = 0
         self._speaking = False
         self._open: _Open | None = None
         self._earliest = 0  # end of the last segment: nothing before it can be used again
-        self._recent: deque[bool] = deque(maxlen=onset)
+        self._doubtful = 0  # where the newest run of windows that may belong to an onset began
+        self._recent: deque[int | None] = deque(maxlen=onset)  # where speech that began with this window would start
         self._energies: deque[float] = deque(maxlen=self._search + 1)
 
     def _check(self, onset: int) -> None:
         ms = milliseconds(self.window)
         if self._search < 3:
             raise BadConfig(f"cut_search_ms must span at least three windows of {ms} ms")
-        shortest = self._pre_roll + (onset + 1) * self.window
+        shortest = self._pre_roll + self._reach + (onset + 1) * self.window
         if self._max_length < shortest:
             raise BadConfig(
-                f"max_segment_ms ({self.rules.max_segment_ms}) must have room for pre-roll, onset and one "
-                f"window more: at least {milliseconds(shortest - 1) + 1} ms"
+                f"max_segment_ms ({self.rules.max_segment_ms}) must have room for pre-roll, onset (with its "
+                f"reach back) and one window more: at least {milliseconds(shortest - 1) + 1} ms"
             )
 
     @property
@@ -119,15 +129,52 @@ class Segmenter:
                 f"window {self._count}: a probability in [0, 1] and a finite energy of 0 or more are needed; "
                 f"got {probability} and {energy}"
             )
+        reached = self._reached()
         self._count += 1
         self._energies.append(energy)
         if probability >= self.rules.threshold:
             self._speaking = True
         elif probability < self.rules.release_threshold:
             self._speaking = False
+        self._voiced += probability >= self.rules.sure_threshold
+        if probability < self.rules.onset_threshold:
+            self._doubtful = self.heard
         if self._open is None:
-            return self._await_onset()
+            return self._await_onset(reached)
         return self._follow(self._open)
+
+    @property
+    def speaking(self) -> bool:
+        """Whether the newest window was speech."""
+        return self._speaking
+
+    @property
+    def voiced(self) -> int:
+        """Samples so far that were speech beyond doubt; it never sinks."""
+        return self._voiced * self.window
+
+    def divide(self, moment: int, first: int, last: int) -> list[Boundary]:
+        """Cut the open segment in ``[first, last]``, where it is quiet and near ``moment``.
+
+        Nothing happens, and nothing is returned, where speech has paused since, no window lies there that is still
+        known, or it is not quieter than elsewhere: words of one sentence run into each other, sentences less often.
+        """
+        segment = self._open
+        if segment is None:
+            return []
+        around = sum(self._energies) / len(self._energies)
+        quiet = around * 10 ** (-self.rules.sentence_dip_db / 10)
+        places = [
+            (10 * math.log10(energy + _FLOOR) + abs(end - moment) / samples(1) * _DISTANCE, end)
+            for end, energy in self._known()
+            if first <= end <= last and segment.onset < end < segment.speech_end and energy <= quiet
+        ]
+        if not places:
+            return []
+        cut = min(places)[1]
+        closed = self._close(cut, "sentence")
+        self._open = _Open(cut, cut, segment.speech_end)
+        return [closed, Opened(cut)]
 
     def flush(self) -> list[Boundary]:
         """Close what is open, or what was about to open, at the end of the audio heard.
@@ -135,7 +182,7 @@ class Segmenter:
         Feeding may go on: a new utterance begins, and no later segment reaches back before this point.
         """
         boundaries: list[Boundary] = []
-        if self._open is None and any(self._recent):
+        if self._open is None and any(onset is not None for onset in self._recent):
             boundaries.append(self._begin(self._start_of(self._onset())))
         if self._open is not None:
             boundaries.append(self._close(self.heard, "forced"))
@@ -145,9 +192,9 @@ class Segmenter:
         self._earliest = max(self._earliest, self.heard)
         return boundaries
 
-    def _await_onset(self) -> list[Boundary]:
-        self._recent.append(self._speaking)
-        if not self._speaking or sum(self._recent) < self._needed:
+    def _await_onset(self, reached: int) -> list[Boundary]:
+        self._recent.append(reached if self._speaking else None)
+        if not self._speaking or sum(onset is not None for onset in self._recent) < self._needed:
             return []
         return [self._begin(self._start_of(self._onset()))]
 
@@ -183,14 +230,20 @@ class Segmenter:
         return Closed(end, reason)
 
     def _onset(self) -> int:
-        """Return where the earliest window of speech begins that an onset may count, or else ``heard``."""
-        for back, speaking in enumerate(self._recent):
-            if speaking:
-                return self.heard - (len(self._recent) - back) * self.window
-        return self.heard
+        """Return where speech begins: with the earliest window that an onset may count, or with the next one."""
+        return next((onset for onset in self._recent if onset is not None), self._reached())
+
+    def _reached(self) -> int:
+        """Return where speech would begin whose first certain window is the next one."""
+        return max(self._doubtful, self.heard - self._reach, self._earliest)
 
     def _start_of(self, onset: int) -> int:
         return max(onset - self._pre_roll, self._earliest, 0)
+
+    def _known(self) -> list[tuple[int, float]]:
+        """Return the end and the energy of the windows of the search span; the last one, half heard, is left out."""
+        oldest = self._count - len(self._energies)
+        return [((oldest + at + 1) * self.window, energy) for at, energy in enumerate(self._energies)][:-1]
 
     def _quietest(self, segment: _Open) -> int:
         """Return the end of the quietest window of the search span, not before the onset of ``segment``.

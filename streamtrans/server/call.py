@@ -22,7 +22,7 @@ from streamtrans.core import Caption, Detection, Event, Job, Reading, Request, m
 from streamtrans.server.arrivals import Arrivals, percentile
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.intake import Intake, Pace, Samples, too_fast
-from streamtrans.server.opening import Opening, new_session, nothing_in_it
+from streamtrans.server.opening import Opening, new_session, nothing_in_it, recorded
 from streamtrans.server.outbox import Answer, Item, Outbox
 from streamtrans.server.refusal import (
     exhausted,
@@ -32,13 +32,14 @@ from streamtrans.server.refusal import (
     too_old,
     unsupported,
 )
-from streamtrans.stream import EngineLike, pump
+from streamtrans.stream import EngineLike, Recorder, SessionLike, pump
 from streamtrans.wire import (
     ClientMessage,
     Cursors,
     Encoder,
     Envelope,
     Limits,
+    Measured,
     Notice,
     ServerMessage,
     Started,
@@ -83,7 +84,11 @@ class Call:
         self._config = config
         self._context = context
         self._intake = Intake(opening.options, config.limits)
-        self._session = new_session(opening, served)
+        session = new_session(opening, served)
+        self._recorder: Recorder | None = None
+        if config.record is not None:
+            self._recorder = recorded(session, served, config.record / f"{session_id}.stsession")
+        self._session: SessionLike = self._recorder or session
         self._pace = Pace(config.limits)
         self._arrivals = Arrivals()
         self._changed = asyncio.Event()
@@ -115,6 +120,9 @@ class Call:
                     tasks.create_task(self._write())
         except TimeoutError as error:
             raise too_old(limits.max_connection_ms) from error
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
 
     async def _read(self) -> None:
         limits = self._config.limits
@@ -236,7 +244,10 @@ class Call:
             raise exhausted(problem, self._config.retry_after_ms) from error
 
     def _greeting(self) -> ServerMessage:
-        served = self._served
+        served, setting = self._served, self._opening.setting
+        measured = None
+        if setting is not None:
+            measured = Measured(setting.name, setting.erasure, round(setting.latency_ms), setting.bleu_loss)
         return started_message(
             Started(
                 session_id=self._session_id,
@@ -244,6 +255,7 @@ class Call:
                 limits=self._config.limits,
                 model=served.model_name,
                 languages=served.languages,
+                setting=measured,
             )
         )
 

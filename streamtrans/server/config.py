@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from streamtrans.core import BadConfig
-from streamtrans.stream import EngineLike, SessionConfig, Speller
+from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Speller
 from streamtrans.wire import Limits
 
 __all__ = ["Limits", "Served", "ServedEngine", "ServerConfig", "Tls"]
@@ -59,6 +59,9 @@ class ServerConfig:
     """The first job may compile and allocate; larger forgives slower machines."""
     grace_ms: int = 10_000
     """How long running calls may go on after a shutdown was asked for."""
+    record: Path | None = None
+    """Folder that keeps a recording of every session, its audio included, as ``<session id>.stsession``; what can't be
+    written is logged, and the call goes on. ``None``: nothing that is said is kept."""
 
     def __post_init__(self) -> None:
         if self.pace not in ("flow", "refuse"):
@@ -92,3 +95,7 @@ class Served:
     ask: Callable[[str, str | None], object] | None = None
     """Called with each target and the spoken language, where one is named, before a stream is admitted; raises
     :class:`~streamtrans.core.UnsupportedLanguage` for a pair that the model doesn't translate. ``None``: all go."""
+    settings: Settings = field(default_factory=Settings)
+    """What was measured with this model: the defaults per mode, and what budgets choose from."""
+    origin: Origin | None = None
+    """What recordings say of the model; ``None``: only its name, so that they replay with their own answers."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from streamtrans.core import BadConfig, UnsupportedLanguage
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.refusal import Refusal, invalid, out_of_order, unsupported
-from streamtrans.stream import Session, SessionConfig
+from streamtrans.stream import FileSink, Origin, Recorder, Session, SessionConfig, Setting, UnmetBudget
 from streamtrans.text import canonical
 from streamtrans.vad import vad_window
 from streamtrans.wire import (
@@ -26,6 +27,7 @@ class Opening:
 
     options: StreamOptions
     session: SessionConfig
+    setting: Setting | None = None
 
 
 def open_stream(message: ClientMessage | None, served: Served, config: ServerConfig) -> Opening:
@@ -54,7 +56,12 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
     sources = [
         _language(tag, f"source_languages[{index}]", served) for index, tag in enumerate(wishes.source_languages)
     ]
+    setting = _setting(wishes, served)
     session = _session(wishes, served, config, targets=tuple(targets), sources=tuple(sources), vad=vad)
+    if setting is not None:
+        session = setting.apply(session)
+        if wishes.min_interval_ms is not None:
+            session = replace(session, reading_interval_ms=wishes.min_interval_ms)
     _check_pairs(session, served)
     effective = replace(
         wishes,
@@ -65,7 +72,7 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         min_silence_ms=round(session.endpoints.min_silence_ms),
         max_segment_ms=round(session.endpoints.max_segment_ms),
     )
-    return Opening(effective, session)
+    return Opening(effective, session, setting)
 
 
 def new_session(opening: Opening, served: Served) -> Session:
@@ -78,6 +85,12 @@ def new_session(opening: Opening, served: Served) -> Session:
         return Session(opening.session, served.tokenizer, window=vad_window(opening.session.vad))
     except BadConfig as error:
         raise invalid([("endpointing", str(error))]) from error
+
+
+def recorded(session: Session, served: Served, path: Path) -> Recorder:
+    """Return ``session`` with every call of it kept in a file at ``path``, as far as that can be written."""
+    origin = served.origin or Origin(served.model_name)
+    return Recorder(session, FileSink(path), origin, window=vad_window(session.config.vad))
 
 
 def nothing_in_it() -> Refusal:
@@ -107,6 +120,16 @@ def _language(tag: str, path: str, served: Served) -> str:
         known = ", ".join(served.languages)
         raise unsupported(f"{path}: {served.model_name} doesn't know {tag!r}; it knows {known}")
     return code
+
+
+def _setting(wishes: StreamOptions, served: Served) -> Setting | None:
+    """Return the measured setting that keeps the caller's budgets, or the mode's default."""
+    try:
+        return served.settings.choose(
+            wishes.mode, erasure_budget=wishes.erasure_budget, latency_budget_ms=wishes.latency_budget_ms
+        )
+    except UnmetBudget as error:
+        raise invalid([(field, str(error)) for field in error.fields]) from error
 
 
 def _check_pairs(session: SessionConfig, served: Served) -> None:

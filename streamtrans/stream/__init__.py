@@ -6,23 +6,41 @@ promises, and the pumps that run it against an engine.
 
 from streamtrans.stream.config import Mode, SessionConfig
 from streamtrans.stream.lines import Speller
-from streamtrans.stream.policies import POLICIES, Policy, load_policy
-from streamtrans.stream.pump import EngineLike, drive, pump, replay, settle
+from streamtrans.stream.policies import POLICIES, Policy, Span, load_policy
+from streamtrans.stream.pump import EngineLike, SessionLike, drive, pump, replay, settle
+from streamtrans.stream.recording import FileSink, Origin, Recorder, Recording, fingerprint
+from streamtrans.stream.records import BadRecording
+from streamtrans.stream.rerun import Difference, Differs, rerun
 from streamtrans.stream.session import Cursors, Session, SessionStats
+from streamtrans.stream.settings import Setting, Settings, UnmetBudget
 
 __all__ = [
     "POLICIES",
+    "BadRecording",
     "Cursors",
+    "Difference",
+    "Differs",
     "EngineLike",
+    "FileSink",
     "Mode",
+    "Origin",
     "Policy",
+    "Recorder",
+    "Recording",
     "Session",
     "SessionConfig",
+    "SessionLike",
     "SessionStats",
+    "Setting",
+    "Settings",
+    "Span",
     "Speller",
+    "UnmetBudget",
     "drive",
+    "fingerprint",
     "load_policy",
     "pump",
     "replay",
+    "rerun",
     "settle",
 ]

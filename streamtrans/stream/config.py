@@ -37,6 +37,17 @@ class SessionConfig:
     policy_n: int = 2
     """The policy's number. With ``agreement``, how many readings agree: tentative text is shown
     anyway, so a careful promise costs no time; 2 withstands a wild first guess. Larger: later and calmer."""
+    bias: float = 0.0
+    """Stability bias β of a reading towards the one before; 0 is exact. Larger: calmer, faster, and in the end worse;
+    from 0.5 on only a pause takes anything back. Falls to 0 where a sentence ends and while speech pauses."""
+    masked: int = 0
+    """Newest tokens of an open segment that ``live`` doesn't show yet, up to a whole word. Larger: calmer, later."""
+    min_voiced_ms: int = 160
+    """Speech that a segment needs before anything is promised. Larger: less noise passes, short words are lost."""
+    sentence_lag_ms: int = 1_000
+    """How long speech goes on after a sentence before the segment is divided there. Larger: surer that it has ended."""
+    sentence_patience_ms: int = 2_500
+    """How long a sentence that most languages saw end waits for the others before the segment is divided there."""
     reading_interval_ms: int = 480
     """Audio between two readings of an open segment: smaller is livelier and costs more passes."""
     min_first_reading_ms: int = 480
@@ -59,6 +70,10 @@ class SessionConfig:
         if self.mode not in get_args(Mode):
             raise BadConfig(f"unknown mode {self.mode!r}; use one of {', '.join(get_args(Mode))}")
         load_policy(self.policy, self.policy_n)
+        if not 0 <= self.bias < 1:
+            raise BadConfig(f"bias is {self.bias}; use 0 (exact) or more, and less than 1")
+        for name in ("masked", "min_voiced_ms", "sentence_lag_ms", "sentence_patience_ms"):
+            _at_least(name, getattr(self, name), 0)
         _at_least("reading_interval_ms", self.reading_interval_ms, 20)
         _at_least("min_first_reading_ms", self.min_first_reading_ms, 0)
         _at_least("detect_limit_ms", self.detect_limit_ms, 100)

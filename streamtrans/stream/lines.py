@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from streamtrans.core import Caption, Hypothesis, Target, Tokens
-from streamtrans.stream.config import Mode
-from streamtrans.stream.policies import Policy
+from streamtrans.stream.config import SessionConfig
+from streamtrans.stream.guards import without_loop
+from streamtrans.stream.policies import Policy, Span
 
 _log = logging.getLogger(__name__)
 
@@ -29,55 +30,101 @@ class Speller(Protocol):
         """Return the largest ``m <= n`` at which ``tokens[:m]`` ends with a whole word."""
         ...
 
+    def sentence_end(self, tokens: Sequence[int]) -> tuple[int, int] | None:
+        """Return where the first sentence ends and where the next begins, if more than one has begun."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """What of a segment a caption has heard: samples ``[start, end)``."""
+class Ending:
+    """The end of the first sentence of a line that goes on: it is ``tokens[:stop]``, the next ``tokens[resume:]``."""
 
-    segment: int
-    start: int
-    end: int
+    stop: int
+    resume: int
 
 
 class Line:
     """The readings of one (segment, language)."""
 
-    def __init__(self, language: str, speller: Speller, policy: Policy, mode: Mode) -> None:
+    def __init__(self, language: str, speller: Speller, policy: Policy, config: SessionConfig) -> None:
         self.language = language
         self.committed: Tokens = ()
         self.promised_at: int | None = None  # end of the audio whose reading promised something last
+        self.closed = False
         self._speller = speller
         self._policy = policy
-        self._mode = mode
+        self._config = config
         self._hypothesis = Hypothesis((), ())
-        self._readings: tuple[Tokens, ...] = ()
+        self._readings: tuple[Hypothesis, ...] = ()
         self._shown = ("", "")
         self._revision = 0
-        self._closed = False
+        self._sentence: Tokens | None = None  # the first sentence, as the reading before saw it end
+        self.ending: Ending | None = None  # where it ends, once two readings have said so
 
-    def target(self) -> Target:
-        """Return what to ask the engine: go on after the promise, with the last reading as draft."""
-        return Target(self.language, prefix=self.committed, draft=self._hypothesis.tokens)
+    def target(self, *, free: bool) -> Target:
+        """Return what to ask the engine: go on after the promise, with the last reading as draft.
 
-    def read(self, hypothesis: Hypothesis, span: Span, *, promising: bool) -> Caption | None:
+        A ``free`` reading is not biased towards the draft: somebody has paused, there is time to think again.
+        """
+        draft, bias = self._hypothesis.tokens, self._config.bias
+        biases = () if free or not bias or not draft else self._biases(draft)
+        return Target(self.language, prefix=self.committed, draft=draft, biases=biases)
+
+    def read(self, hypothesis: Hypothesis, span: Span, *, certain: int) -> Caption | None:
         """Take a reading of the open segment; return a caption if it shows anything new.
 
-        Where not ``promising`` the audio read may yet fall to the next segment, so nothing is promised.
+        Audio from sample ``certain`` on may yet fall to the next segment, so nothing said there is promised.
         """
         if self._accepts(hypothesis):
-            self._hypothesis = hypothesis
-            self._readings = (*self._readings, hypothesis.tokens)[-self._policy.memory :]
-            if promising:
-                self._promise(span)
+            self._believe(hypothesis)
+            self._promise(span, certain)
         return self._show(span)
 
-    def finish(self, hypothesis: Hypothesis | None, span: Span) -> Caption:
-        """Promise the last reading, or without one what was believed before, and close the line."""
+    def finish(self, hypothesis: Hypothesis | None, span: Span, *, credible: bool = True) -> Caption:
+        """Promise the last reading, or without one what was believed before, and close the line.
+
+        Where it isn't ``credible`` that anybody spoke, nothing is added to what is promised.
+        """
         if hypothesis is not None and self._accepts(hypothesis):
-            self._hypothesis = hypothesis
+            self._believe(hypothesis)
+        if credible:
+            self.committed = self._hypothesis.tokens
+        return self._close(span)
+
+    def finish_sentence(self, span: Span) -> tuple[Caption, Hypothesis]:
+        """Promise the first sentence and close the line; return what was said after it besides."""
+        assert self.ending is not None, "no sentence has ended"
+        whole, stop, resume = self._hypothesis, self.ending.stop, self.ending.resume
+        self._hypothesis = _slice(whole, 0, stop)
         self.committed = self._hypothesis.tokens
-        self._closed = True
-        return self._caption(self._speller.decode(self.committed), "", span)
+        self.promised_at = span.end
+        return self._close(span), _slice(whole, resume, len(whole.tokens))
+
+    def carry(self, hypothesis: Hypothesis, span: Span) -> Caption | None:
+        """Begin with what was said after the end of the sentence before."""
+        self._believe(hypothesis)
+        return self._show(span)
+
+    def misplaced(self, sample: int) -> int | None:
+        """Count the tokens on the wrong side of ``sample`` if the sentence ended there; ``None`` if unknown."""
+        if self.ending is None or not self._hypothesis.ends:
+            return None
+        ends = self._hypothesis.ends
+        before, after = ends[: self.ending.stop], ends[self.ending.resume :]
+        return sum(end > sample for end in before) + sum(end <= sample for end in after)
+
+    @property
+    def length(self) -> int:
+        """Tokens believed."""
+        return len(self._hypothesis.tokens)
+
+    @property
+    def joint(self) -> tuple[int, int] | None:
+        """Between which samples the end of the sentence may lie: what its tokens and the next ones listened to."""
+        if self.ending is None or not self._hypothesis.ends:
+            return None
+        ends = self._hypothesis.ends[max(0, self.ending.stop - 4) : self.ending.resume + 4]
+        return (min(ends), max(ends)) if ends else None
 
     def _accepts(self, hypothesis: Hypothesis) -> bool:
         if hypothesis.tokens[: len(self.committed)] == self.committed:
@@ -89,23 +136,56 @@ class Line:
         )
         return False
 
-    def _promise(self, span: Span) -> None:
-        tokens = self._hypothesis.tokens
-        wanted = min(self._policy.promise(self._readings), len(tokens))
+    def _believe(self, hypothesis: Hypothesis) -> None:
+        kept = without_loop(hypothesis.tokens, len(self.committed), self._speller.decode)
+        if kept < len(hypothesis.tokens):
+            _log.info("a reading in %s repeats itself; kept are %d tokens", self.language, kept)
+            hypothesis = _slice(hypothesis, 0, kept)
+        self._hypothesis = hypothesis
+        self._readings = (*self._readings, hypothesis)[-self._policy.memory :]
+        found = self._speller.sentence_end(hypothesis.tokens) if hypothesis.ends else None
+        sentence = None if found is None else hypothesis.tokens[: found[1]]
+        confirmed = found is not None and sentence == self._sentence
+        self.ending = Ending(*found) if found is not None and confirmed else None
+        self._sentence = sentence
+
+    def _promise(self, span: Span, certain: int) -> None:
+        tokens, ends = self._hypothesis.tokens, self._hypothesis.ends
+        wanted = min(self._policy.promise(self._readings, span), len(tokens))
+        if span.end > certain:
+            wanted = min(wanted, next((at for at, end in enumerate(ends) if end > certain), len(ends)))
+        if self._sentence is not None and (found := self._speller.sentence_end(tokens)) is not None:
+            # The next sentence will be the next segment's, once it is sure that this one has ended.
+            wanted = min(wanted, found[0])
         if wanted > len(self.committed):
             granted = self._speller.boundary(tokens, wanted)
             if granted > len(self.committed):
                 self.committed = tokens[:granted]
                 self.promised_at = span.end
 
+    def _biases(self, draft: Tokens) -> tuple[float, ...]:
+        """Return β per token of the draft: none where a sentence ends, for what follows is another thought."""
+        found = self._speller.sentence_end(draft)
+        stop, resume = found or (len(draft), len(draft))
+        bias = self._config.bias
+        return tuple(0.0 if stop <= at <= resume else bias for at in range(len(draft)))
+
     def _show(self, span: Span) -> Caption | None:
         committed = self._speller.decode(self.committed)
         tentative = ""
-        if self._mode == "live":
-            tentative = self._speller.decode(self._hypothesis.tokens)[len(committed) :]
+        if self._config.mode == "live":
+            tokens = self._hypothesis.tokens
+            if self._config.masked and not self.closed:
+                shown = self._speller.boundary(tokens, max(len(self.committed), len(tokens) - self._config.masked))
+                tokens = tokens[: max(len(self.committed), shown)]
+            tentative = self._speller.decode(tokens)[len(committed) :]
         if (committed, tentative) == self._shown:
             return None
         return self._caption(committed, tentative, span)
+
+    def _close(self, span: Span) -> Caption:
+        self.closed = True
+        return self._caption(self._speller.decode(self.committed), "", span)
 
     def _caption(self, committed: str, tentative: str, span: Span) -> Caption:
         self._shown = (committed, tentative)
@@ -117,9 +197,19 @@ class Line:
             language=self.language,
             committed=committed,
             tentative=tentative,
-            final=self._closed,
+            final=self.closed,
             start=span.start,
             end=span.end,
             heard=span.end,
             stability=min(1.0, math.exp(min(tail))) if tentative and tail else 1.0,
         )
+
+
+def _slice(hypothesis: Hypothesis, start: int, stop: int) -> Hypothesis:
+    """Return tokens ``[start, stop)`` of a hypothesis as one."""
+    return replace(
+        hypothesis,
+        tokens=hypothesis.tokens[start:stop],
+        logprobs=hypothesis.logprobs[start:stop],
+        ends=hypothesis.ends[start:stop],
+    )

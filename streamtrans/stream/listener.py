@@ -157,6 +157,20 @@ class Listener:
         self._stepped += 1
         return self._within(self._segmenter.feed(self._probabilities.popleft(), self._energies.popleft()))
 
+    def divide(self, moment: int, first: int, last: int) -> list[Boundary]:
+        """Cut the open segment in ``[first, last]``, near ``moment``, where it is quiet, or nowhere."""
+        return self._segmenter.divide(moment, first, last)
+
+    @property
+    def voiced(self) -> int:
+        """Samples of speech so far, as the segmenter saw them."""
+        return self._segmenter.voiced
+
+    @property
+    def pausing(self) -> bool:
+        """Whether whoever spoke has paused."""
+        return not self._segmenter.speaking
+
     def audio(self, start: int, end: int) -> Samples:
         """Return a copy of samples ``[start, end)``."""
         return self._audio.copy(start, end)

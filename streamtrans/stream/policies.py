@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Protocol
 
-from streamtrans.core import BadConfig, Tokens
+from streamtrans.core import BadConfig, Hypothesis, milliseconds, samples
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What of a segment a reading has heard: samples ``[start, end)`` of the stream."""
+
+    segment: int
+    start: int
+    end: int
 
 
 class Policy(Protocol):
@@ -23,8 +35,8 @@ class Policy(Protocol):
 
     memory: int
 
-    def promise(self, readings: Sequence[Tokens]) -> int:
-        """Return the number of tokens of ``readings[-1]`` to promise.
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:
+        """Return the number of tokens of ``readings[-1]``, which heard ``span``, to promise.
 
         ``readings`` holds at least one and at most ``memory`` hypotheses, oldest first.
         """
@@ -32,7 +44,7 @@ class Policy(Protocol):
 
 
 class Hold:
-    """Promise all but the last ``n`` tokens: what is new is what changes (mask-k, Arivazhagan 2020)."""
+    """Promise all but the last ``n`` tokens: what is new is what changes (hold-n, Liu et al. 2020)."""
 
     memory = 1
 
@@ -42,13 +54,13 @@ class Hold:
             raise BadConfig(f"policy 'hold' holds back {n} tokens; use 0 or more")
         self.n = n
 
-    def promise(self, readings: Sequence[Tokens]) -> int:
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:  # noqa: ARG002 (the protocol's signature)
         """Return the length of the newest reading less ``n``."""
-        return max(0, len(readings[-1]) - self.n)
+        return max(0, len(readings[-1].tokens) - self.n)
 
 
 class Agreement:
-    """Promise what the last ``n`` readings have in common (local agreement, Liu 2020, Polák 2022)."""
+    """Promise what the last ``n`` readings have in common (local agreement, Liu et al. 2020, Polák et al. 2022)."""
 
     def __init__(self, n: int) -> None:
         """Ask ``n`` readings to agree: larger promises later and errs less; 1 promises everything."""
@@ -56,15 +68,72 @@ class Agreement:
             raise BadConfig(f"policy 'agreement' asks {n} readings to agree; use 1 or more")
         self.memory = n
 
-    def promise(self, readings: Sequence[Tokens]) -> int:
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:  # noqa: ARG002
         """Return the length of the longest common prefix, 0 while there are fewer than ``n`` readings."""
         if len(readings) < self.memory:
             return 0
-        newest = readings[-self.memory :]
-        for position, column in enumerate(zip(*newest, strict=False)):
-            if len(set(column)) > 1:
-                return position
-        return min(map(len, newest))
+        newest = [reading.tokens for reading in readings[-self.memory :]]
+        return len(list(takewhile(lambda column: len(set(column)) == 1, zip(*newest, strict=False))))
+
+
+class Threshold:
+    """Promise tokens up to the first that the model gives less than ``n`` percent.
+
+    The translating model's own probabilities, nothing else, decide.
+    """
+
+    memory = 1
+
+    def __init__(self, n: int) -> None:
+        """Ask for a probability of ``n`` percent: larger promises later and errs less; 100 only what is certain."""
+        if not 0 <= n <= 100:
+            raise BadConfig(f"policy 'threshold' asks for {n} percent; use 0 to 100")
+        self.least = math.log(n / 100) if n else -math.inf
+
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:  # noqa: ARG002
+        """Return the number of leading tokens that are probable enough."""
+        return len(list(takewhile(lambda logprob: logprob >= self.least, readings[-1].logprobs)))
+
+
+class AlignAtt:
+    """Promise tokens until one listens to the newest ``n`` ms of audio (AlignAtt, Papi et al. 2023).
+
+    What was written while listening to the end of the audio may change with what comes next. Needs a model with
+    alignment heads; without them nothing is promised before the end.
+    """
+
+    memory = 1
+
+    def __init__(self, n: int) -> None:
+        """Keep ``n`` ms of distance from the end: larger promises later and errs less."""
+        if n < 0:
+            raise BadConfig(f"policy 'alignatt' keeps {n} ms of distance; use 0 or more")
+        self.distance = samples(n)
+
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:
+        """Return the number of leading tokens that listened far enough from the end."""
+        return len(list(takewhile(lambda end: end <= span.end - self.distance, readings[-1].ends)))
+
+
+class WaitK:
+    """Promise a word per 280 ms of speech after the first ``n`` (wait-k, Ma et al. 2019; fixed steps, Ma et al. 2020).
+
+    The reference that adaptive policies are compared with. Tokens stand for words.
+    """
+
+    memory = 1
+    STEP_MS = 280
+
+    def __init__(self, n: int) -> None:
+        """Stay ``n`` steps behind: larger promises later and errs less."""
+        if n < 0:
+            raise BadConfig(f"policy 'waitk' stays {n} steps behind; use 0 or more")
+        self.n = n
+
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:
+        """Return the number of steps heard less ``n``, at most what there is."""
+        steps = milliseconds(span.end - span.start) // self.STEP_MS
+        return min(max(0, steps - self.n), len(readings[-1].tokens))
 
 
 class Final:
@@ -76,7 +145,7 @@ class Final:
         """Take a number, for all policies do; it changes nothing."""
         self.n = n
 
-    def promise(self, readings: Sequence[Tokens]) -> int:  # noqa: ARG002 (the protocol's signature)
+    def promise(self, readings: Sequence[Hypothesis], span: Span) -> int:  # noqa: ARG002
         """Return 0."""
         return 0
 
@@ -85,6 +154,9 @@ POLICIES: MappingProxyType[str, str] = MappingProxyType(
     {
         "hold": "streamtrans.stream.policies:Hold",
         "agreement": "streamtrans.stream.policies:Agreement",
+        "threshold": "streamtrans.stream.policies:Threshold",
+        "alignatt": "streamtrans.stream.policies:AlignAtt",
+        "waitk": "streamtrans.stream.policies:WaitK",
         "final": "streamtrans.stream.policies:Final",
     }
 )

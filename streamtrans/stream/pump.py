@@ -8,8 +8,9 @@ from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
 from streamtrans.core import Detection, EngineClosed, Event, Job, Reading, Request
+from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.listener import Samples
-from streamtrans.stream.session import Session
+from streamtrans.stream.session import Cursors, SessionStats
 
 Result = Detection | Reading
 
@@ -22,12 +23,45 @@ class EngineLike(Protocol):
         ...
 
 
+class SessionLike(Protocol):
+    """What can be pumped: a :class:`~streamtrans.stream.Session`, which says what these do, or what records one."""
+
+    config: SessionConfig
+
+    def hear(self, chunk: Samples) -> None: ...
+
+    def end_utterance(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def requests(self) -> list[Request]: ...
+
+    def answer(self, request: Request, result: Result) -> None: ...
+
+    def fail(self, request: Request, error: BaseException) -> None: ...
+
+    def events(self) -> list[Event]: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def full(self) -> bool: ...
+
+    @property
+    def cursors(self) -> Cursors: ...
+
+    @property
+    def stats(self) -> SessionStats: ...
+
+
 async def pump(
-    session: Session,
+    session: SessionLike,
     engine: EngineLike,
     *,
     changed: asyncio.Event,
     emit: Callable[[list[Event]], Awaitable[None]],
+    patience_s: float = 10.0,
 ) -> None:
     """Run ``session`` until it is finished.
 
@@ -40,11 +74,14 @@ async def pump(
     """
     under_way: dict[asyncio.Future[Result], Request] = {}
     waiter: asyncio.Task[bool] | None = None
+    clock = asyncio.get_running_loop().time
+    asked_at = 0.0  # when the reading that is under way was asked for; there is one at a time
     try:
         while True:
             changed.clear()
             for request in session.requests():
                 under_way[asyncio.wrap_future(engine.submit(request))] = request
+                asked_at = clock() if isinstance(request, Job) else asked_at
             events = session.events()
             if events:
                 await emit(events)
@@ -52,9 +89,14 @@ async def pump(
                 return
             waiter = waiter or asyncio.ensure_future(changed.wait())
             awaited: set[asyncio.Future[Any]] = {waiter, *under_way}
-            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            last = next((future for future, job in under_way.items() if isinstance(job, Job) and job.last), None)
+            left = None if last is None else max(0.0, asked_at + patience_s - clock())
+            await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if waiter.done():
                 waiter = None
+            if last is not None and not last.done() and clock() >= asked_at + patience_s:
+                session.fail(under_way.pop(last), TimeoutError(f"no last reading within {patience_s:g} s"))
+                last.cancel()
             for future in sorted((future for future in under_way if future.done()), key=_readings_first(under_way)):
                 _settle(session, under_way.pop(future), future)
     finally:
@@ -64,7 +106,7 @@ async def pump(
             waiter.cancel()
 
 
-def drive(session: Session, engine: EngineLike, audio: Samples, *, chunk: int = 1_600) -> list[Event]:
+def drive(session: SessionLike, engine: EngineLike, audio: Samples, *, chunk: int = 1_600) -> list[Event]:
     """Run a whole recording through ``session`` and return all events.
 
     Args:
@@ -77,7 +119,7 @@ def drive(session: Session, engine: EngineLike, audio: Samples, *, chunk: int = 
 
 
 def replay(
-    session: Session, engine: EngineLike, audio: Samples, *, chunk: int = 1_600
+    session: SessionLike, engine: EngineLike, audio: Samples, *, chunk: int = 1_600
 ) -> Iterator[tuple[int, list[Event]]]:
     """Yield ``(samples heard, events)`` after every chunk, as if the engine needed no time; then end.
 
@@ -95,7 +137,7 @@ def replay(
     yield session.cursors.received, session.events()
 
 
-def settle(session: Session, engine: EngineLike) -> None:
+def settle(session: SessionLike, engine: EngineLike) -> None:
     """Let ``engine`` answer until ``session`` has nothing more to ask."""
     while requests := session.requests():
         under_way = [(request, engine.submit(request)) for request in requests]
@@ -104,7 +146,7 @@ def settle(session: Session, engine: EngineLike) -> None:
             _settle(session, request, future)
 
 
-def _settle(session: Session, request: Request, future: Future[Result] | asyncio.Future[Result]) -> None:
+def _settle(session: SessionLike, request: Request, future: Future[Result] | asyncio.Future[Result]) -> None:
     if future.cancelled():
         raise EngineClosed("the engine withdrew a request; it was shut down")
     error = future.exception()

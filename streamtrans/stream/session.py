@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from streamtrans.core import (
     DecodeStats,
@@ -27,9 +27,10 @@ from streamtrans.core import (
 )
 from streamtrans.segment import Boundary, Closed, Opened
 from streamtrans.stream.config import SessionConfig
-from streamtrans.stream.lines import Line, Span, Speller
+from streamtrans.stream.lines import Line, Speller
 from streamtrans.stream.listener import Listener, Samples
-from streamtrans.stream.policies import load_policy
+from streamtrans.stream.policies import Span, load_policy
+from streamtrans.stream.sentences import sentence_end
 
 _log = logging.getLogger(__name__)
 
@@ -50,25 +51,40 @@ class Cursors:
 
 @dataclass(frozen=True, slots=True)
 class SessionStats:
-    """What a session has cost so far. ``skipped`` readings fell due and were replaced by newer ones."""
+    """What a session has cost so far. ``skipped`` readings fell due and were replaced by newer ones.
+
+    ``divided`` segments ended with a sentence and not with a pause. ``partials`` are the texts read of segments that
+    were still open, and ``partial_decode`` what they cost; ``decode`` is all.
+    """
 
     segments: int = 0
     readings: int = 0
     skipped: int = 0
     failures: int = 0
+    divided: int = 0
+    partials: int = 0
     decode: DecodeStats = field(default_factory=DecodeStats)
+    partial_decode: DecodeStats = field(default_factory=DecodeStats)
 
 
 class _Segment:
     """A stretch of speech whose final captions are not out yet."""
 
-    def __init__(self, number: int, start: int, lines: list[Line]) -> None:
+    def __init__(self, number: int, start: int, lines: list[Line], *, voiced: int, fresh: bool) -> None:
         self.number = number
         self.start = start
         self.end: int | None = None
         self.lines = lines
         self.due = 0  # newest reading due or taken, counted in intervals since the start
         self.read_to = start
+        self.voiced_before = voiced  # samples of speech in the stream before it
+        self.credible = False  # whether there is enough speech in it to believe what is read
+        self.fresh = fresh  # after silence: what the encoder remembers of before is of no use
+
+    @property
+    def open_lines(self) -> list[Line]:
+        """The lines that have no final caption yet."""
+        return [line for line in self.lines if not line.closed]
 
 
 class Session:
@@ -89,11 +105,15 @@ class Session:
         # Audio beyond this length of a segment may be cut off and fall to the next one.
         rules = config.endpoints
         self._certain = samples(rules.max_segment_ms - rules.cut_search_ms)
+        self._enough = samples(config.min_voiced_ms)
+        self._lag, self._patience = samples(config.sentence_lag_ms), samples(config.sentence_patience_ms)
         self._max_behind = samples(config.max_behind_ms)
         self._segments: deque[_Segment] = deque()  # oldest first; only the last may be open
         self._due: int | None = None  # end of the reading of the open segment that waits to be taken
         self._detecting: Detect | None = None
         self._reading: Job | None = None
+        self._state: object | None = None  # what the encoder remembers of the run of speech
+        self._voiced = 0  # samples of speech when the last segment closed
         self._events: list[Event] = []
         self._cursors = Cursors()
         self._stats = SessionStats()
@@ -193,14 +213,18 @@ class Session:
             end, self._due = self._due, None
         else:
             return None
+        if segment.fresh:
+            self._state, segment.fresh = None, False
+        last = segment.end is not None
         return Job(
             segment=segment.number,
             start=segment.start,
             end=end,
-            last=segment.end is not None,
+            last=last,
             audio=self._listener.audio(segment.start, end),
-            targets=tuple(line.target() for line in segment.lines),
+            targets=tuple(line.target(free=last or self._listener.pausing) for line in segment.open_lines),
             source=self.config.source,
+            state=self._state,
         )
 
     def _settle_detection(self, request: Detect) -> None:
@@ -212,23 +236,73 @@ class Session:
         if job is not self._reading:
             raise ValueError(f"the reading of segment {job.segment} was not asked for, or is answered already")
         self._reading = None
+        self._state = None if reading is None else reading.state
         segment = self._segments[0]
         span = Span(job.segment, job.start, job.end)
-        hypotheses = reading.hypotheses if reading is not None else (None,) * len(segment.lines)
-        promising = job.end - job.start <= self._certain
-        for line, hypothesis in zip(segment.lines, hypotheses, strict=True):
+        lines = segment.open_lines
+        hypotheses = reading.hypotheses if reading is not None else (None,) * len(lines)
+        certain = segment.start + (self._certain if segment.credible else 0)
+        for line, hypothesis in zip(lines, hypotheses, strict=True):
             if job.last:
-                self._events.append(line.finish(hypothesis, span))
+                self._events.append(line.finish(hypothesis, span, credible=segment.credible))
             elif hypothesis is not None:
-                caption = line.read(hypothesis, span, promising=promising)
+                caption = line.read(hypothesis, span, certain=certain)
                 if caption is not None:
                     self._events.append(caption)
         if job.last:
             self._segments.popleft()
         if reading is not None:
             segment.read_to = job.end
-            costs = (hypothesis.stats for hypothesis in reading.hypotheses)
-            self._count(readings=1, decode=sum(costs, DecodeStats()))
+            self._count_reading(reading, partial=not job.last)
+            if segment.end is None:
+                self._divide(segment, span)
+
+    def _divide(self, segment: _Segment, heard: Span) -> None:
+        """End the open segment where all of its lines, or most of them for a while, saw a sentence end.
+
+        What was said after that moves to a new segment with the words it has, so nothing is read, or shown, twice.
+        """
+        lines = segment.open_lines
+        ready = [line for line in lines if line.ending is not None]
+        joint = sentence_end(ready, segment.start)
+        if joint is None:
+            return
+        some = 2 * len(ready) >= len(lines)
+        wanted = self._lag if len(ready) == len(lines) else max(self._lag, self._patience)
+        if not some or heard.end - joint.last < wanted:
+            return
+        boundaries = self._listener.divide(joint.moment, joint.first, joint.last)
+        if not boundaries:
+            return
+        cut = boundaries[0].end if isinstance(boundaries[0], Closed) else segment.start
+        self._drop_due()
+        segment.end = cut
+        following = self._new_segment(cut, fresh=False)
+        following.credible = True
+        following.due = max(0, heard.end - cut) // self._interval
+        following.read_to = max(cut, heard.end)
+        self._events.append(SpeechEnded(segment.number, cut))
+        rests = []
+        for line in ready:
+            caption, rest = line.finish_sentence(Span(segment.number, segment.start, cut))
+            self._events.append(caption)
+            rests.append((line.language, rest))
+        if not segment.open_lines:
+            self._segments.popleft()
+        self._segments.append(following)
+        self._events.append(SpeechStarted(following.number, cut))
+        for language, rest in rests:
+            line = next(line for line in following.lines if line.language == language)
+            shown = line.carry(rest, Span(following.number, cut, max(cut, heard.end)))
+            if shown is not None:
+                self._events.append(shown)
+        self._count(divided=1)
+
+    def _new_segment(self, start: int, *, fresh: bool) -> _Segment:
+        config = self.config
+        lines = [Line(target, self._tokenizer, self._policy, config) for target in config.targets]
+        self._count(segments=1)
+        return _Segment(self._stats.segments - 1, start, lines, voiced=self._voiced, fresh=fresh)
 
     def _advance(self) -> None:
         """Let the listener go on, but not past a reading that an idle engine is about to take."""
@@ -236,11 +310,18 @@ class Session:
             boundaries = self._listener.step()
             if boundaries is None:
                 break
+            self._weigh()
             for boundary in boundaries:
                 self._cross(boundary)
             self._fall_due()
         self._update_cursors()
         self._listener.forget(self._segments[0].start if self._segments else self._listener.safe_until)
+
+    def _weigh(self) -> None:
+        """Note whether there is enough speech in the open segment."""
+        if self._segments and self._segments[-1].end is None:
+            segment = self._segments[-1]
+            segment.credible |= self._listener.voiced - segment.voiced_before >= self._enough
 
     @property
     def _waiting(self) -> bool:
@@ -249,15 +330,16 @@ class Session:
 
     def _cross(self, boundary: Boundary) -> None:
         if isinstance(boundary, Opened):
-            mode = self.config.mode
-            lines = [Line(target, self._tokenizer, self._policy, mode) for target in self.config.targets]
-            segment = _Segment(self._stats.segments, boundary.start, lines)
-            self._count(segments=1)
+            before = self._segments[-1] if self._segments else None
+            segment = self._new_segment(boundary.start, fresh=before is None or before.end != boundary.start)
+            if not segment.fresh and before is not None:
+                segment.credible = before.credible
             self._segments.append(segment)
             self._events.append(SpeechStarted(segment.number, segment.start))
         elif isinstance(boundary, Closed):
             segment = self._segments[-1]
             segment.end = boundary.end
+            self._voiced = self._listener.voiced
             self._drop_due()  # the final reading includes it
             self._events.append(SpeechEnded(segment.number, boundary.end))
 
@@ -294,20 +376,16 @@ class Session:
             final=max(before.final, final),
         )
 
-    def _count(
-        self,
-        *,
-        segments: int = 0,
-        readings: int = 0,
-        skipped: int = 0,
-        failures: int = 0,
-        decode: DecodeStats | None = None,
-    ) -> None:
+    def _count(self, **more: int) -> None:
+        self._stats = replace(self._stats, **{name: getattr(self._stats, name) + each for name, each in more.items()})
+
+    def _count_reading(self, reading: Reading, *, partial: bool) -> None:
         stats = self._stats
-        self._stats = SessionStats(
-            stats.segments + segments,
-            stats.readings + readings,
-            stats.skipped + skipped,
-            stats.failures + failures,
-            stats.decode if decode is None else stats.decode + decode,
-        )
+        cost = sum((hypothesis.stats for hypothesis in reading.hypotheses), DecodeStats())
+        self._stats = replace(stats, readings=stats.readings + 1, decode=stats.decode + cost)
+        if partial:
+            self._stats = replace(
+                self._stats,
+                partials=stats.partials + len(reading.hypotheses),
+                partial_decode=stats.partial_decode + cost,
+            )

@@ -43,6 +43,16 @@ class ToyMemory:
     frames: int
 
 
+@dataclass(frozen=True, slots=True)
+class ToyState:
+    """What was heard of a segment: a digest per whole stretch from ``start`` on, and the ``rest`` before ``heard``."""
+
+    start: int
+    heard: int
+    digests: tuple[bytes, ...]
+    rest: bytes
+
+
 class ToyCache:
     """One row of :class:`ToySlots`, and how much of it counts."""
 
@@ -153,6 +163,15 @@ class ToyModel:
 
     def encode(self, audios: Sequence[NDArray[np.float32]]) -> list[Memory]:
         """Digest each stretch of audio; one bad member fails the whole batch, as it would on a device."""
+        self._receive(audios)
+        return [self._digest(audio) for audio in audios]
+
+    def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
+        """Digest what is new; who hands in another stream's state hears that stream's beginning."""
+        self._receive([hearing.audio for hearing in hearings])
+        return [self._go_on(hearing) for hearing in hearings]
+
+    def _receive(self, audios: Sequence[NDArray[np.float32]]) -> None:
         self.threads.add(threading.get_ident())
         for audio in audios:
             if len(audio) > self.max_samples:
@@ -160,12 +179,6 @@ class ToyModel:
             if not np.isfinite(audio).all():
                 raise BadAudio("the audio holds samples that are no numbers: send finite float32")
         self.encodes.append(len(audios))
-        return [self._digest(audio) for audio in audios]
-
-    def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
-        """Hear each audio from its beginning; nothing is remembered."""
-        memories = self.encode([hearing.audio for hearing in hearings])
-        return [Heard(memory, None, item.start) for memory, item in zip(memories, hearings, strict=True)]
 
     def allocate(self, slots: int) -> ToySlots:
         """Allocate ``slots`` rows."""
@@ -204,11 +217,30 @@ class ToyModel:
         return tuple(token for token in tokens[len(prompt) :] if token != EOT)
 
     def _digest(self, audio: NDArray[np.float32]) -> ToyMemory:
-        whole, digests = blake2b(digest_size=8), []
-        for start in range(0, len(audio), self.config.stretch):
-            whole.update(np.round(audio[start : start + self.config.stretch] * 32767).astype("<i2").tobytes())
-            digests.append(whole.digest())
-        return ToyMemory(tuple(digests), len(audio) // 320)
+        return self._memory(self._append(ToyState(0, 0, (), b""), audio))
+
+    def _go_on(self, hearing: Hearing) -> Heard:
+        """Append what is new; begin anew where the state is another segment's, or has heard more than is asked."""
+        end, state = hearing.start + len(hearing.audio), hearing.state
+        known = isinstance(state, ToyState) and state.start == hearing.start and state.heard <= end
+        before = state if known and isinstance(state, ToyState) else ToyState(hearing.start, hearing.start, (), b"")
+        after = self._append(before, hearing.audio[before.heard - hearing.start :])
+        memory = self._digest(hearing.audio) if hearing.whole else self._memory(after)
+        return Heard(memory, after, hearing.start, end - before.heard)
+
+    def _append(self, state: ToyState, audio: NDArray[np.float32]) -> ToyState:
+        """Digest the stretches that ``audio`` completes, each with the digest before it."""
+        sound = state.rest + np.round(audio * 32767).astype("<i2").tobytes()
+        size, digests = 2 * self.config.stretch, [*state.digests]
+        while len(sound) >= size:
+            digests.append(_chain(digests, sound[:size]))
+            sound = sound[size:]
+        return ToyState(state.start, state.heard + len(audio), tuple(digests), sound)
+
+    def _memory(self, state: ToyState) -> ToyMemory:
+        """Return what texts read; an unfinished stretch counts, but is not remembered."""
+        rest = (_chain(state.digests, state.rest),) if state.rest else ()
+        return ToyMemory((*state.digests, *rest), (state.heard - state.start) // 320)
 
     def _check(self, forward: Forward, cache: ToyCache) -> None:
         if not cache.open:
@@ -235,7 +267,10 @@ class ToyModel:
             if row < len(forward.draft):
                 ranks.append(_rank(logits, forward.draft[row]))
                 draft_logprobs.append(float(logits[forward.draft[row]] - total))
-        return Choices(tuple(tokens), tuple(logprobs), tuple(ranks), tuple(candidates), tuple(draft_logprobs))
+        positions = range(cache.length - len(forward.tokens), cache.length)
+        # The text's first token, at position 2, is written at position 1: it listens to the first digest.
+        frames = tuple(max(0, min(position - 1, len(cache.memory.digests) - 1)) for position in positions)
+        return Choices(tuple(tokens), tuple(logprobs), tuple(ranks), tuple(candidates), tuple(draft_logprobs), frames)
 
     def _guess(self, proposal: Propose, cache: ToyCache) -> Guess:
         if not proposal.tokens or proposal.count < 1:
@@ -284,6 +319,10 @@ def toy_audio(seconds: float, seed: int = 0) -> NDArray[np.float32]:
     """Return noise ``(samples,)``; a longer one of the same seed begins with the shorter one."""
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * SAMPLE_RATE))
     return noise.astype(np.float32)
+
+
+def _chain(digests: Sequence[bytes], sound: bytes) -> bytes:
+    return blake2b(b"".join(digests[-1:]) + sound, digest_size=8).digest()
 
 
 def _rank(logits: NDArray[np.float64], token: int) -> int:

@@ -20,6 +20,7 @@ from streamtrans.text.languages import ALIASES, LANGUAGES, canonical
 
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TRANSCRIPT = "<|startoftranscript|>"
+_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _CONTROL = re.compile(r"<\|([^|<>]*)\|>")
 
 # Scripts written without spaces: every whole character may end a "word".
@@ -155,6 +156,23 @@ class Tokenizer:
             if whole[m - 1] and _is_seam(_last(texts, m), _first(texts, m)):
                 return m
         return 0
+
+    def sentence_end(self, tokens: Sequence[int]) -> tuple[int, int] | None:
+        """Return where the first sentence ends and the next begins, ``(stop, resume)``, if a next one has begun.
+
+        A sentence ends with a line, whose break belongs to neither, or with ``.``, ``?``, ``!`` or their kin before
+        a space or a script without spaces.
+        """
+        detokenizer = Detokenizer(self.piece)
+        text = ""
+        for at, token in enumerate(tokens):
+            added = detokenizer.add(token)
+            if added.endswith("\n"):
+                return (at, at + 1) if text and at + 1 < len(tokens) else None
+            if text.endswith(_SENTENCE_ENDS) and added and (self.piece(token)[:1] == b" " or _is_unspaced(added[0])):
+                return at, at
+            text += added
+        return None
 
     def _required(self, name: str, origin: str) -> int:
         token = self._specials_by_name.get(name)

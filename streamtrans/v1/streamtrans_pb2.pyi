@@ -114,12 +114,14 @@ class Resume(_message.Message):
     def __init__(self, token: _Optional[str] = ..., last_event_sequence: _Optional[int] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("audio_format", "source_languages", "targets", "partials", "mode", "endpointing", "resume")
+    __slots__ = ("audio_format", "source_languages", "targets", "partials", "mode", "erasure_budget", "latency_budget_ms", "endpointing", "resume")
     AUDIO_FORMAT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     PARTIALS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    ERASURE_BUDGET_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTING_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     audio_format: AudioFormat
@@ -127,9 +129,11 @@ class SessionConfig(_message.Message):
     targets: _containers.RepeatedCompositeFieldContainer[TargetConfig]
     partials: Partials
     mode: CaptionMode
+    erasure_budget: float
+    latency_budget_ms: int
     endpointing: Endpointing
     resume: Resume
-    def __init__(self, audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[TargetConfig, _Mapping]]] = ..., partials: _Optional[_Union[Partials, _Mapping]] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., endpointing: _Optional[_Union[Endpointing, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
+    def __init__(self, audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[TargetConfig, _Mapping]]] = ..., partials: _Optional[_Union[Partials, _Mapping]] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., erasure_budget: _Optional[float] = ..., latency_budget_ms: _Optional[int] = ..., endpointing: _Optional[_Union[Endpointing, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
 class AudioChunk(_message.Message):
     __slots__ = ("data", "sequence")
@@ -234,16 +238,30 @@ class Limits(_message.Message):
     def __init__(self, max_chunk_bytes: _Optional[int] = ..., max_chunk_ms: _Optional[int] = ..., max_real_time_factor: _Optional[float] = ..., burst_ms: _Optional[int] = ..., idle_ms: _Optional[int] = ..., max_connection_ms: _Optional[int] = ..., max_targets: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_silence_ms: _Optional[int] = ...) -> None: ...
 
 class SessionStarted(_message.Message):
-    __slots__ = ("config", "limits", "model", "languages")
+    __slots__ = ("config", "limits", "model", "languages", "setting")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    SETTING_FIELD_NUMBER: _ClassVar[int]
     config: SessionConfig
     limits: Limits
     model: str
     languages: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
+    setting: MeasuredSetting
+    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., setting: _Optional[_Union[MeasuredSetting, _Mapping]] = ...) -> None: ...
+
+class MeasuredSetting(_message.Message):
+    __slots__ = ("name", "erasure", "latency_ms", "bleu_loss")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ERASURE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    BLEU_LOSS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    erasure: float
+    latency_ms: int
+    bleu_loss: float
+    def __init__(self, name: _Optional[str] = ..., erasure: _Optional[float] = ..., latency_ms: _Optional[int] = ..., bleu_loss: _Optional[float] = ...) -> None: ...
 
 class Caption(_message.Message):
     __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from streamtrans.v1 import streamtrans_pb2 as pb
 from streamtrans.v1 import streamtrans_pb2_grpc as pb_grpc
 from streamtrans.wire.options import StreamOptions, options_to_proto
@@ -64,6 +66,7 @@ def started_message(started: Started) -> pb.StreamTranslateResponse:
             limits=limits_to_proto(started.limits),
             model=started.model,
             languages=started.languages,
+            setting=None if started.setting is None else pb.MeasuredSetting(**asdict(started.setting)),
         )
     )
 

@@ -5,6 +5,7 @@ A message that breaks a rule is refused whole, with one entry per wrong field.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -76,6 +77,10 @@ class StreamOptions:
     """Silence that ends a segment: larger waits longer, and joins sentences."""
     max_segment_ms: int | None = None
     """A longer segment is cut at its quietest place."""
+    erasure_budget: float | None = None
+    """Words withdrawn per word of final text, on average, that a viewer can bear: smaller is calmer and later."""
+    latency_budget_ms: int | None = None
+    """How late words may have settled, on average (StreamLAAL): smaller is sooner and less calm."""
 
 
 def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
@@ -92,6 +97,8 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     for name, value in _numbers(options):
         if value is not None and not 0 < value < 2**31:
             errors.append((name, f"{value} is out of range; use a positive number"))
+    if options.erasure_budget is not None and not 0 <= options.erasure_budget < math.inf:
+        errors.append(("erasure_budget", f"{options.erasure_budget} is out of range; use 0 or more"))
     if errors:
         raise BadFields(errors)
     return pb.SessionConfig(
@@ -104,6 +111,8 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
         targets=[pb.TargetConfig(language=language) for language in options.targets],
         partials=pb.Partials(min_interval_ms=options.min_interval_ms or 0),
         mode=MODES[options.mode],
+        erasure_budget=options.erasure_budget,
+        latency_budget_ms=options.latency_budget_ms or 0,
         endpointing=pb.Endpointing(
             vad=options.vad or "",
             min_silence_ms=options.min_silence_ms or 0,
@@ -131,9 +140,13 @@ def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None)
         ("partials.min_interval_ms", partials.min_interval_ms),
         ("endpointing.min_silence_ms", endpointing.min_silence_ms),
         ("endpointing.max_segment_ms", endpointing.max_segment_ms),
+        ("latency_budget_ms", config.latency_budget_ms),
     ):
         if value < 0:
             errors.append((path, f"{value} is negative; use 0 for the default"))
+    erasure = config.erasure_budget if config.HasField("erasure_budget") else None
+    if erasure is not None and not 0 <= erasure < math.inf:
+        errors.append(("erasure_budget", f"{erasure} is out of range; use 0 or more, or leave it out"))
     if errors:
         raise BadFields(errors)
     return StreamOptions(
@@ -147,6 +160,8 @@ def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None)
         vad=endpointing.vad or None,
         min_silence_ms=endpointing.min_silence_ms or None,
         max_segment_ms=endpointing.max_segment_ms or None,
+        erasure_budget=erasure,
+        latency_budget_ms=config.latency_budget_ms or None,
     )
 
 
@@ -172,6 +187,7 @@ def _numbers(options: StreamOptions) -> list[tuple[str, int | None]]:
         ("min_interval_ms", options.min_interval_ms),
         ("min_silence_ms", options.min_silence_ms),
         ("max_segment_ms", options.max_segment_ms),
+        ("latency_budget_ms", options.latency_budget_ms),
     ]
 
 

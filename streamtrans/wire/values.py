@@ -58,6 +58,19 @@ class Cursors:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """The setting that makes captions, and what was measured with it: what to expect on average, no promise."""
+
+    name: str
+    erasure: float
+    """Words withdrawn per word of final text."""
+    latency_ms: int
+    """StreamLAAL; a word counts when it last changed."""
+    bleu_loss: float
+    """Against decoding the same segments offline."""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The stream is admitted: what is in effect."""
 
@@ -66,6 +79,8 @@ class Started:
     limits: Limits
     model: str
     languages: tuple[str, ...]
+    setting: Measured | None = None
+    """``None`` where nothing was measured with this model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +180,16 @@ def started_from_proto(response: pb.StreamTranslateResponse) -> Started:
     Raises:
         BadFields: the server's effective configuration is malformed.
     """
-    started = response.started
+    started, measured = response.started, response.started.setting
     return Started(
         session_id=response.session_id,
         options=options_from_proto(started.config),
         limits=limits_from_proto(started.limits),
         model=started.model,
         languages=tuple(started.languages),
+        setting=Measured(measured.name, measured.erasure, measured.latency_ms, measured.bleu_loss)
+        if started.HasField("setting")
+        else None,
     )
 
 

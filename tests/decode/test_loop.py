@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from streamtrans.core import DecodeStats
-from streamtrans.decode import Draft, DraftContext, Echo, Kvspn, converse, decode, greedy
-from streamtrans.model.api import Choices, Forward, Propose
+from streamtrans.decode import Draft, DraftContext, Echo, Kvspn, converse, decode, greedy, parse_drafters
+from streamtrans.model.api import Choices, Forward, Guess, Propose
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 
 EOT = 0
@@ -18,8 +18,8 @@ class Fixed:
 
     needs_speculator = False
 
-    def __init__(self, *tokens, top_k=1.0):
-        self.draft = Draft(tokens, "fixed", top_k)
+    def __init__(self, *tokens, top_k=1.0, biases=()):
+        self.draft = Draft(tokens, "fixed", top_k, biases)
         self.learned = []
 
     def propose(self, tokens, cache, room):
@@ -28,6 +28,13 @@ class Fixed:
 
     def verified(self, draft, accepted):
         self.learned.append((draft.tokens, accepted))
+
+
+class Once(Fixed):
+    """Drafts before the first pass only."""
+
+    def verified(self, draft, accepted):
+        self.draft = Draft()
 
 
 class Cache:
@@ -59,11 +66,11 @@ def play(conversation, *answers):
     raise AssertionError(f"still wants {asked[-1]}")
 
 
-def says(*tokens, ranks=()):
+def says(*tokens, ranks=(), frames=()):
     """Choose ``tokens``; drafts are as likely as the choice if they are it, and else less by their rank."""
     logprobs = tuple(-float(token) for token in tokens)
     drafts = tuple(logprob - rank / 8 for logprob, rank in zip(logprobs, ranks, strict=False))
-    return Choices(tokens, logprobs, tuple(ranks), (), drafts)
+    return Choices(tokens, logprobs, tuple(ranks), (), drafts, frames)
 
 
 def test_greedy_reads_the_prompt_once_and_then_one_token_a_pass():
@@ -127,6 +134,59 @@ def test_every_rank_passes_at_inf():
     )
     assert hypothesis.tokens == (8, 9, 22)
     assert hypothesis.logprobs == (-20 - 19 / 8, -21 - 19 / 8, -22.0)
+
+
+def judged(own, best, *biases):
+    """Return what becomes of the drafts 8 and 9 where 8, of probability ``own``, meets a choice of ``best``."""
+    conversation = decode(PROMPT, (), Cache(), Once(8, 9, biases=biases), eot=EOT, limit=9)
+    logprobs = (math.log(best), math.log(0.9), math.log(0.8))
+    drafts = (math.log(own) if own else -math.inf, math.log(0.05))
+    _, hypothesis = play(conversation, Choices((20, 21, 22), logprobs, (1, 3), (), drafts), says(EOT))
+    return hypothesis
+
+
+@pytest.mark.parametrize(
+    ("own", "best", "bias", "kept"),
+    [
+        (0.4, 0.6, 0.0, False),
+        (0.4, 0.4, 0.0, False),  # equals: the choice is the choice
+        (0.4, 0.6, 0.16, False),
+        (0.4, 0.6, 0.17, True),  # 0.2 < β / (1 - β)
+        (0.01, 0.9, 0.4, False),
+        (0.01, 0.99, 0.5, True),
+        (0.0, 0.5, 0.9, False),  # what is masked is never written
+    ],
+)
+def test_a_bias_keeps_what_outweighs_the_choice_with_it(own, best, bias, kept):
+    hypothesis = judged(own, best, bias)
+    assert hypothesis.tokens[:1] == ((8,) if kept else (20,))
+    assert hypothesis.logprobs[0] == (math.log(own) if kept else math.log(best))  # the model's own
+
+
+def test_only_a_biased_token_is_kept_against_the_model():
+    assert judged(0.4, 0.6, 0.3).tokens[:2] == (8, 21)  # 9 has no bias of its own
+    assert judged(0.4, 0.6, 0.3, 0.6).tokens[:2] == (8, 9)
+
+
+def test_every_token_knows_where_the_model_looked_when_it_wrote_it():
+    text = decode(PROMPT, (8,), Cache(), Once(9, 10), eot=EOT, limit=20, locate=lambda frame: 100 * frame)
+    first = says(9, 11, 12, ranks=(0, 1), frames=(0, 1, 3, 4, 9))  # after the prompt's two, 8, 9, and the wrong 10
+    second = says(EOT, ranks=(), frames=(5,))
+    _, hypothesis = play(text, first, second)
+    assert hypothesis.tokens == (8, 9, 11)
+    assert hypothesis.ends == (100, 300, 400)
+
+
+def test_what_was_read_before_came_from_nobody_knows_where():
+    _, hypothesis = play(
+        decode(PROMPT, (8, 9), Cache(3), Fixed(), eot=EOT, limit=10), says(10, frames=(4,)), says(EOT, frames=(6,))
+    )
+    assert (hypothesis.tokens, hypothesis.ends) == ((8, 9, 10), (-1, -1, 4))
+
+
+def test_without_alignment_nobody_knows():
+    _, hypothesis = play(greedy(PROMPT, (8,), Cache(), eot=EOT, limit=10), says(9), says(EOT))
+    assert hypothesis.ends == ()
 
 
 def test_a_drafter_learns_what_became_of_each_draft():
@@ -203,6 +263,26 @@ def test_a_reading_of_longer_audio_is_verified_in_one_pass():
     assert hypothesis.tokens == after
     assert hypothesis.stats.passes <= 1 + len(after) - len(before) + 1
     assert hypothesis.stats.by_drafter["echo"][1] >= len(before)
+
+
+def test_a_reading_opens_with_promise_and_echo_in_one_pass_and_goes_on_with_the_speculator():
+    context = DraftContext(2, EOT, (8, 9, 10, 11), count=1)
+    drafter, cache = parse_drafters("echo,kvspn").make(context), Cache()
+    conversation = decode(PROMPT, (8, 9), cache, drafter, eot=EOT, limit=20)
+    first = next(conversation)
+    assert first == Forward((*PROMPT, 8, 9, 10, 11, EOT), cache, 4, (10, 11, EOT))
+    cache.length += len(first.tokens)
+    second = conversation.send(says(10, 12, 13, 14, ranks=(0, 1, 1)))  # 12 in place of 11
+    assert cache.truncated == [5]  # rolled back to before 12
+    assert second == Propose((12,), cache, 1)
+    third = conversation.send(Guess((13,), (-0.1,)))
+    assert third == Forward((12, 13), cache, 2, (13,))
+    cache.length += 2
+    with pytest.raises(StopIteration) as stop:
+        conversation.send(says(13, EOT, ranks=(0,)))
+    hypothesis = stop.value.value
+    assert hypothesis.tokens == (8, 9, 10, 12, 13)
+    assert hypothesis.stats == DecodeStats(2, 4, 4, 2, {"echo": (3, 1), "kvspn": (1, 1)})
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])

@@ -129,6 +129,29 @@ def test_prefix_and_draft_are_used(engine):
     assert reading.hypotheses[0].stats.by_drafter["echo"] == (len(text) - 1, len(text) - 1)
 
 
+def test_a_bias_holds_the_last_reading_fast(engine):
+    request = job("de")
+    [text] = expected(engine.model, request)
+    other = (text[0], text[1] + 1 if text[1] + 1 < engine.model.size else text[1] - 1, *text[2:3])
+    held, free = (
+        engine.submit(job(Target("de", draft=other, biases=biases))).result(PATIENCE_S)
+        for biases in ((0.9,) * len(other), ())
+    )
+    assert texts(held)[0][: len(other)] == other
+    assert texts(free) == [text]
+    with pytest.raises(BadConfig, match="2 biases for 3 draft tokens"):
+        engine.submit(job(Target("de", draft=other, biases=(0.1, 0.1)))).result(PATIENCE_S)
+
+
+def test_every_token_ends_where_the_model_listened(engine):
+    stretch, audio = engine.model.config.stretch, toy_audio(2)
+    request = Job(0, 48_000, 48_000 + len(audio), False, audio, (Target("de"), Target("fr", prefix=(9, 10))))
+    for hypothesis in engine.submit(request).result(PATIENCE_S).hypotheses:
+        count = len(hypothesis.tokens)
+        assert count > 2
+        assert hypothesis.ends == tuple(48_000 + min((n + 1) * stretch, len(audio)) for n in range(count))
+
+
 def test_many_jobs_share_few_slots_and_their_passes(engine):
     requests = [
         job(*languages, seconds=1 + n % 4, seed=n, last=n % 3 == 0)

@@ -1,4 +1,4 @@
-"""What a GPU must not change: fp32 tokens equal the CPU's."""
+"""What a GPU must not change: fp32 tokens equal the CPU's, and so does what is heard in blocks."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
+from streamtrans.model.api import Hearing
+from streamtrans.model.cache import EncodedSpeech
 from streamtrans.model.loading import EMBEDDED, load_model
 from streamtrans.model.speech import TorchSpeechModel
 from tests.checkpoints import make_whisper_m2m
@@ -45,3 +47,20 @@ def test_fp32_tokens_equal_the_cpus(tmp_path: Path, spec: str, which: str, monke
 def test_bfloat16_runs_on_the_gpu(tmp_path: Path) -> None:
     make_whisper_m2m(tmp_path)
     assert len(translate(load_model(tmp_path, device="cuda"), "kvspn")) == len(AUDIOS)
+
+
+def test_hearing_in_blocks_is_the_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    make_whisper_m2m(tmp_path, encoder_rotary=True, encoder_block=8, encoder_left=20)
+    pairs = []
+    for device in ("cuda", "cpu"):
+        model = load_model(tmp_path, device=device, dtype="float32")
+        states = [found.state for found in model.listen([Hearing(audio[:5_000]) for audio in AUDIOS])]
+        heard = model.listen([Hearing(audio, 0, state) for audio, state in zip(AUDIOS, states, strict=True)])
+        memories = [found.memory for found in heard]
+        pairs.append([pair for memory in memories if isinstance(memory, EncodedSpeech) for pair in memory.decoder])
+    assert len(pairs[0]) == 4 * len(AUDIOS)
+    for mine, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(mine.keys.cpu(), theirs.keys, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(mine.values.cpu(), theirs.values, atol=1e-3, rtol=1e-3)

@@ -1,11 +1,15 @@
 """Any chunking of the same audio gives the same segments, from bytes to boundaries."""
 
+from functools import lru_cache
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.audio import Decoder, Windower, energies
 from streamtrans.core import samples
+from streamtrans.evaluate.mixtures import join, made_noise, spoil
+from streamtrans.evaluate.segments import segment
 from streamtrans.segment import Boundary, Closed, EndpointRules, Opened, Segmenter
 from streamtrans.vad import Vad, load_vad, vad_window
 
@@ -56,6 +60,28 @@ def test_any_chunking_gives_the_same_segments(name: str, rate: int, seed: int, c
     chunked, _ = segments(vad, np.split(audio, sorted(round(cut * len(audio)) for cut in cuts)), rate)
     assert chunked == whole
     assert heard == samples(7000) // vad_window(name) * vad_window(name)
+
+
+@lru_cache
+def in_noise(seed: int) -> np.ndarray:
+    """Three stretches of bursts that swell like syllables, with known gaps, in pink noise 10 dB softer."""
+    rng = np.random.default_rng(seed)
+    bursts = []
+    for _ in range(3):
+        count = samples(float(rng.uniform(600, 3000)))
+        swell = 0.1 + np.sin(2 * np.pi * rng.uniform(2, 5) * np.arange(count) / 16000) ** 2
+        bursts.append((0.1 * swell * rng.standard_normal(count)).astype(np.float32))
+    joined = join(bursts, seed)
+    return spoil(joined, made_noise("pink", len(joined.audio), seed), 10.0).audio
+
+
+@settings(max_examples=40, deadline=None)
+@given(name=st.sampled_from(["energy", "webrtc"]), seed=st.integers(0, 5), draw=st.integers(0, 1000))
+def test_any_chunking_finds_the_same_through_the_listener_of_a_session(name: str, seed: int, draw: int) -> None:
+    vad, audio = load_vad(name), in_noise(seed)
+    whole = segment(vad, audio, RULES, chunk_ms=60_000)
+    assert segment(vad, audio, RULES, chunk_ms=None, seed=draw) == whole
+    assert len(whole.segments) >= 3
 
 
 def test_the_made_audio_closes_segments_for_every_reason() -> None:

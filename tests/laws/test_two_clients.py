@@ -86,5 +86,6 @@ async def test_two_clients_at_once_get_the_captions_of_each_alone(model):
         assert summary.finals == len(captions) == 2 * summary.segments
         assert summary.decoding == alone_summary.decoding
         assert summary.segments >= 3
-        assert all(caption.final and caption.text and not caption.tentative for caption in mine)
+        assert all(caption.final and not caption.tentative for caption in mine)
+        assert any(caption.text for caption in mine)
     assert {caption.text for caption in together[0][0]} != {caption.text for caption in together[1][0]}

@@ -3,7 +3,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.core import BadConfig, Caption, SpeechEnded, SpeechStarted
-from streamtrans.metrics import erasure, first_caption_ms, lag_percentiles, percentile
+from streamtrans.metrics import (
+    Erased,
+    count_erased,
+    erasure,
+    first_caption_after_ms,
+    first_caption_ms,
+    lag_percentiles,
+    percentile,
+    units,
+)
 
 TEXTS = st.lists(st.text(alphabet="ab ", max_size=12), min_size=1, max_size=6)
 
@@ -63,6 +72,45 @@ def common(before, after):
 def test_no_final_text_is_refused(revisions):
     with pytest.raises(BadConfig, match="no final text"):
         erasure(revisions)
+
+
+def test_an_empty_hypothesis_is_counted_and_has_no_erasure():
+    assert count_erased([]) == Erased(0, 0)
+    gone = count_erased(shown("zwei wörter", ""))
+    assert gone == Erased(2, 0)
+    assert gone.normalised is None
+    assert (gone + count_erased(shown("a b", "a c d e"))).normalised == 3 / 4
+
+
+def test_line_ends_are_white_space():
+    assert units("mach\nes  aus ", "de") == ("mach", "es", "aus")
+    assert units("打开\n灯 ", "zh") == ("打", "开", "灯")
+    assert erasure(shown("打开", "打开\n灯", language="zh")) == 0
+    assert erasure(shown("mach es\naus", "mach es aus bitte")) == 0
+
+
+def test_a_first_caption_is_timed_from_the_true_start():
+    events = [
+        (20_000, SpeechStarted(0, 14_400)),  # 100 ms before the truth: the detector's lead
+        (24_000, caption(" ")),
+        (32_000, caption("hallo")),
+        (40_000, caption("hallo welt")),
+        (170_000, SpeechStarted(1, 161_600)),
+        (176_000, caption("da", segment=1)),
+        (340_000, SpeechStarted(2, 330_000)),
+    ]
+    # the second start runs on in segment 0, the fourth never gets text, the last one is missed
+    assert first_caption_after_ms(events, [1_000, 2_500, 10_000, 20_600, 30_000]) == [1_000, None, 1_000, None, None]
+    assert first_caption_after_ms(events, []) == []
+    assert first_caption_after_ms([], [5]) == [None]
+    with pytest.raises(BadConfig, match="sort them"):
+        first_caption_after_ms(events, [2_000, 1_000])
+
+
+def test_a_segment_that_opens_too_early_is_not_of_this_start():
+    events = [(20_000, SpeechStarted(0, 0)), (32_000, caption("hallo"))]
+    assert first_caption_after_ms(events, [1_000]) == [None]
+    assert first_caption_after_ms(events, [1_000], lead_ms=1_000) == [1_000]
 
 
 def test_the_first_text_of_each_segment_counts():

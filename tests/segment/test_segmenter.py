@@ -10,6 +10,7 @@ from streamtrans.segment import Boundary, Closed, EndpointRules, Opened, Segment
 
 W = 160  # 10 ms: durations in the rules below are whole windows
 RULES = EndpointRules(
+    release_threshold=0.35,
     min_speech_ms=30,
     min_silence_ms=100,
     pre_roll_ms=40,
@@ -20,9 +21,9 @@ RULES = EndpointRules(
 
 
 def run(probabilities: str, segmenter: Segmenter | None = None) -> list[Boundary]:
-    """Feed one window per character: ``#`` speech, ``.`` silence, ``~`` between the two thresholds."""
+    """Feed one window per character: ``#`` speech, ``.`` silence, ``~`` between the thresholds, ``,`` in doubt."""
     segmenter = segmenter or Segmenter(RULES, W)
-    value = {"#": 0.9, ".": 0.1, "~": 0.4}
+    value = {"#": 0.9, ".": 0.05, "~": 0.4, ",": 0.2}
     return [boundary for each in probabilities for boundary in segmenter.feed(value[each], 0.0)]
 
 
@@ -43,7 +44,7 @@ def test_pre_roll_stops_at_the_beginning_of_the_stream() -> None:
 
 
 def test_pre_roll_stops_at_the_segment_before() -> None:
-    rules = EndpointRules(min_speech_ms=30, min_silence_ms=100, padding_ms=100, pre_roll_ms=400)
+    rules = EndpointRules(release_threshold=0.35, min_speech_ms=30, min_silence_ms=100, padding_ms=100, pre_roll_ms=400)
     assert run("###" + "." * 12 + "###", Segmenter(rules, W)) == [
         Opened(0),
         Closed(13 * W, "silence"),
@@ -58,6 +59,22 @@ def test_a_click_opens_nothing() -> None:
 def test_one_dip_during_the_onset_is_forgiven_and_two_are_not() -> None:
     assert run("." * 10 + "#.##") == [Opened(6 * W)]
     assert run("." * 10 + "#.#.#.#.#.") == []
+
+
+def test_doubtful_windows_right_before_an_onset_belong_to_it() -> None:
+    assert run("." * 20 + ",,,###") == [Opened(16 * W)]
+    assert run("." * 20 + ",,,.###") == [Opened(20 * W)]
+    assert run("." * 20 + ",,#.##") == [Opened(16 * W)]
+    assert run("." * 20 + ",,#...###") == [Opened(22 * W)]
+
+
+def test_doubt_reaches_back_so_far_and_no_further() -> None:
+    assert run("," * 60 + "###") == [Opened((60 - 25 - 4) * W)]
+    assert run("," * 100) == []
+
+
+def test_doubt_does_not_reach_into_the_segment_before() -> None:
+    assert run("###" + "," * 10 + "###") == [Opened(0), Closed(6 * W, "silence"), Opened(6 * W)]
 
 
 def test_between_the_thresholds_nothing_changes() -> None:
@@ -101,7 +118,7 @@ def test_of_equally_quiet_windows_the_latest_is_cut() -> None:
 def test_a_cut_that_leaves_only_silence_closes_instead() -> None:
     segmenter = Segmenter(RULES, W)
     for i in range(100):
-        boundaries = segmenter.feed(0.9 if i < 95 else 0.1, 1.0 if i < 95 else 0.0)
+        boundaries = segmenter.feed(0.9 if i < 95 else 0.05, 1.0 if i < 95 else 0.0)
     assert boundaries == [Closed(98 * W, "silence")]
     assert run("...###", segmenter) == [Opened(99 * W)]
 
@@ -131,6 +148,13 @@ def test_after_a_flush_a_new_utterance_begins() -> None:
     segmenter.flush()
     assert run("##", segmenter) == []
     assert run("#", segmenter) == [Opened(4 * W)]
+
+
+def test_only_windows_beyond_doubt_are_voiced() -> None:
+    segmenter = Segmenter(RULES, W)
+    for probability in (0.6, 0.79, 0.8, 0.4, 0.95):
+        segmenter.feed(probability, 0.0)
+    assert segmenter.voiced == 2 * W
 
 
 def test_what_is_safe_to_drop() -> None:
@@ -163,7 +187,7 @@ def test_rules_without_room_for_the_window_are_refused() -> None:
     with pytest.raises(BadConfig, match="at least three windows of 32 ms"):
         Segmenter(EndpointRules(cut_search_ms=90), 512)
     with pytest.raises(BadConfig, match=r"max_segment_ms \(400\) must have room .* at least 1032 ms"):
-        Segmenter(EndpointRules(max_segment_ms=400, cut_search_ms=100, pre_roll_ms=872), 512)
+        Segmenter(EndpointRules(max_segment_ms=400, cut_search_ms=100, pre_roll_ms=616), 512)
     with pytest.raises(BadConfig, match="at least one sample"):
         Segmenter(RULES, 0)
 
@@ -173,11 +197,13 @@ def rules_and_windows(draw: st.DrawFn) -> tuple[EndpointRules, int, list[tuple[f
     window = draw(st.sampled_from([160, 480, 512]))
     ms = math.ceil(window / 16)
     search = draw(st.integers(3 * ms, 12 * ms))
-    speech, roll = draw(st.integers(1, 6 * ms)), draw(st.integers(0, 10 * ms))
-    shortest = max(2 * search, roll + 2 * speech + 3 * ms)
+    speech, roll, reach = (draw(st.integers(least, most * ms)) for least, most in ((1, 6), (0, 10), (0, 10)))
+    shortest = max(2 * search, roll + reach + 2 * speech + 3 * ms)
     silence = draw(st.integers(1, 20 * ms))
     rules = EndpointRules(
         release_threshold=draw(st.sampled_from([0.2, 0.5])),
+        onset_threshold=draw(st.sampled_from([0.1, 0.2])),
+        onset_reach_ms=reach,
         min_speech_ms=speech,
         min_silence_ms=silence,
         pre_roll_ms=roll,
@@ -185,7 +211,7 @@ def rules_and_windows(draw: st.DrawFn) -> tuple[EndpointRules, int, list[tuple[f
         max_segment_ms=draw(st.integers(shortest, shortest + 60 * ms)),
         cut_search_ms=search,
     )
-    runs = draw(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.9]), st.integers(1, 40)), max_size=14))
+    runs = draw(st.lists(st.tuples(st.sampled_from([0.0, 0.15, 0.3, 0.9]), st.integers(1, 40)), max_size=14))
     probabilities = [p for p, count in runs for _ in range(count)]
     energies = draw(st.randoms(use_true_random=False))
     fed = [(p, energies.random()) for p in probabilities]

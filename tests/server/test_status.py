@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import struct
 
 import grpc
@@ -270,10 +271,13 @@ async def test_events_that_nobody_reads_are_bounded(house):
         assert server.active_sessions == 0
 
 
+NOVEL = random.Random(1).randbytes(500_000).hex()  # no word comes twice, or the guard against loops would cut it
+
+
 async def test_a_client_that_never_reads_frees_its_slot(house):
     class Verbose(house.Words):
         def decode(self, tokens):
-            return "word " * 10_000 * len(tokens)
+            return NOVEL[: 50_000 * len(tokens)]
 
     config = house.configured(Limits(idle_ms=150, max_real_time_factor=1e6))
     narrow = [("grpc.http2.bdp_probe", 0)]  # keeps the client's window at 64 KB

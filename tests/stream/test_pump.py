@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from streamtrans.core import Detect, EngineClosed, Job
+from streamtrans.core import Caption, Detect, EngineClosed, Job
 from streamtrans.stream import drive, pump, replay
 
 
@@ -170,3 +170,30 @@ def test_replay_tells_when(stage):
             assert getattr(event, "heard", getattr(event, "start", 0)) <= heard
     with pytest.raises(ValueError, match="chunk is 0"):
         next(replay(session, engine, stage.say(1), chunk=0))
+
+
+async def test_after_the_end_of_speech_a_viewer_waits_for_a_bounded_time(stage):
+    """The engine owes the last reading for ever: what was believed before is final."""
+    session, engine = stage.make([(0.5, 2)])
+
+    class Stuck:
+        def __init__(self):
+            self.owed = []
+
+        def submit(self, request):
+            if isinstance(request, Job) and request.last:
+                self.owed.append(Future())
+                return self.owed[-1]
+            return engine.submit(request)
+
+    stuck, events, changed = Stuck(), [], asyncio.Event()
+
+    async def emit(new):
+        events.extend(new)
+
+    session.hear(stage.say(4))
+    session.end()
+    await asyncio.wait_for(pump(session, stuck, changed=changed, emit=emit, patience_s=0.05), 5)
+    [final] = [event for event in events if isinstance(event, Caption) and event.final]
+    assert final.text == [event for event in events if isinstance(event, Caption)][-2].text
+    assert [future.cancelled() for future in stuck.owed] == [True]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -35,9 +36,17 @@ def test_what_was_truncated_is_forgotten():
     clean = model.step([Forward(PROMPT, cache, 1)])[0]
     model.step([Forward((20, 21, 22), cache, 1)])
     cache.truncate(1)
-    assert model.step([Forward(PROMPT[1:], cache, 1)])[0] == clean
+    again = model.step([Forward(PROMPT[1:], cache, 1)])[0]
+    assert replace(again, frames=clean.frames) == clean
+    assert again.frames == clean.frames[1:]
     with pytest.raises(ValueError, match="truncate"):
         cache.truncate(3)
+
+
+def test_it_listens_to_what_it_writes_about():
+    model = ToyModel()
+    _, cache = opened(model, seconds=0.6)
+    assert model.step([Forward((*PROMPT, 9, 10, 11, 12), cache, 1)])[0].frames == (0, 0, 1, 2, 2, 2)
 
 
 def test_growing_audio_leaves_old_text_alone():

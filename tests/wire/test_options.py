@@ -1,3 +1,5 @@
+import math
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -102,12 +104,29 @@ def test_unspecified_values_take_defaults():
         (StreamOptions(("de",), sample_rate_hertz=0), "sample_rate_hertz"),
         (StreamOptions(("de",), channels=2**31), "channels"),
         (StreamOptions(("de",), min_silence_ms=-1), "min_silence_ms"),
+        (StreamOptions(("de",), erasure_budget=-0.1), "erasure_budget"),
+        (StreamOptions(("de",), erasure_budget=math.nan), "erasure_budget"),
+        (StreamOptions(("de",), latency_budget_ms=0), "latency_budget_ms"),
     ],
 )
 def test_options_without_a_form_on_the_wire_are_refused(options, field):
     with pytest.raises(BadFields) as caught:
         config_message(options)
     assert [path for path, _ in caught.value.fields] == [field]
+
+
+@pytest.mark.parametrize("budget", [None, 0.0, 0.25])
+def test_no_erasure_at_all_is_another_wish_than_none(budget):
+    options = StreamOptions(("de",), erasure_budget=budget, latency_budget_ms=1_500)
+    assert options_from_proto(options_to_proto(options)) == options
+
+
+def test_budgets_out_of_range_are_refused():
+    for field, value in (("erasure_budget", -1.0), ("erasure_budget", math.inf), ("latency_budget_ms", -5)):
+        message = config()
+        setattr(message, field, value)
+        with pytest.raises(BadFields, match=field):
+            options_from_proto(message)
 
 
 def test_a_resume_token_is_seen():

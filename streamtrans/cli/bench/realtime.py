@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,8 @@ import numpy as np
 from streamtrans.audio import Samples, read_audio
 from streamtrans.cli.bench.server import Wish
 from streamtrans.cli.options import ModelChoice
-from streamtrans.client import StreamOptions, Summary, TranslationClient
-from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats
+from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient
+from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats, samples
 from streamtrans.evaluate.dev import acceptance, ratio
 from streamtrans.evaluate.talk import SENTENCES, talk
 from streamtrans.metrics import percentile
@@ -85,19 +85,19 @@ async def measure(case: Case, choice: ModelChoice, speech: Sequence[Samples], op
     """
     slots = max(16, 2 * case.streams * len(options.targets))
     wish = Wish(replace(choice, threads=case.threads), slots, sessions=case.streams, cores=case.cores)
-    async with _server(wish) as (process, before):
+    async with served(wish) as (process, before):
         async with TranslationClient(f"127.0.0.1:{before['port']}") as client, asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_speak(client, audio, options, number * STAGGER_S))
+                group.create_task(speak(client, audio, options, number * STAGGER_S))
                 for number, audio in enumerate(speech)
             ]
-        after = await _ask(process)
+        after = await ask(process)
     summaries = [task.result() for task in tasks]
     return _figures(case, before, after, summaries)
 
 
 @asynccontextmanager
-async def _server(wish: Wish) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
+async def served(wish: Wish) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
     """Start a server; yield it and its first counters."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     process = await asyncio.create_subprocess_exec(
@@ -121,7 +121,8 @@ async def _server(wish: Wish) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
         await process.wait()
 
 
-async def _ask(process: Process) -> dict[str, Any]:
+async def ask(process: Process) -> dict[str, Any]:
+    """Return the server's counters."""
     assert process.stdout is not None
     assert process.stdin is not None
     process.stdin.write(b"\n")
@@ -129,8 +130,18 @@ async def _ask(process: Process) -> dict[str, Any]:
     return counters
 
 
-async def _speak(client: TranslationClient, audio: Samples, options: StreamOptions, delay_s: float) -> Summary:
-    """Send each chunk at the moment when a microphone would have it."""
+async def speak(
+    client: TranslationClient,
+    audio: Samples,
+    options: StreamOptions,
+    delay_s: float,
+    *,
+    told: Callable[[StreamEvent, int, float], None] | None = None,
+) -> Summary:
+    """Send each chunk at the moment when a microphone would have it.
+
+    ``told`` gets every event, how many samples the server had heard by then, and the seconds since the beginning.
+    """
     await asyncio.sleep(delay_s)
     async with client.stream(options) as stream:
         clock = asyncio.get_running_loop().time
@@ -145,8 +156,9 @@ async def _speak(client: TranslationClient, audio: Samples, options: StreamOptio
 
         async with asyncio.TaskGroup() as group:
             group.create_task(feed())
-            async for _ in stream:
-                pass
+            async for event in stream:
+                if told is not None:
+                    told(event, samples(stream.cursors.received_ms), clock() - began)
     assert stream.summary is not None
     return stream.summary
 

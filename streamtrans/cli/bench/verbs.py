@@ -69,7 +69,7 @@ def realtime(
     who = identity(model)
     with Watch() as watch:
         found: list[dict[str, Any]] = []
-        for case in cases(_counts("--streams", streams), threads):
+        for case in cases(counts("--streams", streams), threads):
             typer.echo(f"speakers: {case.streams}, cores: {case.cores}, for {seconds:g} s …", err=True)
             speech = speeches(case.streams, seconds)
             found.append(asyncio.run(measure(case, choice, speech, options)))
@@ -259,7 +259,7 @@ def long_texts(
     from streamtrans.evaluate.machine import Watch
 
     torch.set_num_threads(threads or 1)
-    config = LongConfig(tuple(_counts("--lengths", lengths)), rounds=rounds, width=width)
+    config = LongConfig(tuple(counts("--lengths", lengths)), rounds=rounds, width=width)
     with Watch() as watch, progress() as bar:
         task = bar.add_task("lengths", total=len(config.lengths))
         found = measure_long(config, progress=lambda n, _: bar.update(task, completed=n))
@@ -313,7 +313,12 @@ def size(
     show("largest in the wheel", ["file", "MB"], [[*item] for item in figures["largest"].items()])
 
 
-def _counts(option: str, text: str) -> list[int]:
+def counts(option: str, text: str) -> list[int]:
+    """Read whole numbers from 1 up, joined by commas.
+
+    Raises:
+        BadConfig: it is something else.
+    """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
         raise BadConfig(f"{option} is {text!r}; give whole numbers from 1 up, such as 1,8")

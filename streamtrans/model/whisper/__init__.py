@@ -9,7 +9,7 @@ import torch
 
 from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
 from streamtrans.model.config import NetworkConfig, read_features, read_json
-from streamtrans.model.loading import load_network
+from streamtrans.model.loading import load_network, read_alignment_heads
 from streamtrans.model.speech import Manner, TorchSpeechModel
 from streamtrans.text import Tokenizer, canonical
 
@@ -87,6 +87,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
             suppressed=frozenset(suppressed - {tokenizer.eot}),
             begin_suppressed=frozenset(listed("begin_suppress_tokens")),
             begin=prompts.length,
+            alignment_heads=read_alignment_heads(folder, config),
         ),
         device=device,
         dtype=dtype,

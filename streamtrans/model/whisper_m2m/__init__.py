@@ -12,7 +12,7 @@ import torch
 
 from streamtrans.core import Tokens, UnsupportedLanguage
 from streamtrans.model.config import NetworkConfig, read_features, read_json
-from streamtrans.model.loading import load_network
+from streamtrans.model.loading import load_network, read_alignment_heads
 from streamtrans.model.speech import Manner, TorchSpeechModel
 from streamtrans.text import Tokenizer, canonical
 
@@ -60,7 +60,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
         load_network(folder, config),
         tokenizer,
         read_features(folder),
-        manner(tokenizer, languages),
+        replace(manner(tokenizer, languages), alignment_heads=read_alignment_heads(folder, config)),
         device=device,
         dtype=dtype,
     )

@@ -1,0 +1,278 @@
+"""What ``streamtrans evaluate MANIFEST.tsv`` does: talks played to sessions virtually, or to a server in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from streamtrans.cli.options import Loaded, ModelChoice, load
+from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, SpeechEnded, SpeechStarted, samples
+
+if TYPE_CHECKING:
+    from streamtrans.client import StreamEvent, StreamOptions, Summary
+    from streamtrans.evaluate.manifest import Talk
+    from streamtrans.evaluate.scoring import TalkRun
+    from streamtrans.evaluate.settings import Setting
+    from streamtrans.evaluate.streaming import SettingResult
+
+MOST_TARGETS = 5
+"""Languages per stream that a server writes by default."""
+
+_ON_THE_WIRE = {"reading_interval_ms": "min_interval_ms"}
+"""Field of ``SessionConfig`` → what ``StreamOptions`` calls it; where the names are equal nothing is said here."""
+_SERVED = ("mode", "policy", "policy_n", "bias", "masked", "reading_interval_ms")
+"""Fields of a measured row that set a session."""
+_ENDPOINTS_ON_THE_WIRE = ("min_silence_ms", "max_segment_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asked for; checked before a model is loaded."""
+
+    manifest: Path
+    targets: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    streams: int | None
+    """Talks at once to a real server, in real time; ``None`` plays on a virtual clock."""
+    together: int
+    offline: bool
+    as_json: bool
+    results: Path | None
+    log: Path | None
+    table: Path | None = None
+    """Model folder whose table of settings is to be written."""
+
+
+def evaluate_manifest(wanted: Wanted, choice: ModelChoice) -> None:
+    """Play the manifest's talks in every setting, and say how well that went."""
+    from streamtrans.cli.bench.report import identity
+    from streamtrans.evaluate.machine import Watch, describe_machine, invocation
+    from streamtrans.evaluate.manifest import read_talks
+    from streamtrans.evaluate.report import averaged
+
+    talks = read_talks(wanted.manifest)
+    who = identity(choice.model)
+    with Watch() as watch:
+        results = _virtual(wanted, choice, talks) if wanted.streams is None else _real(wanted, choice, talks)
+        settings = [averaged(result.figures()) for result in results]
+    report = {
+        "model": who,
+        "clock": "virtual (computation-unaware)" if wanted.streams is None else "wall (computation-aware)",
+        "streams": wanted.streams,
+        "talks": [
+            {"name": run.talk.name, "language": run.talk.language, "audio_s": round(run.samples / SAMPLE_RATE, 1)}
+            for run in results[0].runs
+        ],
+        "settings": settings,
+    }
+    if wanted.results is not None:
+        _keep(wanted.results, report, watch.measured)
+    if wanted.table is not None:
+        from streamtrans.evaluate.table import write_table
+
+        about = {"command": invocation(), "machine": asdict(describe_machine()), "talks": report["talks"]}
+        chosen = write_table(wanted.table, settings, about)
+        typer.echo(f"{wanted.table}: {', '.join(row.name for row in chosen)}", err=True)
+    if wanted.as_json:
+        about = {"command": invocation(), "machine": asdict(describe_machine()), "model": who, "clock": report["clock"]}
+        for setting in settings:
+            for direction in setting["directions"]:
+                line = {**direction, "setting": setting["setting"], "values": setting["values"], **about}
+                typer.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        _show(settings)
+
+
+def _virtual(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[SettingResult]:
+    from streamtrans.cli.bench.report import progress
+    from streamtrans.evaluate.streaming import StreamingConfig, evaluate_streaming, targets_of, write_logs
+
+    most = max(len(wanted.targets or talk.references) for talk in talks)
+    together = min(wanted.together, len(talks))
+    loaded = load(choice, slots=max(16, together * most))
+    chosen = tuple(_as_served(setting, loaded) for setting in wanted.settings)
+    config = StreamingConfig(chosen, wanted.targets, together, offline=wanted.offline)
+
+    def keep(result: SettingResult) -> None:
+        if wanted.log is not None:
+            write_logs(result, wanted.log)
+
+    with loaded.engine, progress() as bar:
+        for talk in talks:
+            loaded.check_languages(targets_of(talk, wanted.targets, loaded.model.languages), talk.language)
+        task = bar.add_task("seconds of talks", total=None)
+        return evaluate_streaming(
+            talks,
+            loaded.model.tokenizer,
+            loaded.engine,
+            config,
+            languages=loaded.model.languages,
+            endpoints=loaded.endpoints,
+            progress=lambda name, done, total: bar.update(
+                task, description=name, completed=done // SAMPLE_RATE, total=total // SAMPLE_RATE
+            ),
+            done=keep,
+        )
+
+
+def _as_served(setting: Setting, loaded: Loaded) -> Setting:
+    """Return a setting that names no policy with what the model is served with in its mode."""
+    row = loaded.settings.default(setting.values.get("mode", "live"))
+    if row is None or "policy" in setting.values:
+        return setting
+    served = {name: value for name, value in asdict(row).items() if name in _SERVED}
+    return replace(setting, values={**served, **setting.values})
+
+
+def _real(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[SettingResult]:
+    """Play talks to a server in a process of its own; the model is loaded here only to read offline afterwards."""
+    from streamtrans.evaluate.streaming import OfflineReader, write_logs
+
+    results = []
+    for setting in wanted.settings:
+        typer.echo(f"{setting.name}: {wanted.streams} at a time, in real time …", err=True)
+        results.append(asyncio.run(_play(setting, wanted, choice, talks)))
+    if wanted.offline:
+        loaded: Loaded = load(choice)
+        with loaded.engine:
+            reader = OfflineReader(loaded.engine, loaded.model.tokenizer)
+            results = [
+                replace(result, runs=tuple(reader.read(run, run.talk.load()) for run in result.runs))
+                for result in results
+            ]
+    for result in results:
+        if wanted.log is not None:
+            write_logs(result, wanted.log)
+    return results
+
+
+async def _play(setting: Setting, wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> SettingResult:
+    """Let ``wanted.streams`` speakers read the talks out to a server of their own."""
+    from streamtrans.cli.bench.realtime import STAGGER_S, ask, served
+    from streamtrans.cli.bench.server import Wish
+    from streamtrans.client import TranslationClient
+    from streamtrans.evaluate.streaming import SettingResult
+
+    streams = wanted.streams or 1
+    listed = [talks[number % len(talks)] for number in range(max(streams, len(talks)))]
+    waiting = list(enumerate(listed))[::-1]
+    found: dict[int, tuple[TalkRun, Summary]] = {}
+    most = max(len(targets_of_stream(talk, wanted.targets, None)) for talk in talks)
+    wish = Wish(choice, max(16, 2 * streams * most), sessions=streams, cores=0)
+    async with served(wish) as (process, before), TranslationClient(f"127.0.0.1:{before['port']}") as client:
+        known = (await client.capabilities()).languages
+
+        async def speaker(number: int) -> None:
+            await asyncio.sleep(number * STAGGER_S)
+            while waiting:
+                place, talk = waiting.pop()
+                found[place] = await _stream(client, talk, targets_of_stream(talk, wanted.targets, known), setting)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(streams):
+                group.create_task(speaker(number))
+        after = await ask(process)
+    runs = tuple(_named(found[place][0], place // len(talks)) for place in sorted(found))
+    summaries = [found[place][1] for place in sorted(found)]
+    return SettingResult(setting, runs, after["busy_s"] - before["busy_s"], shared=_told(summaries))
+
+
+def targets_of_stream(talk: Talk, asked: tuple[str, ...], known: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the languages to ask a server for: without being told, no more than it writes, translations first."""
+    from streamtrans.evaluate.streaming import targets_of
+
+    found = targets_of(talk, asked, talk.references if known is None else known)
+    if asked or len(found) <= MOST_TARGETS:
+        return found
+    return tuple(target for target in found if target != talk.language)[:MOST_TARGETS]
+
+
+async def _stream(client: Any, talk: Talk, targets: tuple[str, ...], setting: Setting) -> tuple[TalkRun, Summary]:
+    from streamtrans.cli.bench.realtime import speak
+    from streamtrans.core import Caption
+    from streamtrans.evaluate.logs import Logged
+    from streamtrans.evaluate.scoring import TalkRun
+
+    audio, logged = talk.load(), list[Logged]()
+
+    def told(event: StreamEvent, heard: int, seconds: float) -> None:
+        if isinstance(event, (Caption, SpeechStarted, SpeechEnded)):
+            logged.append(Logged(heard, event, 1000 * seconds))
+
+    summary = await speak(client, audio, stream_options(setting, targets, talk.language), 0, told=told)
+    timed = tuple((samples(each.wall_ms or 0), each.event) for each in logged)
+    return TalkRun(talk, targets, timed, len(audio), logged=tuple(logged)), summary
+
+
+def stream_options(setting: Setting, targets: tuple[str, ...], source: str) -> StreamOptions:
+    """Return what to ask of a server so that it does what the setting says.
+
+    Raises:
+        BadConfig: the setting says something that can't be asked for over the wire.
+    """
+    from streamtrans.client import StreamOptions
+
+    known = {field.name for field in fields(StreamOptions)}
+    values = dict(setting.values)
+    endpoints = values.pop("endpoints", {})
+    asked = {_ON_THE_WIRE.get(name, name): value for name, value in values.items()}
+    unknown = [name for name in asked if name not in known]
+    unknown += [f"endpoints.{name}" for name in endpoints if name not in _ENDPOINTS_ON_THE_WIRE]
+    if unknown:
+        raise BadConfig(
+            f"setting {setting.name!r}: {', '.join(unknown)} can't be asked of a server; play it without --realtime"
+        )
+    return StreamOptions(targets, "pcm_s16le", source_languages=(source,), **asked, **endpoints)
+
+
+def _told(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """Return what a server tells of all languages together."""
+    from streamtrans.evaluate.dev import ratio
+
+    decode = sum((summary.decoding for summary in summaries), DecodeStats())
+    return {
+        "passes_per_token": ratio(decode.passes, decode.tokens),
+        "acceptance": ratio(decode.accepted, decode.drafted) if decode.drafted else None,
+        "lag_p50_ms": max(summary.lag_p50_ms for summary in summaries),
+        "lag_p95_ms": max(summary.lag_p95_ms for summary in summaries),
+    }
+
+
+def _named(run: TalkRun, repeat: int) -> TalkRun:
+    """Tell the runs of one talk apart."""
+    return replace(run, talk=replace(run.talk, name=f"{run.talk.name}.{repeat + 1}")) if repeat else run
+
+
+def _keep(folder: Path, report: Mapping[str, Any], measured: Any) -> None:
+    """Store the report as JSON, Markdown and plots."""
+    from streamtrans.cli.bench.report import keep
+    from streamtrans.evaluate.machine import invocation
+    from streamtrans.evaluate.plots import draw
+    from streamtrans.evaluate.report import markdown
+
+    name = "streaming" if report["streams"] is None else "streaming-realtime"
+    keep(name, report, measured, folder)
+    plots = draw(report["settings"], folder)
+    text = markdown({**report, "command": f"`{invocation()}`"}, [path.name for path in plots])
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def _show(settings: Sequence[Mapping[str, Any]]) -> None:
+    from streamtrans.cli.bench.report import show
+    from streamtrans.evaluate.report import DELAYS, QUALITY, direction_rows, headings, rows
+
+    for what, columns in (("quality and cost", QUALITY), ("delays in seconds", DELAYS)):
+        if len(settings) > 1:
+            show(f"{what}, means over directions", ["setting", *headings(columns)], rows(settings, columns))
+        else:
+            lines = direction_rows(settings[0], columns)
+            show(f"{settings[0]['setting']}: {what}", ["direction", *headings(columns)], lines)
+    for setting in settings:
+        for problem in setting["problems"]:
+            typer.echo(f"{setting['setting']}: {problem}", err=True)

@@ -1,0 +1,241 @@
+"""What the reading before is worth as a draft: the readings of live sessions, each decoded in several ways.
+
+Sessions run on a virtual clock as they are served. Each job that they submit goes to one engine per way of drafting,
+so that all decode the very same readings behind the same promises; in float64 the texts must be identical, in less
+exact numbers the few are counted in which rounding decided.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamtrans.audio import Samples
+from streamtrans.core import (
+    SAMPLE_RATE,
+    BadConfig,
+    DecodeStats,
+    Detection,
+    Hypothesis,
+    Job,
+    Reading,
+    Request,
+    Target,
+)
+from streamtrans.engine import Engine, EngineConfig
+from streamtrans.evaluate.dev import ratio
+from streamtrans.evaluate.together import play_together
+from streamtrans.stream import SessionConfig, Speller
+from streamtrans.vad import load_vad
+
+if TYPE_CHECKING:
+    from streamtrans.model.api import SpeechModel
+    from streamtrans.vad import Vad
+
+BUCKETS = {"0–4": range(5), "5–9": range(5, 10), "10–19": range(10, 20), "20+": range(20, 10_000)}
+"""Label → tokens of a reading, promised ones included."""
+
+Progress = Callable[[int, int], None]
+"""Called with (samples heard, of how many)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RereadingConfig:
+    """What is compared.
+
+    Raises:
+        BadConfig: there is nothing to compare, or a number is out of range.
+    """
+
+    drafters: tuple[str, ...] = ("none", "echo", "echo,kvspn")
+    """Ways of drafting; the first is what the others are measured by, the last is the sessions' own."""
+    streams: tuple[int, ...] = (1, 8)
+    """Sessions at once, one measurement each: their readings are asked for together."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.drafters)) != len(self.drafters) or len(self.drafters) < 2:
+            raise BadConfig(f"drafters are {', '.join(self.drafters)}: name two or more, each once")
+        if not self.streams or min(self.streams) < 1:
+            raise BadConfig(f"streams are {self.streams}: use 1 or more")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What readings have cost one way of drafting; seconds are a reading's share of those asked for together."""
+
+    readings: int = 0
+    stats: DecodeStats = field(default_factory=DecodeStats)
+    wall_s: float = 0.0
+    decode_s: float = 0.0
+
+    def add(self, stats: DecodeStats, wall_s: float, decode_s: float) -> None:
+        """Count one reading."""
+        self.readings += 1
+        self.stats += stats
+        self.wall_s += wall_s
+        self.decode_s += decode_s
+
+    def figures(self, first: Tally) -> dict[str, Any]:
+        """Return costs per reading, and how many times less that is than the ``first`` way's."""
+        kept = {name: ratio(kept, drafted) for name, (drafted, kept) in self.stats.by_drafter.items()}
+        return {
+            "readings": self.readings,
+            "passes_per_reading": ratio(self.stats.passes, self.readings),
+            "ms_per_reading": ratio(1000 * self.wall_s, self.readings),
+            "decode_ms_per_reading": ratio(1000 * self.decode_s, self.readings),
+            "drafted_per_reading": ratio(self.stats.drafted, self.readings),
+            "acceptance": kept,
+            "fewer_passes": ratio(first.stats.passes, self.stats.passes),
+            "faster_decoding": ratio(first.decode_s, self.decode_s),
+        }
+
+
+def measure_rereading(
+    model: SpeechModel,
+    speller: Speller,
+    recordings: Sequence[tuple[SessionConfig, Samples]],
+    config: RereadingConfig | None = None,
+    *,
+    vads: Callable[[str], Vad] = load_vad,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Stream every recording, as many at once as each measurement says, and decode every reading in every way.
+
+    Args:
+        model: the weights.
+        speller: their tokenizer.
+        recordings: a session's settings and its audio ``(samples,)``, mono float32 at 16 kHz. The stability bias must
+            be 0, or drafts decide what is written.
+        config: what is compared.
+        vads: makes the detector of a name.
+        progress: told while recordings are heard, those of all measurements together.
+
+    Raises:
+        BadConfig: there is nothing to hear, a session is biased, or the model lacks what a drafter needs.
+    """
+    config = config or RereadingConfig()
+    if not recordings or any(session.bias for session, _ in recordings):
+        raise BadConfig(
+            f"rereading is measured on recordings (got {len(recordings)}) with a stability bias of 0 (got"
+            f" {', '.join(f'{session.bias:g}' for session, _ in recordings)})"
+        )
+    total, heard = len(config.streams) * sum(len(audio) for _, audio in recordings), 0
+    most = max(len(session.targets) for session, _ in recordings)
+
+    def told(samples: int) -> None:
+        nonlocal heard
+        heard += samples
+        if progress is not None:
+            progress(heard, total)
+
+    found = []
+    for streams in config.streams:
+        with ExitStack() as stack:
+            engines = {
+                drafter: stack.enter_context(
+                    Engine(model, vads, EngineConfig(slots=streams * most, max_batch=streams * most, drafter=drafter))
+                )
+                for drafter in config.drafters
+            }
+            bench = _Bench(model, engines)
+            for start in range(0, len(recordings), streams):
+                play_together(recordings[start : start + streams], speller, bench.ask, heard=told)
+            found.append({"streams": streams, **bench.figures()})
+    return found
+
+
+class _Bench:
+    """One engine per way of drafting, asked the same in turn."""
+
+    def __init__(self, model: SpeechModel, engines: dict[str, Engine]) -> None:
+        self._engines = engines
+        *_, self._own = engines
+        self._tallies = {drafter: {label: Tally() for label in BUCKETS} for drafter in engines}
+        self._order = random.Random(len(engines))
+        self._rounds = self._jobs = self._different = self._failed = 0
+        noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
+        language = model.languages[0]
+        for engine in self._engines.values():  # warms up
+            wait([engine.submit(Job(0, 0, SAMPLE_RATE, False, noise, (Target(language),), language))])
+
+    def ask(self, requests: Sequence[Request]) -> list[Future[Detection | Reading]]:
+        """Put all jobs to every engine, one engine after the other; return what the sessions' own one says."""
+        own = self._engines[self._own]
+        jobs = [request for request in requests if isinstance(request, Job)]
+        detections = [own.submit(request) for request in requests if not isinstance(request, Job)]
+        wait(detections)
+        answers: dict[str, list[Future[Detection | Reading]]] = {}
+        costs: dict[str, tuple[float, float]] = {}
+        for drafter, engine in self._order.sample([*self._engines.items()], len(self._engines)) if jobs else ():
+            decoding, started = engine.stats.decode_s, time.perf_counter()
+            answers[drafter] = [engine.submit(job) for job in jobs]
+            wait(answers[drafter])
+            costs[drafter] = time.perf_counter() - started, engine.stats.decode_s - decoding
+        if jobs:
+            self._count(answers, costs)
+        of_jobs, others = iter(answers.get(self._own, ())), iter(detections)
+        return [next(of_jobs if isinstance(request, Job) else others) for request in requests]
+
+    def figures(self) -> dict[str, Any]:
+        """Return what each way has cost by length of the reading, and in all."""
+        first = next(iter(self._tallies.values()))
+        return {
+            "readings_at_once": ratio(self._jobs, self._rounds),
+            "different": self._different,
+            "failed": self._failed,
+            "drafters": {
+                drafter: {
+                    **{label: tally.figures(first[label]) for label, tally in tallies.items()},
+                    "all": _sum(tallies).figures(_sum(first)),
+                }
+                for drafter, tallies in self._tallies.items()
+            },
+        }
+
+    def _count(
+        self, answers: dict[str, list[Future[Detection | Reading]]], costs: dict[str, tuple[float, float]]
+    ) -> None:
+        """Count the readings that all engines answered, each in the bucket of what the sessions see."""
+        texts = {drafter: [_hypotheses(future) for future in futures] for drafter, futures in answers.items()}
+        together = sum(map(len, texts[self._own]))
+        self._rounds += 1
+        self._jobs += len(texts[self._own])
+        for column in zip(*texts.values(), strict=True):
+            if not all(column):
+                self._failed += 1
+                continue
+            for row in zip(*column, strict=True):
+                hypotheses = dict(zip(texts, row, strict=True))
+                own = hypotheses[self._own].tokens
+                label = next(label for label, lengths in BUCKETS.items() if len(own) in lengths)
+                self._different += any(each.tokens != own for each in row)
+                for drafter, hypothesis in hypotheses.items():
+                    shares = [seconds / together for seconds in costs[drafter]]
+                    self._tallies[drafter][label].add(hypothesis.stats, *shares)
+
+
+def _hypotheses(future: Future[Detection | Reading]) -> tuple[Hypothesis, ...]:
+    """Return a reading's texts; none where it failed."""
+    if future.exception() is not None:
+        return ()
+    reading = future.result()
+    if not isinstance(reading, Reading):
+        raise TypeError(f"a job is answered by a Reading, not by a {type(reading).__name__}")
+    return reading.hypotheses
+
+
+def _sum(tallies: dict[str, Tally]) -> Tally:
+    whole = Tally()
+    for tally in tallies.values():
+        whole.readings += tally.readings
+        whole.stats += tally.stats
+        whole.wall_s += tally.wall_s
+        whole.decode_s += tally.decode_s
+    return whole

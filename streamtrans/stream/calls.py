@@ -1,0 +1,178 @@
+"""The calls that may be made of a session, as values and as records of a recording.
+
+Law: a call that was written and read again is the same call, every bit of its samples and of its numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from streamtrans.core import Caption, Detect, Detection, Event, Hypothesis, Reading, Request, SpeechEnded, SpeechStarted
+from streamtrans.stream.listener import Samples
+from streamtrans.stream.records import BadRecording, Record, from_json, to_json
+
+_EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (SpeechStarted, SpeechEnded, Caption)}
+
+_FULL_SCALE = np.float32(32_768)
+"""The value of int16 that stands for 1.0."""
+
+
+class Kind(IntEnum):
+    """What a record holds."""
+
+    HEADER = 1
+    TOKENIZER = 2
+    INT16 = 3
+    FLOAT32 = 4
+    UTTERANCE_END = 5
+    END = 6
+    TAKEN = 7
+    ANSWERED = 8
+    FAILED = 9
+    TOLD = 10
+    CLOSED = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was taken: ``windows`` to find speech in, or else the samples and languages of a reading."""
+
+    windows: int = 0
+    segment: int = -1
+    start: int = 0
+    end: int = 0
+    last: bool = False
+    languages: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Describe ``request``."""
+        if isinstance(request, Detect):
+            return cls(windows=len(request.windows))
+        languages = tuple(target.language for target in request.targets)
+        return cls(0, request.segment, request.start, request.end, request.last, languages)
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        if self.windows:
+            return f"a detection of {self.windows} windows"
+        last = "the last reading" if self.last else "a reading"
+        return f"{last} of segment {self.segment}, samples {self.start} to {self.end}, in {', '.join(self.languages)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """``Session.hear``: ``(n,)`` float32."""
+
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class EndUtterance:
+    """``Session.end_utterance``."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """``Session.end``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """``Session.requests``, and what it returned."""
+
+    asked: tuple[Asked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``Session.answer`` with a result, whose state is lost."""
+
+    result: Detection | Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """``Session.fail``, and what the error said."""
+
+    request: Literal["Detect", "Job"]
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """``Session.events``, and what it returned."""
+
+    events: tuple[Event, ...]
+
+
+Call = Hear | EndUtterance | End | Take | Answer | Fail | Tell
+
+
+def written(call: Call) -> tuple[Kind, bytes]:
+    """Return kind and payload of the record that holds ``call``."""
+    if isinstance(call, Hear):
+        return _packed(call.samples)
+    if isinstance(call, EndUtterance | End):
+        return (Kind.END if isinstance(call, End) else Kind.UTTERANCE_END), b""
+    if isinstance(call, Take):
+        return Kind.TAKEN, to_json(call.asked)
+    if isinstance(call, Answer):
+        result = call.result
+        kept = result.hypotheses if isinstance(result, Reading) else result.probabilities
+        return Kind.ANSWERED, to_json({type(result).__name__: kept})
+    if isinstance(call, Fail):
+        return Kind.FAILED, to_json(call)
+    return Kind.TOLD, to_json([[type(event).__name__, event] for event in call.events])
+
+
+def read(record: Record) -> Call:
+    """Return the call that ``record`` holds.
+
+    Raises:
+        BadRecording: it holds none that is known.
+    """
+    if record.kind not in _READERS:
+        raise BadRecording(f"the recording holds a record of unknown kind {record.kind} at byte {record.offset}")
+    return _READERS[record.kind](record.payload)
+
+
+def _packed(samples: Samples) -> tuple[Kind, bytes]:
+    """Keep samples in the fewest bytes that give back every bit of them."""
+    if len(samples) and samples.min() >= -1 and samples.max() < 1:
+        whole = (samples * _FULL_SCALE).astype("<i2")
+        if (whole.astype(np.float32) / _FULL_SCALE).tobytes() == samples.tobytes():  # as bytes, for -0.0 == 0.0
+            return Kind.INT16, whole.tobytes()
+    return Kind.FLOAT32, samples.astype("<f4").tobytes()
+
+
+def _result(said: dict[str, Sequence[Any]]) -> Detection | Reading:
+    [(kind, kept)] = said.items()
+    if kind == Detection.__name__:
+        return Detection(tuple(kept), None)
+    return Reading(tuple(from_json(Hypothesis, hypothesis) for hypothesis in kept))
+
+
+def _event(kind: str, said: dict[str, Any]) -> Event:
+    if kind not in _EVENTS:
+        raise BadRecording(f"the recording holds an event of unknown kind {kind}; replay it with a newer streamtrans")
+    return from_json(_EVENTS[kind], said)
+
+
+_READERS: dict[int, Callable[[bytes], Call]] = {
+    Kind.INT16: lambda data: Hear(np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE),
+    Kind.FLOAT32: lambda data: Hear(np.frombuffer(data, "<f4").astype(np.float32)),
+    Kind.UTTERANCE_END: lambda _: EndUtterance(),
+    Kind.END: lambda _: End(),
+    Kind.TAKEN: lambda data: Take(tuple(from_json(Asked, asked) for asked in json.loads(data))),
+    Kind.ANSWERED: lambda data: Answer(_result(json.loads(data))),
+    Kind.FAILED: lambda data: from_json(Fail, json.loads(data)),
+    Kind.TOLD: lambda data: Tell(tuple(_event(*told) for told in json.loads(data))),
+}
+"""How the payload of each kind is read; ``HEADER``, ``TOKENIZER`` and ``CLOSED`` are no calls."""

@@ -1,0 +1,130 @@
+"""The measured table of (policy, β): what each setting costs a viewer, and which one keeps a caller's budgets.
+
+A model folder may hold ``streaming.json``, written by ``streamtrans evaluate --settings … --write-table``; it belongs
+to that model, for another one errs and hesitates elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from streamtrans.core import BadConfig, BadModel
+from streamtrans.stream.config import Mode, SessionConfig
+
+FILE = "streaming.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: how a session is set, and what was measured of it.
+
+    ``erasure`` is normalised; ``latency_ms`` is StreamLAAL, a word counting when it last changed; ``bleu_loss`` is
+    against decoding the same segments offline.
+    """
+
+    name: str
+    mode: Mode
+    policy: str
+    policy_n: int
+    bias: float
+    masked: int
+    reading_interval_ms: int
+    erasure: float
+    latency_ms: float
+    bleu_loss: float
+
+    def apply(self, config: SessionConfig) -> SessionConfig:
+        """Return ``config`` set like this."""
+        return replace(
+            config,
+            mode=self.mode,
+            policy=self.policy,
+            policy_n=self.policy_n,
+            bias=self.bias,
+            masked=self.masked,
+            reading_interval_ms=self.reading_interval_ms,
+            min_first_reading_ms=min(config.min_first_reading_ms, self.reading_interval_ms),
+        )
+
+
+class UnmetBudget(BadConfig):
+    """No setting keeps the budgets. ``fields`` names those that can't be kept."""
+
+    def __init__(self, message: str, named: Sequence[str]) -> None:
+        super().__init__(message)
+        self.fields = tuple(named)
+
+
+class Settings:
+    """The table. The first row of a mode is its default."""
+
+    def __init__(self, rows: Sequence[Setting] = ()) -> None:
+        self.rows = tuple(rows)
+
+    @classmethod
+    def load(cls, folder: Path) -> Settings:
+        """Read ``streaming.json`` of a model folder; there may be none, and then nothing was measured.
+
+        Raises:
+            BadModel: the file is there and is no such table.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return cls()
+        names = {item.name for item in fields(Setting)}
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            return cls([Setting(**{key: value for key, value in row.items() if key in names}) for row in listed])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BadModel(f"{path} is no table of settings: {error!r}") from None
+
+    def default(self, mode: Mode) -> Setting | None:
+        """Return the first row of ``mode``, or ``None`` where nothing was measured."""
+        return next((row for row in self.rows if row.mode == mode), None)
+
+    def choose(
+        self, mode: Mode, *, erasure_budget: float | None = None, latency_budget_ms: float | None = None
+    ) -> Setting | None:
+        """Return the row of ``mode`` that keeps both budgets and loses least; without budgets the default.
+
+        Raises:
+            UnmetBudget: none does; the message says which budget can't be kept, and what can.
+        """
+        if erasure_budget is None and latency_budget_ms is None:
+            return self.default(mode)
+        rows = [row for row in self.rows if row.mode == mode]
+        asked = [
+            name
+            for name, value in (("erasure_budget", erasure_budget), ("latency_budget_ms", latency_budget_ms))
+            if value is not None
+        ]
+        if not rows:
+            raise UnmetBudget(
+                f"no setting of mode {mode} was measured with this model, so no budget can be kept", asked
+            )
+        calm = [row for row in rows if erasure_budget is None or row.erasure <= erasure_budget]
+        quick = [row for row in rows if latency_budget_ms is None or row.latency_ms <= latency_budget_ms]
+        kept = [row for row in calm if row in quick]
+        if kept:
+            return min(kept, key=lambda row: (row.bleu_loss, row.latency_ms))
+        problems, named = [], []
+        if not calm:
+            least = min(rows, key=lambda row: row.erasure)
+            problems.append(f"the lowest erasure of mode {mode} is {least.erasure:.2f} ({least.name})")
+            named.append("erasure_budget")
+        if not quick:
+            soonest = min(rows, key=lambda row: row.latency_ms)
+            problems.append(f"the lowest latency of mode {mode} is {soonest.latency_ms:.0f} ms ({soonest.name})")
+            named.append("latency_budget_ms")
+        if not named:
+            soonest = min(calm, key=lambda row: row.latency_ms)
+            calmest = min(quick, key=lambda row: row.erasure)
+            problems.append(
+                f"within that erasure the latency is {soonest.latency_ms:.0f} ms or more ({soonest.name}), within that"
+                f" latency the erasure is {calmest.erasure:.2f} or more ({calmest.name})"
+            )
+            named = asked
+        raise UnmetBudget("; ".join(problems), named)

@@ -1,0 +1,208 @@
+"""Segments of continuous speech end where sentences do, and nothing is lost or said twice."""
+
+from dataclasses import replace
+from hashlib import sha1
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtrans.core import Caption, Hypothesis, SpeechEnded, SpeechStarted
+from streamtrans.segment import EndpointRules
+from streamtrans.stream import Session, SessionConfig, settle
+from streamtrans.stream.guards import without_loop
+from streamtrans.testing.engine import InstantEngine
+from streamtrans.testing.vad import ScriptedVad
+from tests.fakes import Words
+
+RULES = EndpointRules(
+    min_speech_ms=64, min_silence_ms=320, pre_roll_ms=64, padding_ms=64, max_segment_ms=6_000, cut_search_ms=2_000
+)
+WORD = 4_800  # samples: a word lasts 300 ms
+BREAK = 0  # the token that ends a sentence, as Words has it
+
+
+class Talk:
+    """Numbered words without a pause, in sentences: whoever hears them whole says them; ``rng`` errs in the newest."""
+
+    def __init__(self, sentences, start=8_000):
+        self.spoken, at, word = [], start, 1
+        for count in sentences:
+            for _ in range(count):
+                self.spoken.append((word, at + WORD))
+                at, word = at + WORD, word + 1
+            self.spoken.append((BREAK, at))
+        self.spoken.pop()
+        self.start, self.end = start, at
+        self.joints = [end for word, end in self.spoken if word == BREAK]
+        self.words = [word for word, _ in self.spoken if word]
+
+    def audio(self):
+        samples = np.random.default_rng(0).normal(0, 0.1, self.end + 16_000).astype(np.float32)
+        for joint in self.joints:
+            samples[joint - 1_200 : joint + 1_200] *= 0.05  # 75 ms to either side
+        return samples
+
+    def read(self, job, target):
+        """Say the words whose middle lies in the audio, and one word too many while somebody speaks."""
+        heard = [(word, end) for word, end in self.spoken if job.start < end - WORD // 2 * (word > 0) < job.end]
+        while heard and heard[0][0] == BREAK:
+            heard.pop(0)
+        while heard and heard[-1][0] == BREAK:
+            heard.pop()
+        if not job.last and heard:
+            heard.append((900 + job.end % 97, job.end))
+        tokens, ends = tuple(word for word, _ in heard), tuple(end for _, end in heard)
+        keep = len(target.prefix)
+        tokens = (*target.prefix, *tokens[keep:])
+        ends = (*ends[:keep], *(job.start,) * (keep - len(ends)), *ends[keep:])
+        return Hypothesis(tokens, (-0.1,) * len(tokens), ends=ends)
+
+
+def run(talk, chunk=1_600, **settings_):
+    config = SessionConfig(**{"targets": ("de", "fr"), "endpoints": RULES, "policy": "hold", "policy_n": 2} | settings_)
+    session = Session(config, Words(), window=512)
+    engine = InstantEngine(talk.read, ScriptedVad([(talk.start, talk.end)]))
+    audio = talk.audio()
+    for start in range(0, len(audio), chunk):
+        session.hear(audio[start : start + chunk])
+        settle(session, engine)
+    session.end()
+    settle(session, engine)
+    return session, session.events(), engine
+
+
+def finals(events, language):
+    return [event for event in events if isinstance(event, Caption) and event.final and event.language == language]
+
+
+def words_of(captions):
+    return [int(word[1:]) for caption in captions for word in caption.text.split()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sentences=st.lists(st.integers(4, 12), min_size=1, max_size=8),
+    chunk=st.sampled_from([480, 1_600, 7_000]),
+    policy=st.sampled_from([("hold", 1), ("agreement", 2), ("alignatt", 300), ("final", 0)]),
+    mode=st.sampled_from(["live", "stable"]),
+)
+def test_no_word_is_lost_or_doubled_at_any_cut(sentences, chunk, policy, mode):
+    talk = Talk(sentences)
+    session, events, _ = run(talk, chunk, policy=policy[0], policy_n=policy[1], mode=mode)
+    assert session.finished
+    for language in ("de", "fr"):
+        said = [word for word in words_of(finals(events, language)) if word]
+        assert said == talk.words
+
+
+def test_segments_end_where_sentences_do():
+    talk = Talk([6, 7, 5, 8, 6])
+    session, events, engine = run(talk)
+    ends = [event.end for event in events if isinstance(event, SpeechEnded)]
+    assert session.stats.divided == 4
+    assert all(abs(end - joint) <= 1_600 for end, joint in zip(ends, talk.joints, strict=False))
+    for caption, count in zip(finals(events, "de"), (6, 7, 5, 8, 6), strict=True):
+        assert len(caption.text.split()) == count
+    # What ended with its sentence wasn't read once more, and the encoder's state lives on.
+    assert [job.segment for job in engine.jobs if job.last] == [4]
+
+
+def test_what_was_said_after_the_sentence_is_shown_at_once():
+    _, events, _ = run(Talk([6, 8]))
+    at = next(i for i, e in enumerate(events) if isinstance(e, SpeechStarted) and e.segment == 1)
+    before = [e for e in events[:at] if isinstance(e, Caption)]
+    assert all(e.segment == 0 for e in before)
+    carried = events[at + 1]
+    assert isinstance(carried, Caption)
+    assert (carried.segment, carried.committed) == (1, "")
+    shown = [e for e in before if e.language == carried.language and not e.final][-1]
+    final = next(e for e in before if e.language == carried.language and e.final)
+    assert shown.text.split() == [*final.text.split(), "w0", *carried.tentative.split()]
+
+
+def test_a_sentence_that_one_reading_alone_saw_end_goes_on():
+    class Fickle(Talk):
+        def read(self, job, target):
+            said = super().read(job, target)
+            if job.end // 7_680 % 2:
+                return said
+            keep = [i for i, token in enumerate(said.tokens) if token != BREAK]
+            return Hypothesis(
+                tuple(said.tokens[i] for i in keep),
+                tuple(said.logprobs[i] for i in keep),
+                ends=tuple(said.ends[i] for i in keep),
+            )
+
+    session, _, _ = run(Fickle([6, 8]), targets=("de",), policy="final")
+    assert session.stats.divided == 0
+
+
+def test_where_sound_runs_on_nothing_is_divided():
+    class Breathless(Talk):
+        def audio(self):
+            return np.random.default_rng(0).normal(0, 0.1, self.end + 16_000).astype(np.float32)
+
+    talk = Breathless([6, 7, 9])
+    session, _, _ = run(talk)
+    assert session.stats.divided == 0
+    session, _, _ = run(talk, endpoints=replace(RULES, sentence_dip_db=0))
+    assert session.stats.divided == 2
+
+
+def test_without_alignment_nothing_is_divided():
+    class Deaf(Talk):
+        def read(self, job, target):
+            said = super().read(job, target)
+            return Hypothesis(said.tokens, said.logprobs)
+
+    session, _, _ = run(Deaf([6, 7, 5]))
+    assert session.stats.divided == 0
+    assert session.stats.segments > 0
+
+
+def test_promises_stop_at_the_end_of_a_sentence():
+    _, events, _ = run(Talk([6, 8]), policy="hold", policy_n=0)
+    for before, after in pairwise(e for e in events if isinstance(e, Caption) and e.language == "de"):
+        if before.segment == after.segment:
+            assert after.committed.startswith(before.committed)
+        assert "w0" not in after.committed.split()
+
+
+def spell(tokens):
+    """Write words that have as little in common as those of a language."""
+    return " ".join(sha1(bytes([token])).hexdigest()[:5] for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kept"),
+    [
+        ((1, 2, 3, 4), 4),
+        ((5, 5, 5, 5), 4),  # "no no no no" is said by people
+        ((1, 5, 5, 5, 5, 5, 5, 5), 2),
+        ((1, 2, 3, 2, 3, 2, 3, 2, 3), 3),
+        ((1, 7, 8, 9, 7, 8, 9, 7, 8, 9, 4), 4),
+        ((1, 2, 1, 2, 1, 2), 6),
+        ((), 0),
+    ],
+)
+def test_a_loop_is_left_after_its_first_round(tokens, kept):
+    assert without_loop(tokens, 0, spell) == kept
+
+
+def test_a_text_that_compresses_too_well_is_cut():
+    tokens = tuple(token for k in range(12) for token in (1, 2, 3, 4, 5, 6, 7, 50 + k))
+    kept = without_loop(tokens, 0, spell)
+    assert 8 <= kept < len(tokens)
+    assert without_loop(tuple(range(200)), 0, spell) == 200
+
+
+@settings(max_examples=80, deadline=None)
+@given(tokens=st.lists(st.integers(0, 3), max_size=40), floor=st.integers(0, 40))
+def test_a_guard_only_takes_away_and_never_what_is_promised(tokens, floor):
+    floor = min(floor, len(tokens))
+    kept = without_loop(tokens, floor, spell)
+    assert floor <= kept <= len(tokens)
+    assert without_loop(tokens[:kept], floor, spell) >= min(kept, floor)

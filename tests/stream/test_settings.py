@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from streamtrans.core import BadModel
+from streamtrans.stream import SessionConfig, Setting, Settings, UnmetBudget
+
+ROW = {"mode": "live", "policy": "agreement", "policy_n": 2, "bias": 0.2, "masked": 0, "reading_interval_ms": 640}
+
+
+def row(name, erasure, latency_ms, bleu_loss, **more):
+    return Setting(**{"name": name, "erasure": erasure, "latency_ms": latency_ms, "bleu_loss": bleu_loss} | ROW | more)
+
+
+TABLE = Settings(
+    [
+        row("default", 0.15, 1_600, 0.4),
+        row("quick", 0.4, 900, 1.5),
+        row("calm", 0.02, 2_400, 0.2),
+        row("still", 0.0, 2_100, 1.0, mode="stable"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "budgets", "chosen"),
+    [
+        ("live", {}, "default"),
+        ("stable", {}, "still"),
+        ("live", {"erasure_budget": 0.2}, "calm"),
+        ("live", {"erasure_budget": 0.2, "latency_budget_ms": 2_000}, "default"),
+        ("live", {"latency_budget_ms": 1_000}, "quick"),
+        ("live", {"erasure_budget": 0.5, "latency_budget_ms": 1_000}, "quick"),
+        ("stable", {"erasure_budget": 0}, "still"),
+    ],
+)
+def test_the_row_that_keeps_both_budgets_and_loses_least_is_chosen(mode, budgets, chosen):
+    assert TABLE.choose(mode, **budgets).name == chosen
+
+
+@pytest.mark.parametrize(
+    ("budgets", "fields", "told"),
+    [
+        ({"erasure_budget": 0.01}, ("erasure_budget",), r"lowest erasure of mode live is 0\.02 \(calm\)"),
+        ({"latency_budget_ms": 500}, ("latency_budget_ms",), r"lowest latency of mode live is 900 ms \(quick\)"),
+        (
+            {"erasure_budget": 0.01, "latency_budget_ms": 500},
+            ("erasure_budget", "latency_budget_ms"),
+            r"erasure .* latency",
+        ),
+        (
+            {"erasure_budget": 0.1, "latency_budget_ms": 1_700},
+            ("erasure_budget", "latency_budget_ms"),
+            r"within that erasure the latency is 2400 ms or more \(calm\), within that latency the erasure is 0\.15",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_named(budgets, fields, told):
+    with pytest.raises(UnmetBudget, match=told) as caught:
+        TABLE.choose("live", **budgets)
+    assert caught.value.fields == fields
+
+
+def test_without_measurements_there_is_no_default_and_no_budget():
+    assert Settings().choose("live") is None
+    with pytest.raises(UnmetBudget, match="no setting of mode live was measured"):
+        Settings().choose("live", erasure_budget=0.5)
+
+
+def test_a_setting_is_applied_to_a_session():
+    config = row("x", 0, 0, 0, bias=0.3, policy="hold", policy_n=4, mode="stable").apply(SessionConfig(("de",)))
+    assert (config.policy, config.policy_n, config.bias, config.mode) == ("hold", 4, 0.3, "stable")
+    assert config.reading_interval_ms == 640
+
+
+def test_the_table_is_read_from_the_model_folder(tmp_path):
+    assert Settings.load(tmp_path).rows == ()
+    rows = [{"name": "a", "erasure": 0.1, "latency_ms": 1_000, "bleu_loss": 0.0, "note": "ignored"} | ROW]
+    (tmp_path / "streaming.json").write_text(json.dumps({"settings": rows}))
+    assert Settings.load(tmp_path).default("live").name == "a"
+    (tmp_path / "streaming.json").write_text('{"settings": [{"name": "a"}]}')
+    with pytest.raises(BadModel, match="no table of settings"):
+        Settings.load(tmp_path)

@@ -13,7 +13,9 @@ from streamtrans.cli.convert import print_parameters
 
 def export(
     recipe: Annotated[Path, typer.Argument(help="The recipe that was trained.")],
-    stage: Annotated[str, typer.Argument(help="The stage whose weights are taken.")],
+    stage: Annotated[
+        str, typer.Argument(help="The stage whose weights are taken, or several joined by +: their mean.")
+    ],
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     *,
     runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),
@@ -23,6 +25,8 @@ def export(
     For example:
 
         streamtrans export recipes/nano.toml polish checkpoints/nano
+
+        streamtrans export recipes/nano.toml stream+live checkpoints/nano
 
         streamtrans translate talk.wav --to de --model checkpoints/nano
 

@@ -144,9 +144,9 @@ class Segmenter:
         return self._follow(self._open)
 
     @property
-    def speaking(self) -> bool:
-        """Whether the newest window was speech."""
-        return self._speaking
+    def pause(self) -> int:
+        """Samples since the last window of speech in the open segment; 0 while there is speech, or no segment."""
+        return 0 if self._open is None else self.heard - self._open.speech_end
 
     @property
     def voiced(self) -> int:

@@ -167,9 +167,9 @@ class Listener:
         return self._segmenter.voiced
 
     @property
-    def pausing(self) -> bool:
-        """Whether whoever spoke has paused."""
-        return not self._segmenter.speaking
+    def pause(self) -> int:
+        """Samples since somebody last spoke in the open segment."""
+        return self._segmenter.pause
 
     def audio(self, start: int, end: int) -> Samples:
         """Return a copy of samples ``[start, end)``."""

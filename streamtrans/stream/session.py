@@ -34,6 +34,9 @@ from streamtrans.stream.sentences import sentence_end
 
 _log = logging.getLogger(__name__)
 
+PAUSE = samples(250)
+"""Silence from which speech has paused, and a reading may think again; stops and breaths are shorter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursors:
@@ -216,13 +219,14 @@ class Session:
         if segment.fresh:
             self._state, segment.fresh = None, False
         last = segment.end is not None
+        free = last or self._listener.pause >= PAUSE
         return Job(
             segment=segment.number,
             start=segment.start,
             end=end,
             last=last,
             audio=self._listener.audio(segment.start, end),
-            targets=tuple(line.target(free=last or self._listener.pausing) for line in segment.open_lines),
+            targets=tuple(line.target(free=free) for line in segment.open_lines),
             source=self.config.source,
             state=self._state,
         )
@@ -277,7 +281,7 @@ class Session:
         cut = boundaries[0].end if isinstance(boundaries[0], Closed) else segment.start
         self._drop_due()
         segment.end = cut
-        following = self._new_segment(cut, fresh=False)
+        following = self._new_segment(cut, fresh=not self.config.carry_state)
         following.credible = True
         following.due = max(0, heard.end - cut) // self._interval
         following.read_to = max(cut, heard.end)
@@ -331,8 +335,9 @@ class Session:
     def _cross(self, boundary: Boundary) -> None:
         if isinstance(boundary, Opened):
             before = self._segments[-1] if self._segments else None
-            segment = self._new_segment(boundary.start, fresh=before is None or before.end != boundary.start)
-            if not segment.fresh and before is not None:
+            goes_on = before is not None and before.end == boundary.start
+            segment = self._new_segment(boundary.start, fresh=not (goes_on and self.config.carry_state))
+            if before is not None and goes_on:
                 segment.credible = before.credible
             self._segments.append(segment)
             self._events.append(SpeechStarted(segment.number, segment.start))

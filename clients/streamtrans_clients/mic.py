@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
         parser.error("a client certificate needs both --tls-cert and --tls-key")
+    if options.erasure_budget is not None and not 0 <= options.erasure_budget < math.inf:
+        parser.error(f"--erasure-budget is {options.erasure_budget}; give 0 or more, such as 0.1")
+    if options.latency_budget is not None and not 0 < options.latency_budget < 2**31:
+        parser.error(f"--latency-budget is {options.latency_budget}; give milliseconds, such as 1500")
     try:
         if options.list_devices:
             print("\n".join(microphones()) or "there is no microphone")

@@ -14,7 +14,8 @@ from streamtrans.cli.convert import print_parameters
 def export(
     recipe: Annotated[Path, typer.Argument(help="The recipe that was trained.")],
     stage: Annotated[
-        str, typer.Argument(help="The stage whose weights are taken, or several joined by +: their mean.")
+        str,
+        typer.Argument(help="The stage whose weights are taken; EARLIER:SHARE+STAGE mixes some of an earlier one in."),
     ],
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     *,
@@ -26,7 +27,7 @@ def export(
 
         streamtrans export recipes/nano.toml polish checkpoints/nano
 
-        streamtrans export recipes/nano.toml stream+live checkpoints/nano
+        streamtrans export recipes/nano.toml stream:0.1+live checkpoints/nano
 
         streamtrans translate talk.wav --to de --model checkpoints/nano
 

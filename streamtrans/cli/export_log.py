@@ -34,6 +34,8 @@ def export_log(
 
     if form not in EXPORTS:
         raise BadConfig(f"there is no format {form!r}: use {' or '.join(EXPORTS)}")
+    if to.resolve() in {path.resolve() for path in logs}:
+        raise BadConfig(f"--to {to} is one of the logs: give the export a name of its own")
     read = [read_log(path) for path in logs]
     for path, log in zip(logs, read, strict=True):
         for problem in log.problems:

@@ -57,6 +57,7 @@ def evaluate_manifest(wanted: Wanted, choice: ModelChoice) -> None:
     from streamtrans.evaluate.report import averaged
 
     talks = read_talks(wanted.manifest)
+    _check(wanted, talks)
     who = identity(choice.model)
     with Watch() as watch:
         results = _virtual(wanted, choice, talks) if wanted.streams is None else _real(wanted, choice, talks)
@@ -87,6 +88,22 @@ def evaluate_manifest(wanted: Wanted, choice: ModelChoice) -> None:
                 typer.echo(json.dumps(line, ensure_ascii=False))
     else:
         _show(settings)
+
+
+def _check(wanted: Wanted, talks: Sequence[Talk]) -> None:
+    """Refuse what could only fail after all the work."""
+    if wanted.table is not None and not (wanted.table / "config.json").exists():
+        raise BadConfig(f"--write-table {wanted.table} is no model folder: it holds no config.json")
+    if wanted.table is not None and not wanted.offline:
+        raise BadConfig("--write-table needs what is lost against offline reading: leave --no-offline out")
+    if wanted.streams is not None:
+        for setting in wanted.settings:
+            stream_options(setting, ("en",), "en")
+    for talk in talks:
+        missing = [target for target in wanted.targets if target not in talk.references]
+        if missing:
+            known = ", ".join(talk.references) or "none"
+            raise BadConfig(f"the manifest has no references in {', '.join(missing)}; it has {known}")
 
 
 def _virtual(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[SettingResult]:
@@ -226,7 +243,7 @@ def stream_options(setting: Setting, targets: tuple[str, ...], source: str) -> S
     unknown += [f"endpoints.{name}" for name in endpoints if name not in _ENDPOINTS_ON_THE_WIRE]
     if unknown:
         raise BadConfig(
-            f"setting {setting.name!r}: {', '.join(unknown)} can't be asked of a server; play it without --realtime"
+            f"setting {setting.name!r}: {', '.join(unknown)} can't be asked of a server: no --realtime, no --streams"
         )
     return StreamOptions(targets, "pcm_s16le", source_languages=(source,), **asked, **endpoints)
 

@@ -92,7 +92,9 @@ def _lines(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise BadConfig(f"there is no table at {path}") from None
+        raise BadConfig(
+            f"there is no table at {path}; streamtrans corpus prepare makes the tables of data/text"
+        ) from None
     except UnicodeDecodeError as error:
         raise BadConfig(f"{path.name} is not UTF-8 (byte {error.start}): tables are UTF-8 text") from None
     lines = [line.removesuffix("\r") for line in text.split("\n")]

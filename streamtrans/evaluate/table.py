@@ -20,7 +20,8 @@ LOSS = {"live": 1.0, "stable": 2.0, "final": 100.0}
 
 
 def row_of(figures: Mapping[str, Any]) -> Row | None:
-    """Return one evaluated setting as a row of the table, or ``None`` where something wasn't measured.
+    """Return one evaluated setting as a row of the table, or ``None`` where something wasn't measured, or
+    a value is set that rows don't have.
 
     Args:
         figures: of one setting, as :func:`streamtrans.evaluate.report.averaged` returns them.
@@ -29,7 +30,9 @@ def row_of(figures: Mapping[str, Any]) -> Row | None:
     measured = (means.get("normalized_erasure"), means.get("stream_laal_ms"), means.get("bleu_lost"))
     if any(value is None for value in measured):
         return None
-    values = {name: value for name, value in figures["values"].items() if name != "endpoints"}
+    values = figures["values"]
+    if not set(values) <= {item.name for item in fields(Row)}:
+        return None  # it was set in a way that the table can't tell a server
     config = SessionConfig(("en",), **values)
     chosen = {item.name: getattr(config, item.name) for item in fields(Row) if item.name in SessionConfig.__slots__}
     erasure, latency_ms, bleu_loss = measured

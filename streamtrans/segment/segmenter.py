@@ -150,7 +150,7 @@ class Segmenter:
 
     @property
     def voiced(self) -> int:
-        """Samples so far that were speech beyond doubt; it never sinks."""
+        """Samples of the open segment, its onset included, that were speech beyond doubt."""
         return self._voiced * self.window
 
     def divide(self, moment: int, first: int, last: int) -> list[Boundary]:
@@ -194,6 +194,8 @@ class Segmenter:
 
     def _await_onset(self, reached: int) -> list[Boundary]:
         self._recent.append(reached if self._speaking else None)
+        if all(onset is None for onset in self._recent):
+            self._voiced = 0  # single windows that no segment opened with say nothing of the next one
         if not self._speaking or sum(onset is not None for onset in self._recent) < self._needed:
             return []
         return [self._begin(self._start_of(self._onset()))]
@@ -225,6 +227,7 @@ class Segmenter:
 
     def _close(self, end: int, reason: Reason) -> Closed:
         self._open = None
+        self._voiced = 0
         self._earliest = end
         self._recent.clear()
         return Closed(end, reason)

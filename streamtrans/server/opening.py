@@ -62,6 +62,7 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         session = setting.apply(session)
         if wishes.min_interval_ms is not None:
             session = replace(session, reading_interval_ms=wishes.min_interval_ms)
+            setting = None  # with another interval other figures would be measured
     _check_pairs(session, served)
     effective = replace(
         wishes,

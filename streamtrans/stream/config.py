@@ -44,8 +44,9 @@ class SessionConfig:
     """Newest tokens of an open segment that ``live`` doesn't show yet, up to a whole word. Larger: calmer, later."""
     min_voiced_ms: int = 160
     """Speech that a segment needs before anything is promised. Larger: less noise passes, short words are lost."""
-    carry_state: bool = True
-    """Whether the encoder hears on across a cut in continuous speech, or begins anew with each segment."""
+    carry_state: bool = False
+    """Whether the encoder hears on across a cut in continuous speech, or begins anew with each segment: with the
+    embedded model anew is 2 BLEU better (docs/decisions/0012-calm-captions.md)."""
     sentence_lag_ms: int = 1_000
     """How long speech goes on after a sentence before the segment is divided there. Larger: surer that it has ended."""
     sentence_patience_ms: int = 2_500

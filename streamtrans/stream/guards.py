@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 REPEATS = {1: 6, 2: 4}
 """Length of an n-gram → how often it may stand in a row, less one; three times for longer ones."""
+LEAST = 5
+"""Tokens that are only repetition, below which nothing is a loop: some scripts take three tokens a character."""
 LONGEST = 12
 """Longest n-gram that is looked at, in tokens."""
 COMPRESSION = 2.4
@@ -19,14 +21,16 @@ SHORTEST = 60
 
 
 def without_loop(tokens: Sequence[int], floor: int, spell: Callable[[Sequence[int]], str]) -> int:
-    """Return how many of ``tokens`` to keep: up to the second round of the first loop, at least ``floor``.
+    """Return how many of ``tokens`` to keep: up to the first round of a loop that goes on to the end, or ``floor``.
+
+    Who has lost his way doesn't come back: what follows a repetition shows that it was meant ("no, no, no, I won't").
 
     Args:
         tokens: a hypothesis.
         floor: so many of them are promised.
         spell: makes text of tokens, for loops that are no exact repetition.
     """
-    kept = _first_loop(tokens)
+    kept = _endless(tokens)
     if _compression(spell(tokens[:kept])) > COMPRESSION:
         low, high = floor, kept
         while low < high:  # the longest beginning that isn't too repetitive; of more text the ratio rises
@@ -36,17 +40,15 @@ def without_loop(tokens: Sequence[int], floor: int, spell: Callable[[Sequence[in
     return max(floor, kept)
 
 
-def _first_loop(tokens: Sequence[int]) -> int:
-    """Return the end of the first round of the first loop, or the number of tokens."""
+def _endless(tokens: Sequence[int]) -> int:
+    """Return the end of the first round of a repetition that lasts to the end, or the number of tokens."""
     count = len(tokens)
-    for start in range(count):
-        for size in range(1, LONGEST + 1):
-            rounds = REPEATS.get(size, 3)
-            if start + size * rounds > count:
-                break
-            gram = tuple(tokens[start : start + size])
-            if all(tuple(tokens[start + size * k : start + size * (k + 1)]) == gram for k in range(1, rounds)):
-                return start + size
+    for size in range(1, LONGEST + 1):
+        run = 0  # tokens at the end that equal those one round before them
+        while run + size < count and tokens[count - 1 - run] == tokens[count - 1 - run - size]:
+            run += 1
+        if run >= max(size * (REPEATS.get(size, 3) - 1), LEAST):
+            return count - run
     return count
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from streamtrans.core import Caption, Hypothesis, Target, Tokens
+from streamtrans.core import Caption, Hypothesis, Target, Tokens, samples
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.guards import without_loop
 from streamtrans.stream.policies import Policy, Span
@@ -59,6 +59,7 @@ class Line:
         self._shown = ("", "")
         self._revision = 0
         self._sentence: Tokens | None = None  # the first sentence, as the reading before saw it end
+        self._seen_at: int | None = None  # up to where was heard when the sentence was first seen to end
         self.ending: Ending | None = None  # where it ends, once two readings have said so
 
     def target(self, *, free: bool) -> Target:
@@ -105,6 +106,13 @@ class Line:
         self._believe(hypothesis)
         return self._show(span)
 
+    def promised_until(self) -> int | None:
+        """Return until which sample the promised tokens listened; ``None`` if that isn't known."""
+        kept = len(self.committed)
+        if not kept:
+            return 0
+        return max(self._hypothesis.ends[:kept]) if len(self._hypothesis.ends) >= kept else None
+
     def misplaced(self, sample: int) -> int | None:
         """Count the tokens on the wrong side of ``sample`` if the sentence ended there; ``None`` if unknown."""
         if self.ending is None or not self._hypothesis.ends:
@@ -144,24 +152,38 @@ class Line:
         self._hypothesis = hypothesis
         self._readings = (*self._readings, hypothesis)[-self._policy.memory :]
         found = self._speller.sentence_end(hypothesis.tokens) if hypothesis.ends else None
+        if found is not None and found[0] < len(self.committed):
+            found = None  # it was promised as one with what follows
         sentence = None if found is None else hypothesis.tokens[: found[1]]
         confirmed = found is not None and sentence == self._sentence
         self.ending = Ending(*found) if found is not None and confirmed else None
+        if not confirmed:
+            self._seen_at = None
         self._sentence = sentence
 
     def _promise(self, span: Span, certain: int) -> None:
-        tokens, ends = self._hypothesis.tokens, self._hypothesis.ends
-        wanted = min(self._policy.promise(self._readings, span), len(tokens))
+        tokens, ends, kept = self._hypothesis.tokens, self._hypothesis.ends, len(self.committed)
+        # What is promised already may be looked at again, late in the audio; that is no reason to promise no more.
+        newest = replace(self._hypothesis, ends=(span.start,) * len(ends[:kept]) + ends[kept:])
+        wanted = min(self._policy.promise((*self._readings[:-1], newest), span), len(tokens))
         if span.end > certain:
-            wanted = min(wanted, next((at for at, end in enumerate(ends) if end > certain), len(ends)))
-        if self._sentence is not None and (found := self._speller.sentence_end(tokens)) is not None:
+            wanted = min(wanted, next((at for at, end in enumerate(newest.ends) if end > certain), len(ends)))
+        if self._sentence is not None and not self._gave_up(span):
             # The next sentence will be the next segment's, once it is sure that this one has ended.
-            wanted = min(wanted, found[0])
-        if wanted > len(self.committed):
+            found = self._speller.sentence_end(tokens)
+            wanted = min(wanted, found[0]) if found is not None else wanted
+        if wanted > kept:
             granted = self._speller.boundary(tokens, wanted)
-            if granted > len(self.committed):
+            if granted > kept:
                 self.committed = tokens[:granted]
                 self.promised_at = span.end
+
+    def _gave_up(self, span: Span) -> bool:
+        """Whether the sentence was seen to end so long ago that the segment won't be divided there any more."""
+        if self._seen_at is None:
+            self._seen_at = span.end
+        wait = self._config.sentence_lag_ms + self._config.sentence_patience_ms
+        return span.end - self._seen_at > samples(wait)
 
     def _biases(self, draft: Tokens) -> tuple[float, ...]:
         """Return β per token of the draft: none where a sentence ends, for what follows is another thought."""

@@ -89,7 +89,9 @@ async def pump(
                 return
             waiter = waiter or asyncio.ensure_future(changed.wait())
             awaited: set[asyncio.Future[Any]] = {waiter, *under_way}
-            last = next((future for future, job in under_way.items() if isinstance(job, Job) and job.last), None)
+            last = None
+            if session.config.mode != "final":
+                last = next((future for future, job in under_way.items() if isinstance(job, Job) and job.last), None)
             left = None if last is None else max(0.0, asked_at + patience_s - clock())
             await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if waiter.done():

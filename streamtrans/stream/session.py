@@ -73,14 +73,13 @@ class SessionStats:
 class _Segment:
     """A stretch of speech whose final captions are not out yet."""
 
-    def __init__(self, number: int, start: int, lines: list[Line], *, voiced: int, fresh: bool) -> None:
+    def __init__(self, number: int, start: int, lines: list[Line], *, fresh: bool) -> None:
         self.number = number
         self.start = start
         self.end: int | None = None
         self.lines = lines
         self.due = 0  # newest reading due or taken, counted in intervals since the start
         self.read_to = start
-        self.voiced_before = voiced  # samples of speech in the stream before it
         self.credible = False  # whether there is enough speech in it to believe what is read
         self.fresh = fresh  # after silence: what the encoder remembers of before is of no use
 
@@ -116,7 +115,6 @@ class Session:
         self._detecting: Detect | None = None
         self._reading: Job | None = None
         self._state: object | None = None  # what the encoder remembers of the run of speech
-        self._voiced = 0  # samples of speech when the last segment closed
         self._events: list[Event] = []
         self._cursors = Cursors()
         self._stats = SessionStats()
@@ -275,6 +273,11 @@ class Session:
         wanted = self._lag if len(ready) == len(lines) else max(self._lag, self._patience)
         if not some or heard.end - joint.last < wanted:
             return
+        for line in lines:
+            # Whoever saw no end may have promised words behind it, and they would be said twice.
+            until = 0 if line in ready else line.promised_until()
+            if until is None or until > joint.first:
+                return
         boundaries = self._listener.divide(joint.moment, joint.first, joint.last)
         if not boundaries:
             return
@@ -306,7 +309,9 @@ class Session:
         config = self.config
         lines = [Line(target, self._tokenizer, self._policy, config) for target in config.targets]
         self._count(segments=1)
-        return _Segment(self._stats.segments - 1, start, lines, voiced=self._voiced, fresh=fresh)
+        segment = _Segment(self._stats.segments - 1, start, lines, fresh=fresh)
+        segment.credible = not self._enough
+        return segment
 
     def _advance(self) -> None:
         """Let the listener go on, but not past a reading that an idle engine is about to take."""
@@ -325,7 +330,7 @@ class Session:
         """Note whether there is enough speech in the open segment."""
         if self._segments and self._segments[-1].end is None:
             segment = self._segments[-1]
-            segment.credible |= self._listener.voiced - segment.voiced_before >= self._enough
+            segment.credible |= self._listener.voiced >= self._enough
 
     @property
     def _waiting(self) -> bool:
@@ -344,7 +349,6 @@ class Session:
         elif isinstance(boundary, Closed):
             segment = self._segments[-1]
             segment.end = boundary.end
-            self._voiced = self._listener.voiced
             self._drop_due()  # the final reading includes it
             self._events.append(SpeechEnded(segment.number, boundary.end))
 

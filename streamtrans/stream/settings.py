@@ -7,6 +7,7 @@ to that model, for another one errs and hesitates elsewhere.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ class Setting:
     bias: float
     masked: int
     reading_interval_ms: int
+    min_first_reading_ms: int
     erasure: float
     latency_ms: float
     bleu_loss: float
@@ -46,8 +48,22 @@ class Setting:
             bias=self.bias,
             masked=self.masked,
             reading_interval_ms=self.reading_interval_ms,
-            min_first_reading_ms=min(config.min_first_reading_ms, self.reading_interval_ms),
+            min_first_reading_ms=self.min_first_reading_ms,
         )
+
+    def check(self) -> None:
+        """Refuse what no session could be set to.
+
+        Raises:
+            BadConfig: a field has a wrong type or is out of range, or a measure is no finite number.
+        """
+        measures = (self.erasure, self.latency_ms, self.bleu_loss)
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in measures):
+            raise BadConfig(f"setting {self.name!r}: erasure, latency_ms and bleu_loss must be finite numbers")
+        counts = (self.policy_n, self.masked, self.reading_interval_ms, self.min_first_reading_ms)
+        if not all(isinstance(value, int) for value in counts):
+            raise BadConfig(f"setting {self.name!r}: policy_n, masked and the intervals must be whole numbers")
+        self.apply(SessionConfig(("en",)))
 
 
 class UnmetBudget(BadConfig):
@@ -77,9 +93,12 @@ class Settings:
         names = {item.name for item in fields(Setting)}
         try:
             listed = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            return cls([Setting(**{key: value for key, value in row.items() if key in names}) for row in listed])
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            rows = [Setting(**{key: value for key, value in row.items() if key in names}) for row in listed]
+            for row in rows:
+                row.check()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, BadConfig) as error:
             raise BadModel(f"{path} is no table of settings: {error!r}") from None
+        return cls(rows)
 
     def default(self, mode: Mode) -> Setting | None:
         """Return the first row of ``mode``, or ``None`` where nothing was measured."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,21 +25,24 @@ from streamtrans.train.trainer import stage_network, stage_weights
 def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str | Path = "runs") -> dict[str, object]:
     """Export a stage's weights as a whisperM2M folder and report size and checksum.
 
-    The text encoder and the CTC head stay behind; weights are rounded to bfloat16. Of stages joined by ``+``, such as
-    ``stream+live``, the mean is taken (weight-space averaging, Wortsman et al. 2022, arXiv 2109.01903): where one was
-    trained on from the other, it knows what both know. What only the last has, KVSPN first of all, is the last's.
+    The text encoder and the CTC head stay behind; weights are rounded to bfloat16. ``stream:0.1+live`` mixes one part
+    in ten of an earlier stage's weights into a later one's (weight-space ensembles, Wortsman et al. 2022, arXiv
+    2109.01903): where the later was trained on from the earlier, the mixture keeps some of what it forgot. KVSPN, and
+    what only the later stage has, is the later's.
 
     Raises:
-        BadConfig: a stage has left no weights yet.
+        BadConfig: a stage has left no weights yet, or a share is none.
     """
     plan = load_recipe(recipe)
     run, folder = Path(runs) / plan.name, Path(destination)
-    *earlier, stage = stage.split("+")
-    for name in (*earlier, stage):
+    earlier, share, stage = _parts(stage)
+    for name in (earlier, stage) if earlier else (stage,):
         if not (run / plan.stage(name).name / "weights.safetensors").exists():
             raise BadConfig(f"stage {name} of {run} has no weights yet; run streamtrans train first")
     tokenizer = Tokenizer.load(run)
-    exact = mean_weights([dict(stage_weights(run, name)) for name in (*earlier, stage)])
+    exact = dict(stage_weights(run, stage))
+    if earlier:
+        exact = mixed(dict(stage_weights(run, earlier)), exact, share)
     trained = stage_network(plan, plan.stage(stage), tokenizer)
     # Positions behind the longest utterance of training were never used: the model doesn't promise them.
     positions = min(trained.max_source_positions, LONGEST_FRAMES // 2)
@@ -91,18 +94,38 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
     }
 
 
-def mean_weights(stages: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the last stage's tensors, each averaged with those of the stages that have it in the same shape too.
+def mixed(earlier: Mapping[str, Tensor], later: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return the later weights with ``share`` of the earlier ones mixed in, wherever both have the same shape.
 
-    KVSPN is the last stage's own: it was trained on that base, and not on the others'.
+    KVSPN stays as it is: it was trained on the later base, not on the earlier one.
     """
-    last = stages[-1]
-    mean: dict[str, Tensor] = {}
-    for name, tensor in last.items():
-        same = [other[name] for other in stages if name in other and other[name].shape == tensor.shape]
-        shared = not name.startswith("speculator.") and tensor.is_floating_point()
-        mean[name] = torch.stack(same).mean(0) if shared else tensor
-    return mean
+    found = dict(later)
+    for name, tensor in later.items():
+        other = earlier.get(name)
+        if (
+            other is None
+            or other.shape != tensor.shape
+            or name.startswith("speculator.")
+            or not other.is_floating_point()
+        ):
+            continue
+        found[name] = (1 - share) * tensor + share * other
+    return found
+
+
+def _parts(stage: str) -> tuple[str, float, str]:
+    """Read ``name``, or ``earlier:share+name``."""
+    mixture, plus, name = stage.rpartition("+")
+    if not plus:
+        return "", 0.0, name
+    earlier, _, share = mixture.partition(":")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise BadConfig(f"{stage!r}: write EARLIER:SHARE+LATER with a share between 0 and 1, such as stream:0.1+live")
+    return earlier, value, name
 
 
 def _write(path: Path, value: object) -> None:

@@ -5,7 +5,15 @@ import pytest
 from streamtrans.client import InvalidRequest, Started, StreamOptions
 from streamtrans.stream import Setting, Settings
 
-LIVE = {"mode": "live", "policy": "hold", "policy_n": 1, "masked": 0, "reading_interval_ms": 640}
+TIMES = {"reading_interval_ms": 640, "min_first_reading_ms": 480}
+LIVE = {
+    "mode": "live",
+    "policy": "hold",
+    "policy_n": 1,
+    "masked": 0,
+    "reading_interval_ms": 640,
+    "min_first_reading_ms": 480,
+}
 TABLE = Settings(
     [
         Setting("lively", bias=0.0, erasure=0.5, latency_ms=900, bleu_loss=0.1, **LIVE),

@@ -1,5 +1,6 @@
 """Segments of continuous speech end where sentences do, and nothing is lost or said twice."""
 
+from copy import copy
 from dataclasses import replace
 from hashlib import sha1
 from itertools import pairwise
@@ -152,6 +153,34 @@ def test_where_sound_runs_on_nothing_is_divided():
     assert session.stats.divided == 2
 
 
+@pytest.mark.parametrize("interval", [100, 240, 480])
+@pytest.mark.parametrize("policy", [("agreement", 2), ("hold", 1), ("final", 0)])
+def test_a_language_that_saw_no_end_says_nothing_twice(interval, policy):
+    class Uneven(Talk):
+        def read(self, job, target):
+            if target.language == "de":
+                return super().read(job, target)
+            blind = copy(self)
+            blind.spoken = [(word, end) for word, end in self.spoken if word != BREAK]
+            return Talk.read(blind, job, target)
+
+    talk = Uneven([9, 12, 10, 11])
+    session, events, _ = run(talk, reading_interval_ms=interval, policy=policy[0], policy_n=policy[1])
+    assert session.finished
+    for language in ("de", "fr"):
+        assert [word for word in words_of(finals(events, language)) if word] == talk.words
+
+
+def test_where_a_sentence_only_seems_to_end_promises_go_on():
+    class Breathless(Talk):
+        def audio(self):
+            return np.random.default_rng(0).normal(0, 0.1, self.end + 16_000).astype(np.float32)
+
+    _, events, _ = run(Breathless([4, 14]), targets=("de",), policy="hold", policy_n=1)
+    captions = [event for event in events if isinstance(event, Caption) and not event.final]
+    assert max(len(caption.committed.split()) for caption in captions) > 8
+
+
 def test_without_alignment_nothing_is_divided():
     class Deaf(Talk):
         def read(self, job, target):
@@ -183,7 +212,9 @@ def spell(tokens):
         ((5, 5, 5, 5), 4),  # "no no no no" is said by people
         ((1, 5, 5, 5, 5, 5, 5, 5), 2),
         ((1, 2, 3, 2, 3, 2, 3, 2, 3), 3),
-        ((1, 7, 8, 9, 7, 8, 9, 7, 8, 9, 4), 4),
+        ((1, 7, 8, 9, 7, 8, 9, 7, 8, 9, 4), 11),  # it was meant: something follows
+        ((1, 7, 8, 9, 7, 8, 9, 7, 8, 9), 4),
+        ((6, 6, 6, 6, 6, 1, 2), 7),
         ((1, 2, 1, 2, 1, 2), 6),
         ((), 0),
     ],

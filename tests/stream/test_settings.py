@@ -5,7 +5,16 @@ import pytest
 from streamtrans.core import BadModel
 from streamtrans.stream import SessionConfig, Setting, Settings, UnmetBudget
 
-ROW = {"mode": "live", "policy": "agreement", "policy_n": 2, "bias": 0.2, "masked": 0, "reading_interval_ms": 640}
+TIMES = {"reading_interval_ms": 640, "min_first_reading_ms": 480}
+ROW = {
+    "mode": "live",
+    "policy": "agreement",
+    "policy_n": 2,
+    "bias": 0.2,
+    "masked": 0,
+    "reading_interval_ms": 640,
+    "min_first_reading_ms": 480,
+}
 
 
 def row(name, erasure, latency_ms, bleu_loss, **more):
@@ -78,6 +87,22 @@ def test_the_table_is_read_from_the_model_folder(tmp_path):
     rows = [{"name": "a", "erasure": 0.1, "latency_ms": 1_000, "bleu_loss": 0.0, "note": "ignored"} | ROW]
     (tmp_path / "streaming.json").write_text(json.dumps({"settings": rows}))
     assert Settings.load(tmp_path).default("live").name == "a"
-    (tmp_path / "streaming.json").write_text('{"settings": [{"name": "a"}]}')
-    with pytest.raises(BadModel, match="no table of settings"):
-        Settings.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"policy": "unknown"},
+        {"reading_interval_ms": 10},
+        {"reading_interval_ms": "480"},
+        {"erasure": None},
+        {"latency_ms": float("nan")},
+        {"mode": "Live"},
+    ],
+)
+def test_a_table_that_no_session_could_use_is_refused_when_it_is_read(tmp_path, change):
+    row = {"name": "a", "erasure": 0.1, "latency_ms": 1_000, "bleu_loss": 0.0} | ROW | change
+    for content in ({"settings": [row]}, {"settings": ["a"]}, {"settings": [{"name": "a"}]}, ["a"], {}):
+        (tmp_path / "streaming.json").write_text(json.dumps(content))
+        with pytest.raises(BadModel, match="no table of settings"):
+            Settings.load(tmp_path)

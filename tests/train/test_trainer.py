@@ -20,7 +20,7 @@ from streamtrans.model.loading import load_model, read_tensors
 from streamtrans.train import trainer
 from streamtrans.train.batches import Batch, Batches, Item, choose_targets
 from streamtrans.train.diverged import Diverged
-from streamtrans.train.export import export, mean_weights
+from streamtrans.train.export import export, mixed
 from streamtrans.train.loader import load_batches
 from streamtrans.train.objective import Objective
 from streamtrans.train.recipe import Stage, load_recipe
@@ -266,12 +266,17 @@ def test_a_trained_text_encoder_is_scored(recipe: Path, tmp_path: Path) -> None:
         score_text(recipe, "st", tmp_path / "runs", rows)
 
 
-def test_the_mean_of_two_stages_keeps_the_last_ones_speculator() -> None:
+def test_a_mixture_of_two_stages_keeps_the_later_ones_speculator() -> None:
     first = {"a": torch.tensor([1.0, 3.0]), "speculator.x": torch.tensor([1.0]), "tokens": torch.tensor([5])}
     last = {"a": torch.tensor([3.0, 5.0]), "speculator.x": torch.tensor([9.0]), "tokens": torch.tensor([7])}
-    last["grown"] = torch.ones(2)
-    mean = mean_weights([{**first, "grown": torch.ones(3)}, last])
-    assert mean["a"].tolist() == [2.0, 4.0]
-    assert mean["speculator.x"].tolist() == [9.0]
-    assert mean["tokens"].tolist() == [7]
-    assert mean["grown"].tolist() == [1.0, 1.0]
+    found = mixed({**first, "grown": torch.ones(3)}, {**last, "grown": torch.ones(2)}, 0.25)
+    assert found["a"].tolist() == [2.5, 4.5]
+    assert found["speculator.x"].tolist() == [9.0]
+    assert found["tokens"].tolist() == [7]
+    assert found["grown"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("stage", ["mt+st", "mt:2+st", "mt:x+st"])
+def test_a_mixture_needs_a_share(recipe: Path, tmp_path: Path, stage: str) -> None:
+    with pytest.raises(BadConfig, match="a share between 0 and 1"):
+        export(recipe, stage, tmp_path / "out", runs=tmp_path)

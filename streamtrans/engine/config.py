@@ -24,7 +24,7 @@ class EngineConfig:
     draft_tokens: int | None = None  # the speculator's guesses at a time, 0 to 8; None follows what is accepted
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds
     tokens_per_s: float = 12.0  # may hold spare_tokens + tokens_per_s * s tokens; smaller stops a loop sooner
-    final_hearing: str = "whole"  # a last reading hears the "whole" segment anew, or on in "blocks": cheaper and worse
+    final_hearing: str = "blocks"  # a last reading hears on in "blocks", or the "whole" anew: better, less calm
     final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
 
     def __post_init__(self) -> None:

@@ -41,7 +41,8 @@ class SessionConfig:
     """Stability bias β of a reading towards the one before; 0 is exact. Larger: calmer, faster, and in the end worse;
     from 0.5 on only a pause takes anything back. Falls to 0 where a sentence ends and while speech pauses."""
     masked: int = 0
-    """Newest tokens of an open segment that ``live`` doesn't show yet, up to a whole word. Larger: calmer, later."""
+    """Newest tokens of an open segment that ``live`` doesn't show yet, up to a whole word; the first word is shown all
+    the same. Larger: calmer, later."""
     min_voiced_ms: int = 160
     """Speech that a segment needs before anything is promised. Larger: less noise passes, short words are lost."""
     carry_state: bool = False

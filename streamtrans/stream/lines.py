@@ -198,12 +198,19 @@ class Line:
         if self._config.mode == "live":
             tokens = self._hypothesis.tokens
             if self._config.masked and not self.closed:
-                shown = self._speller.boundary(tokens, max(len(self.committed), len(tokens) - self._config.masked))
-                tokens = tokens[: max(len(self.committed), shown)]
+                tokens = tokens[: self._unmasked(tokens)]
             tentative = self._speller.decode(tokens)[len(committed) :]
         if (committed, tentative) == self._shown:
             return None
         return self._caption(committed, tentative, span)
+
+    def _unmasked(self, tokens: Tokens) -> int:
+        """Return how many tokens to show: all but the newest, up to a whole word, but the first word at once."""
+        kept, boundary = len(self.committed), self._speller.boundary
+        shown = max(kept, boundary(tokens, max(kept, len(tokens) - self._config.masked)))
+        if shown:
+            return shown
+        return next((m for n in range(1, len(tokens) + 1) if (m := boundary(tokens, n))), 0)
 
     def _close(self, span: Span) -> Caption:
         self.closed = True

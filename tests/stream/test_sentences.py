@@ -237,3 +237,12 @@ def test_a_guard_only_takes_away_and_never_what_is_promised(tokens, floor):
     kept = without_loop(tokens, floor, spell)
     assert floor <= kept <= len(tokens)
     assert without_loop(tokens[:kept], floor, spell) >= min(kept, floor)
+
+
+@pytest.mark.parametrize("masked", [0, 1, 3])
+def test_masked_words_are_not_shown_but_for_the_first(masked):
+    _, events, _ = run(Talk([12]), targets=("de",), policy="final", masked=masked)
+    shown = [event.tentative.split() for event in events if isinstance(event, Caption) and not event.final]
+    assert shown[0][0] == "w1"
+    for words in shown:
+        assert len(words) == 1 or masked == 0 or int(words[-1][1:]) < 900

@@ -210,7 +210,7 @@ class Line:
         shown = max(kept, boundary(tokens, max(kept, len(tokens) - self._config.masked)))
         if shown:
             return shown
-        return next((m for n in range(1, len(tokens) + 1) if (m := boundary(tokens, n))), 0)
+        return next((m for n in range(1, len(tokens) + 1) if (m := boundary(tokens, n))), len(tokens))
 
     def _close(self, span: Span) -> Caption:
         self.closed = True

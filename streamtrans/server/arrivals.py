@@ -1,51 +1,85 @@
 """When audio arrived, and how long it waited to be read.
 
 ```
-arrived   |--t0--|--t1--|--t2--|--t3--|
-          ^ start of a reading  ^ its end: the chunks of t0, t1 and t2 have been read, their lags are known
+arrived   |--t0--|--t1--|--t2--|--t3--|        cells of 20 ms, whatever the chunks were
+          ^ start of a reading  ^ its end: the cells of t0, t1 and t2 have been read, their lags are known
 ```
-Only audio that a reading includes has a lag; silence has none.
+Only audio that a reading includes has a lag; silence has none. Law: what is kept grows neither with the number of
+chunks nor with the age of the stream.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from streamtrans.core import Caption, Event, Job, SpeechStarted, samples
 
-_HISTORY = samples(120_000)
-"""Audio whose arrival is remembered, for segments that begin in the past."""
+_CELL = samples(20)
+"""Audio that shares one time of arrival: that of its last sample. Smaller chunks are as if they had come together."""
+
+_CELLS = samples(120_000) // _CELL
+"""Cells whose arrival is remembered, for segments that begin in the past; older ones are overwritten."""
+
+_FIRST_CAPTIONS = 1_000
+"""Segments, the newest, whose first text is told one by one."""
+
+
+class Delays:
+    """How often which delay was seen, within 1 % of it."""
+
+    _STEP = math.log(1.02)
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        """Logarithm of the delay in milliseconds, in steps → how often; a few hundred steps reach to an hour."""
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def add(self, delay_s: float) -> None:
+        """Count one delay; less than a millisecond is none."""
+        self._counts[-1 if delay_s < 1e-3 else round(math.log(delay_s * 1e3) / self._STEP)] += 1
+
+    def percentile_s(self, percent: float) -> float:
+        """Return the smallest delay that ``percent`` of them don't exceed (nearest rank); 0 for none."""
+        wanted = math.ceil(len(self) * percent / 100)
+        for step, count in sorted(self._counts.items()):
+            wanted -= count
+            if wanted <= 0:
+                return 0.0 if step < 0 else math.exp(step * self._STEP) / 1e3
+        return 0.0
 
 
 class Arrivals:
-    """Marks ``(position, time)``, one per chunk; times are seconds of any steady clock."""
+    """The book of one stream's audio; times are seconds of any steady clock."""
 
     def __init__(self) -> None:
         self.received = 0
         """Samples that have arrived."""
         self.segments = 0
+        self.lags = Delays()
+        """One per cell read."""
+        self.first_captions = Delays()
+        """One per segment that got text."""
         self._lag = 0.0
-        self._unread: deque[tuple[int, float]] = deque()
-        self._history: deque[tuple[int, float]] = deque()
-        self._lags = array("d")
+        self._times = array("d", bytes(8 * _CELLS))
+        """Cell, modulo their number → when it was complete."""
+        self._waiting = 0
+        """The first cell that is neither read nor skipped."""
         self._job: Job | None = None
         self._silent: dict[int, float] = {}
         """Open segments without text → when their first sample arrived."""
-        self._first_captions = array("d")
+        self._newest: deque[float] = deque(maxlen=_FIRST_CAPTIONS)
 
     def arrived(self, count: int, now: float) -> None:
         """Note that ``count`` more samples are here."""
-        if count == 0:
-            return
+        complete = self._complete
         self.received += count
-        mark = (self.received, now)
-        self._unread.append(mark)
-        self._history.append(mark)
-        while self._history[0][0] < self.received - _HISTORY:
-            self._history.popleft()
+        for cell in range(max(complete, self._oldest), self._complete):
+            self._times[cell % _CELLS] = now
 
     def began(self, job: Job) -> None:
         """Note that ``job`` is being read; one is at a time."""
@@ -55,24 +89,26 @@ class Arrivals:
         """Note that the reading ``job`` has ended at ``now``."""
         self._job = None
         self.skip(job.start)
-        while self._unread and self._unread[0][0] <= job.end:
-            self._lag = now - self._unread.popleft()[1]
-            self._lags.append(self._lag)
+        read = min(job.end // _CELL, self._complete)
+        for cell in range(max(self._waiting, self._oldest), read):
+            self._lag = now - self._times[cell % _CELLS]
+            self.lags.add(self._lag)
+        self._waiting = max(self._waiting, read)
 
     def skip(self, position: int) -> None:
         """Note that what arrived before ``position`` waits for no reading: it is read, or no speech."""
-        while self._unread and self._unread[0][0] <= position:
-            self._unread.popleft()
+        self._waiting = max(self._waiting, position // _CELL)
 
     def saw(self, event: Event, now: float) -> None:
         """Note an event of the session, for the delay of each segment's first text."""
         if isinstance(event, SpeechStarted):
             self.segments += 1
-            self._silent[event.segment] = self._arrival(event.start, now)
+            self._silent[event.segment] = self._arrival(event.start // _CELL, now)
         elif isinstance(event, Caption):
             since = self._silent.get(event.segment)
             if since is not None and event.text:
-                self._first_captions.append(now - since)
+                self.first_captions.add(now - since)
+                self._newest.append(now - since)
             if event.text or event.final:
                 self._silent.pop(event.segment, None)
 
@@ -80,26 +116,23 @@ class Arrivals:
         """Return the newest known lag, or the age of what is being read now if that is more."""
         if self._job is None:
             return self._lag
-        waiting = (now - time for end, time in self._unread if end > self._job.start)
-        return max(self._lag, next(waiting, 0.0))
-
-    @property
-    def lags_s(self) -> Sequence[float]:
-        """One lag per chunk read, in seconds."""
-        return self._lags
+        return max(self._lag, now - self._arrival(max(self._waiting, self._job.start // _CELL), now))
 
     @property
     def first_captions_s(self) -> Sequence[float]:
-        """One delay per segment that got text, in seconds."""
-        return self._first_captions
+        """One delay per segment that got text, in seconds; of very many segments the newest."""
+        return self._newest
 
-    def _arrival(self, position: int, now: float) -> float:
-        return next((time for end, time in self._history if end > position), now)
+    @property
+    def _complete(self) -> int:
+        """Cells that have arrived whole."""
+        return self.received // _CELL
 
+    @property
+    def _oldest(self) -> int:
+        """The first cell that is remembered."""
+        return max(0, self._complete - _CELLS)
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest of ``values`` that ``percent`` of them don't exceed (nearest rank); 0 for none."""
-    if not values:
-        return 0.0
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+    def _arrival(self, cell: int, now: float) -> float:
+        """Return when ``cell`` arrived, or the oldest that is remembered, if it is older; ``now`` if it has not."""
+        return self._times[max(cell, self._oldest) % _CELLS] if cell < self._complete else now

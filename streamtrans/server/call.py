@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from streamtrans.core import Caption, Detection, Event, Job, Reading, Request, milliseconds
-from streamtrans.server.arrivals import Arrivals, percentile
+from streamtrans.server.arrivals import Arrivals
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.intake import Intake, Pace, Samples, too_fast
 from streamtrans.server.opening import Opening, new_session, nothing_in_it, recorded
@@ -269,9 +269,9 @@ class Call:
             finals=self._finals,
             withdrawn=self._withdrawn,
             first_caption_ms=tuple(round(delay * 1000) for delay in arrivals.first_captions_s),
-            first_caption_p50_ms=round(percentile(arrivals.first_captions_s, 50) * 1000),
-            lag_p50_ms=round(percentile(arrivals.lags_s, 50) * 1000),
-            lag_p95_ms=round(percentile(arrivals.lags_s, 95) * 1000),
+            first_caption_p50_ms=round(arrivals.first_captions.percentile_s(50) * 1000),
+            lag_p50_ms=round(arrivals.lags.percentile_s(50) * 1000),
+            lag_p95_ms=round(arrivals.lags.percentile_s(95) * 1000),
             decoding=self._session.stats.decode,
         )
 

@@ -1,6 +1,8 @@
 """The pieces of a call: what waits, how fast audio may come, how long it took."""
 
 import asyncio
+import math
+import tracemalloc
 from collections import Counter
 
 import grpc
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 
 from streamtrans.core import Caption, Job, SpeechEnded, SpeechStarted
 from streamtrans.server import Limits
-from streamtrans.server.arrivals import Arrivals, percentile
+from streamtrans.server.arrivals import Arrivals, Delays
 from streamtrans.server.intake import Intake, Pace
 from streamtrans.server.outbox import Answer, Outbox
 from streamtrans.server.refusal import Refusal, refusal_in
@@ -103,54 +105,101 @@ def job(start, end, *, last=False):
     return Job(0, start, end, last, np.zeros(0, np.float32), ())
 
 
+CELL = 320
+"""Samples that share one time of arrival."""
+
+
 def test_lag_is_from_arrival_to_the_first_reading_that_includes_it():
     arrivals = Arrivals()
     for second in range(1, 5):
-        arrivals.arrived(100, float(second))
-    arrivals.began(job(100, 300))
-    assert arrivals.lag_s(5.0) == 3.0  # the chunk of second 2 is being read
-    arrivals.read(job(100, 300), 6.0)
-    assert list(arrivals.lags_s) == [4.0, 3.0]  # the first chunk was silence, the last waits
+        arrivals.arrived(CELL, float(second))
+    arrivals.began(job(CELL, 3 * CELL))
+    assert arrivals.lag_s(5.0) == 3.0  # the audio of second 2 is being read
+    arrivals.read(job(CELL, 3 * CELL), 6.0)
+    assert len(arrivals.lags) == 2  # the first was silence, the last waits
+    assert arrivals.lags.percentile_s(50) == pytest.approx(3.0, rel=0.01)
+    assert arrivals.lags.percentile_s(95) == pytest.approx(4.0, rel=0.01)
     assert arrivals.lag_s(60.0) == 3.0
-    arrivals.skip(400)
-    arrivals.read(job(100, 400), 9.0)
-    assert len(arrivals.lags_s) == 2
-    assert arrivals.received == 400
+    arrivals.skip(4 * CELL)
+    arrivals.read(job(CELL, 4 * CELL), 9.0)
+    assert len(arrivals.lags) == 2
+    assert arrivals.received == 4 * CELL
 
 
 def test_first_captions_are_timed_from_the_arrival_of_the_first_sound():
     arrivals = Arrivals()
-    arrivals.arrived(100, 1.0)
-    arrivals.arrived(100, 2.0)
-    arrivals.saw(SpeechStarted(0, 150), 2.5)
+    arrivals.arrived(CELL, 1.0)
+    arrivals.arrived(CELL, 2.0)
+    arrivals.saw(SpeechStarted(0, CELL + 50), 2.5)
     arrivals.saw(caption(0, "de", 0, final=True), 2.6)  # closed without a word
-    arrivals.saw(SpeechStarted(1, 100), 2.7)
+    arrivals.saw(SpeechStarted(1, CELL), 2.7)
     arrivals.saw(caption(1, "de", 1), 3.0)
     arrivals.saw(caption(1, "de", 2), 4.0)
     assert list(arrivals.first_captions_s) == [1.0]
     assert arrivals.segments == 2
 
 
-def test_old_arrivals_are_forgotten():
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 3 * CELL), max_size=60), st.integers(0, 40), st.integers(1, 40))
+def test_lags_are_those_of_the_audio_and_not_of_its_chunks(cuts, start, length):
+    """However audio is cut, what is known of a stretch is when its last sample came."""
+    cut, whole = Arrivals(), Arrivals()
+    for count in cuts:
+        cut.arrived(count, (cut.received + count) // CELL / 50)
+    for _ in range(cut.received // CELL):
+        whole.arrived(CELL, (whole.received + CELL) // CELL / 50)
+    for book in (cut, whole):
+        book.read(job(start * CELL, (start + length) * CELL), 10.0)
+    assert len(cut.lags) == len(whole.lags) == max(0, min(start + length, cut.received // CELL) - start)
+    if max(cuts, default=0) <= CELL:
+        assert cut.lags._counts == whole.lags._counts
+
+
+def test_what_is_kept_grows_neither_with_chunks_nor_with_hours():
+    def weigh(chunks, step):
+        arrivals = Arrivals()
+        tracemalloc.start()
+        for number in range(chunks):
+            arrivals.arrived(step, number / 100)
+            if number % 100 == 99:
+                end = arrivals.received
+                arrivals.saw(SpeechStarted(number, end - 50 * step), number / 100)
+                arrivals.saw(caption(number, "de", 1, final=True), number / 100)
+                arrivals.read(job(end - 50 * step, end), number / 100 + 0.3)
+        weight = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return weight
+
+    assert weigh(60_000, 1) < 100_000
+    assert weigh(60_000, 3_200) < 100_000  # three hours and more
+
+
+def test_an_arrival_long_ago_is_found_at_once_or_known_to_be_older():
     arrivals = Arrivals()
     for second in range(400):
         arrivals.arrived(16_000, float(second))
-        arrivals.skip(arrivals.received)
-    assert len(arrivals._history) < 130
-    assert len(arrivals._unread) == 0
+    arrivals.began(job(0, 16_000))
+    assert 119 <= arrivals.lag_s(400.0) <= 121  # of what is remembered the oldest: two minutes
+    arrivals.read(job(0, 400 * 16_000), 400.0)
+    assert len(arrivals.lags) == 120 * 50
+    assert arrivals.lag_s(500.0) == 1.0
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.integers(1, 100))
+@given(st.lists(st.floats(0.001, 1e4), min_size=1), st.integers(1, 100))
 def test_percentile_is_the_nearest_rank(values, percent):
-    result = percentile(values, percent)
-    assert result in values
-    assert sum(value <= result for value in values) * 100 >= percent * len(values)
-    assert sum(value < result for value in values) * 100 < percent * len(values)
+    delays = Delays()
+    for value in values:
+        delays.add(value)
+    ranked = sorted(values)
+    assert delays.percentile_s(percent) == pytest.approx(ranked[math.ceil(len(ranked) * percent / 100) - 1], rel=0.011)
 
 
-def test_no_values_have_percentile_zero():
-    assert percentile([], 50) == 0
+def test_no_delays_have_percentile_zero():
+    delays = Delays()
+    assert delays.percentile_s(50) == 0
+    delays.add(0.0)
+    assert delays.percentile_s(95) == 0
 
 
 @pytest.mark.parametrize("encoding", ["mulaw", "alaw", "pcm_s16le", "pcm_f32le"])

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     FAILED = 9
     TOLD = 10
     CLOSED = 11
+    TARGETS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,14 @@ class Tell:
     events: tuple[Event, ...]
 
 
-Call = Hear | EndUtterance | End | Take | Answer | Fail | Tell
+@dataclass(frozen=True, slots=True)
+class Retarget:
+    """``Session.retarget``: the languages to write from the next reading on, in their order."""
+
+    targets: tuple[str, ...]
+
+
+Call = Hear | EndUtterance | End | Take | Answer | Fail | Tell | Retarget
 
 
 def written(call: Call) -> tuple[Kind, bytes]:
@@ -127,8 +135,8 @@ def written(call: Call) -> tuple[Kind, bytes]:
         result = call.result
         kept = result.hypotheses if isinstance(result, Reading) else result.probabilities
         return Kind.ANSWERED, to_json({type(result).__name__: kept})
-    if isinstance(call, Fail):
-        return Kind.FAILED, to_json(call)
+    if isinstance(call, Fail | Retarget):
+        return (Kind.FAILED if isinstance(call, Fail) else Kind.TARGETS), to_json(call)
     return Kind.TOLD, to_json([[type(event).__name__, event] for event in call.events])
 
 
@@ -173,6 +181,7 @@ _READERS: dict[int, Callable[[bytes], Call]] = {
     Kind.TAKEN: lambda data: Take(tuple(from_json(Asked, asked) for asked in json.loads(data))),
     Kind.ANSWERED: lambda data: Answer(_result(json.loads(data))),
     Kind.FAILED: lambda data: from_json(Fail, json.loads(data)),
+    Kind.TARGETS: lambda data: from_json(Retarget, json.loads(data)),
     Kind.TOLD: lambda data: Tell(tuple(_event(*told) for told in json.loads(data))),
 }
 """How the payload of each kind is read; ``HEADER``, ``TOKENIZER`` and ``CLOSED`` are no calls."""

@@ -4,7 +4,16 @@ Programs that speak to a server: ``streamtrans-mic`` (:mod:`streamtrans_clients.
 where sound comes from, one stream followed to its end, and captions on a terminal.
 """
 
-from streamtrans_clients.boards import Board, FinalLines, GrowingLines, TerminalBoard, caption_text, clock, printable
+from streamtrans_clients.boards import (
+    Board,
+    FinalLines,
+    GrowingLines,
+    TerminalBoard,
+    caption_text,
+    clock,
+    marked,
+    printable,
+)
 from streamtrans_clients.follow import follow
 from streamtrans_clients.sources import Source, SourceError, loudness, microphone, microphones, recording
 
@@ -19,6 +28,7 @@ __all__ = [
     "clock",
     "follow",
     "loudness",
+    "marked",
     "microphone",
     "microphones",
     "printable",

@@ -49,12 +49,22 @@ def caption_text(caption: Caption) -> Text:
     tentative = printable(caption.tentative)
     text.append(committed, style="default not bold")
     text.append(tentative if committed else tentative.lstrip(), style="default dim italic")
+    text.append(_cut(caption), style="yellow")
     return text
 
 
 def printable(text: str) -> str:
     """Return ``text`` without what would steer the terminal: it comes from somebody else's server."""
     return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+
+
+def marked(caption: Caption) -> str:
+    """Return the text of a caption, with ``[…]`` behind one that the model's limit cut off."""
+    return printable(caption.text).strip() + _cut(caption)
+
+
+def _cut(caption: Caption) -> str:
+    return " […]" if caption.final and not caption.complete else ""
 
 
 def clock(samples: int) -> str:
@@ -81,7 +91,7 @@ class FinalLines:
     def show(self, event: StreamEvent) -> None:
         """Print a final caption or a notice."""
         if isinstance(event, Caption) and event.final and event.text:
-            self._print(f"{clock(event.start)} {event.language:<3} {event.text.strip()}")
+            self._print(f"{clock(event.start)} {event.language:<3} {marked(event)}")
         elif isinstance(event, Notice):
             self._print(f"notice: {event.message}")
 

@@ -76,6 +76,7 @@ class Translated:
                 "start_ms": milliseconds(caption.start),
                 "end_ms": milliseconds(min(caption.end, self.samples)),
                 "text": caption.text.strip(),
+                **({} if caption.complete else {"complete": False}),  # the model's limit cut it off
             }
             for caption in self.captions
         ]

@@ -131,6 +131,7 @@ def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Se
         vads=(vad, *(name for name in VADS if name != vad)),
         max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
         ask=loaded.model.prompt,
+        translations=loaded.model.translations,
         settings=loaded.settings,
         origin=origin,
     )

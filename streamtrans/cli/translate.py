@@ -204,9 +204,11 @@ def _settled(
 
 def _write(done: Translated, output: Output) -> None:
     """Write the subtitles, and the line of JSON."""
+    from streamtrans_clients import marked
+
     for language in output.targets:
         cues = [
-            Cue(milliseconds(caption.start), milliseconds(min(caption.end, done.samples)), caption.text)
+            Cue(milliseconds(caption.start), milliseconds(min(caption.end, done.samples)), marked(caption))
             for caption in done.captions
             if caption.language == language
         ]
@@ -221,9 +223,8 @@ def _write(done: Translated, output: Output) -> None:
 
 
 def _print(done: Translated, named: bool) -> None:
-    from streamtrans_clients import clock, printable
+    from streamtrans_clients import clock, marked
 
     for caption in done.captions:
         name = f"{done.path} " if named else ""
-        text = printable(caption.text).strip()
-        print(f"{name}{clock(caption.start)} {caption.language:<3} {text}", flush=True)
+        print(f"{name}{clock(caption.start)} {caption.language:<3} {marked(caption)}", flush=True)

@@ -29,7 +29,7 @@ class Caption:
     A ``final`` caption has an empty ``tentative`` and is never followed by another one of the
     same segment and language. ``stability`` is the smallest token probability of the tail
     (1.0 for an empty tail). ``start`` and ``end`` are samples; while the segment is open, ``end`` is
-    what has been ``heard`` of it.
+    what has been ``heard`` of it. A text that isn't ``complete`` was ended by the model's limit, not by the model.
     """
 
     segment: int
@@ -42,6 +42,7 @@ class Caption:
     end: int
     heard: int
     stability: float = 1.0
+    complete: bool = True
 
     @property
     def text(self) -> str:

@@ -44,6 +44,7 @@ class Manner:
     audio padded to full length and must be given it. ``suppressed`` tokens are never chosen, those that are
     ``begin_suppressed`` not at position ``begin``, where texts begin. The ``alignment_heads`` of the decoder's
     attention to the encoder look at what is being said; without such nobody knows where a token comes from.
+    ``translations`` lists per spoken language what it can become; empty: any of ``languages`` becomes any.
     """
 
     languages: tuple[str, ...]
@@ -53,6 +54,7 @@ class Manner:
     begin_suppressed: frozenset[int] = frozenset()
     begin: int = 0
     alignment_heads: Heads = ()
+    translations: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class TorchSpeechModel:
@@ -94,6 +96,11 @@ class TorchSpeechModel:
     def languages(self) -> tuple[str, ...]:
         """Codes the model can write."""
         return self.manner.languages
+
+    @property
+    def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Spoken language and what the model makes of it; empty: any of its languages becomes any."""
+        return self.manner.translations
 
     @property
     def max_tokens(self) -> int:

@@ -182,6 +182,9 @@ class Call:
         for event in events:
             self._arrivals.saw(event, now)
             self._post(event)
+            if isinstance(event, Caption) and event.final and not event.complete:
+                problem = f"the model's limit cut off the text of segment {event.segment} in {event.language}"
+                self._post(Notice("TEXT_INCOMPLETE", problem))
         self._look()
 
     def _post(self, item: Item) -> None:

@@ -95,6 +95,8 @@ class Served:
     ask: Callable[[str, str | None], object] | None = None
     """Called with each target and the spoken language, where one is named, before a stream is admitted; raises
     :class:`~streamtrans.core.UnsupportedLanguage` for a pair that the model doesn't translate. ``None``: all go."""
+    translations: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Spoken language and what the model makes of it; empty: any of ``languages`` becomes any."""
     settings: Settings = field(default_factory=Settings)
     """What was measured with this model: the defaults per mode, and what budgets choose from."""
     origin: Origin | None = None

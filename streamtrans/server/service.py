@@ -75,6 +75,7 @@ class TranslationService:
                 max_sample_rate_hertz=audio.MAX_RATE,
                 max_channels=audio.MAX_CHANNELS,
                 server_version=streamtrans.__version__,
+                translations=served.translations,
             )
         )
 

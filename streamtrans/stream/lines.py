@@ -90,6 +90,8 @@ class Line:
             self._believe(hypothesis)
         if credible:
             self.committed = self._hypothesis.tokens
+        else:
+            self._hypothesis = _slice(self._hypothesis, 0, len(self.committed))
         return self._close(span)
 
     def finish_sentence(self, span: Span) -> tuple[Caption, Hypothesis]:
@@ -148,7 +150,7 @@ class Line:
         kept = without_loop(hypothesis.tokens, len(self.committed), self._speller.decode)
         if kept < len(hypothesis.tokens):
             _log.info("a reading in %s repeats itself; kept are %d tokens", self.language, kept)
-            hypothesis = _slice(hypothesis, 0, kept)
+            hypothesis = _slice(hypothesis, 0, kept)  # what the limit ended was the loop
         self._hypothesis = hypothesis
         self._readings = (*self._readings, hypothesis)[-self._policy.memory :]
         found = self._speller.sentence_end(hypothesis.tokens) if hypothesis.ends else None
@@ -231,14 +233,16 @@ class Line:
             end=span.end,
             heard=span.end,
             stability=min(1.0, math.exp(min(tail))) if tentative and tail else 1.0,
+            complete=self._hypothesis.complete,
         )
 
 
 def _slice(hypothesis: Hypothesis, start: int, stop: int) -> Hypothesis:
-    """Return tokens ``[start, stop)`` of a hypothesis as one."""
+    """Return tokens ``[start, stop)`` of a hypothesis as one; only what reaches to its end may lack something."""
     return replace(
         hypothesis,
         tokens=hypothesis.tokens[start:stop],
+        complete=hypothesis.complete or stop < len(hypothesis.tokens),
         logprobs=hypothesis.logprobs[start:stop],
         ends=hypothesis.ends[start:stop],
     )

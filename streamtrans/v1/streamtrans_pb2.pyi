@@ -36,6 +36,7 @@ class NoticeCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_CODE_UNSPECIFIED: _ClassVar[NoticeCode]
     NOTICE_CODE_BEHIND_REALTIME: _ClassVar[NoticeCode]
     NOTICE_CODE_QUALITY_DEGRADED: _ClassVar[NoticeCode]
+    NOTICE_CODE_TEXT_INCOMPLETE: _ClassVar[NoticeCode]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -54,6 +55,7 @@ SPEECH_EVENT_TYPE_SPEECH_ENDED: SpeechEventType
 NOTICE_CODE_UNSPECIFIED: NoticeCode
 NOTICE_CODE_BEHIND_REALTIME: NoticeCode
 NOTICE_CODE_QUALITY_DEGRADED: NoticeCode
+NOTICE_CODE_TEXT_INCOMPLETE: NoticeCode
 
 class StreamTranslateRequest(_message.Message):
     __slots__ = ("config", "audio", "silence", "update", "end_utterance", "end", "ping")
@@ -264,7 +266,7 @@ class MeasuredSetting(_message.Message):
     def __init__(self, name: _Optional[str] = ..., erasure: _Optional[float] = ..., latency_ms: _Optional[int] = ..., bleu_loss: _Optional[float] = ...) -> None: ...
 
 class Caption(_message.Message):
-    __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms")
+    __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms", "incomplete")
     SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +279,7 @@ class Caption(_message.Message):
     END_MS_FIELD_NUMBER: _ClassVar[int]
     STABILITY_FIELD_NUMBER: _ClassVar[int]
     HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     segment_id: int
     revision: int
     language: str
@@ -289,7 +292,8 @@ class Caption(_message.Message):
     end_ms: int
     stability: float
     heard_ms: int
-    def __init__(self, segment_id: _Optional[int] = ..., revision: _Optional[int] = ..., language: _Optional[str] = ..., committed_append: _Optional[str] = ..., tentative: _Optional[str] = ..., withdrawn: _Optional[int] = ..., snapshot: bool = ..., final: bool = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., stability: _Optional[float] = ..., heard_ms: _Optional[int] = ...) -> None: ...
+    incomplete: bool
+    def __init__(self, segment_id: _Optional[int] = ..., revision: _Optional[int] = ..., language: _Optional[str] = ..., committed_append: _Optional[str] = ..., tentative: _Optional[str] = ..., withdrawn: _Optional[int] = ..., snapshot: bool = ..., final: bool = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., stability: _Optional[float] = ..., heard_ms: _Optional[int] = ..., incomplete: bool = ...) -> None: ...
 
 class SpeechEvent(_message.Message):
     __slots__ = ("type", "segment_id", "offset_ms")
@@ -358,7 +362,7 @@ class ListCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListCapabilitiesResponse(_message.Message):
-    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version")
+    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     ENCODINGS_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +373,7 @@ class ListCapabilitiesResponse(_message.Message):
     VADS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRANSLATIONS_FIELD_NUMBER: _ClassVar[int]
     model: str
     languages: _containers.RepeatedScalarFieldContainer[str]
     encodings: _containers.RepeatedScalarFieldContainer[AudioEncoding]
@@ -379,4 +384,13 @@ class ListCapabilitiesResponse(_message.Message):
     vads: _containers.RepeatedScalarFieldContainer[str]
     limits: Limits
     server_version: str
-    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ...) -> None: ...
+    translations: _containers.RepeatedCompositeFieldContainer[Translation]
+    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ...) -> None: ...
+
+class Translation(_message.Message):
+    __slots__ = ("source", "targets")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...

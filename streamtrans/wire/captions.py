@@ -135,6 +135,7 @@ class Reducer:
             end=samples(message.end_ms),
             heard=samples(message.heard_ms),
             stability=message.stability,
+            complete=not message.incomplete,
         )
         self._held[key] = caption
         return caption
@@ -159,4 +160,5 @@ def _message(caption: Caption, *, append: str, withdrawn: int, snapshot: bool) -
         end_ms=milliseconds(caption.end),
         stability=caption.stability,
         heard_ms=milliseconds(caption.heard),
+        incomplete=not caption.complete,
     )

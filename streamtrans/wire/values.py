@@ -18,6 +18,7 @@ from streamtrans.wire.options import (
 _NOTICES = {
     "BEHIND_REALTIME": pb.NOTICE_CODE_BEHIND_REALTIME,
     "QUALITY_DEGRADED": pb.NOTICE_CODE_QUALITY_DEGRADED,
+    "TEXT_INCOMPLETE": pb.NOTICE_CODE_TEXT_INCOMPLETE,
 }
 _NOTICE_NAMES = {number: name for name, number in _NOTICES.items()}
 
@@ -110,7 +111,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server offers. Any of ``languages`` may be spoken, and translated into any of them."""
+    """What a server offers. Any of ``languages`` may be spoken, and become what ``translates`` says."""
 
     model: str
     languages: tuple[str, ...]
@@ -122,6 +123,14 @@ class Capabilities:
     max_sample_rate_hertz: int
     max_channels: int
     server_version: str
+    translations: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Spoken language and what it can become, itself for a transcript; empty: any language can become any."""
+
+    def translates(self, source: str, target: str) -> bool:
+        """Say whether speech in ``source`` can become text in ``target``."""
+        if not self.translations:
+            return source in self.languages and target in self.languages
+        return target in dict(self.translations).get(source, ())
 
 
 class Envelope:
@@ -257,6 +266,7 @@ def capabilities_to_proto(capabilities: Capabilities) -> pb.ListCapabilitiesResp
         vads=capabilities.vads,
         limits=limits_to_proto(capabilities.limits),
         server_version=capabilities.server_version,
+        translations=[pb.Translation(source=source, targets=targets) for source, targets in capabilities.translations],
     )
 
 
@@ -273,4 +283,5 @@ def capabilities_from_proto(message: pb.ListCapabilitiesResponse) -> Capabilitie
         max_sample_rate_hertz=message.max_sample_rate_hertz,
         max_channels=message.max_channels,
         server_version=message.server_version,
+        translations=tuple((item.source, tuple(item.targets)) for item in message.translations),
     )

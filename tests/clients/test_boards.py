@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,12 @@ def shown(make, events, **how):
 
 def test_a_pipe_gets_final_lines():
     assert shown(FinalLines, EVENTS) == "notice: it is slow\n00:01 de  guten Morgen\n00:01 en  good morning\n"
+
+
+def test_a_text_that_is_cut_off_says_so_everywhere():
+    cut = replace(caption("guten Mor", final=True), complete=False)
+    for make in (FinalLines, GrowingLines, TerminalBoard):
+        assert "guten Mor […]" in shown(make, [cut])
 
 
 def test_a_log_gets_every_revision_with_the_tail_in_quotes():

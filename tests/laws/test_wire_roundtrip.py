@@ -45,7 +45,8 @@ def histories(draw: st.DrawFn) -> list[Event]:
         events.append(SpeechEnded(segment, position))
         for language in languages:
             text = committed[language] + draw(SPELLINGS)
-            events.append(Caption(segment, revision[language] + 1, language, text, "", True, start, position, position))
+            closing = Caption(segment, revision[language] + 1, language, text, "", True, start, position, position)
+            events.append(replace(closing, complete=draw(st.booleans())))
     return events
 
 

@@ -17,6 +17,7 @@ from streamtrans.client import (
 )
 from streamtrans.core import BadAudio
 from streamtrans.stream import Session, SessionConfig, drive
+from streamtrans.testing.engine import InstantEngine
 
 
 def finals(events):
@@ -235,3 +236,19 @@ async def test_a_caller_chooses_endpoints_and_pace_of_readings(house):
     assert events[0].options == options
     assert events[-1].segments >= 3
     assert SessionConfig(("de",)).reading_interval_ms != 200
+
+
+async def test_a_text_cut_off_by_the_models_limit_is_told(house):
+    def cut(job, target):
+        return replace(house.grow(job, target), complete=not job.last)
+
+    engine = InstantEngine(cut, house.Loud())
+    async with house.running(house.served(engine)) as (_, client):
+        events = await house.collect(client, house.speech(0.3, 2.0, 1.0))
+    final = next(event for event in events if isinstance(event, Caption) and event.final)
+    assert final.text
+    assert not final.complete
+    told = [event for event in events if isinstance(event, Notice)]
+    assert [(notice.code, "segment 0" in notice.message, "de" in notice.message) for notice in told] == [
+        ("TEXT_INCOMPLETE", True, True)
+    ]

@@ -53,7 +53,7 @@ def test_summary_travels():
 
 
 def test_notices_travel_and_unknown_ones_keep_their_number():
-    for code in ("BEHIND_REALTIME", "QUALITY_DEGRADED"):
+    for code in ("BEHIND_REALTIME", "QUALITY_DEGRADED", "TEXT_INCOMPLETE"):
         assert notice_from_proto(notice_message(Notice(code, "why")).notice) == Notice(code, "why")
     message = notice_message(Notice("BEHIND_REALTIME", "")).notice
     message.code = 42
@@ -72,12 +72,22 @@ def test_capabilities_travel_and_unknown_values_are_left_out():
         48000,
         2,
         "1.0",
+        (("de", ("de", "en")), ("en", ("en",))),
     )
+    assert capabilities.translates("de", "en")
+    assert not capabilities.translates("en", "de")
     message = capabilities_to_proto(capabilities)
     assert capabilities_from_proto(message) == capabilities
     message.encodings.append(99)
     message.modes.append(99)
     assert capabilities_from_proto(message) == capabilities
+
+
+def test_without_a_list_of_translations_any_language_becomes_any():
+    some = Capabilities("nano", ("de", "en"), (), (), (), Limits(), 8000, 48000, 2, "1.0")
+    assert some.translates("de", "en")
+    assert some.translates("en", "en")
+    assert not some.translates("de", "it")
 
 
 def test_client_messages_say_what_they_carry():

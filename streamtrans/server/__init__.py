@@ -1,7 +1,7 @@
 """Law: admits, pumps, refuses; no translation logic.
 
-One call is one task group (reader, pump, writer); every call ends with an explicit status, and
-whatever ends it, its slot is free at once.
+A live session has its own pump; a call attaches a link to it, with a task that feeds and one that tells. Every call
+ends with an explicit status, and whatever ends it, its slot is free at once.
 """
 
 from streamtrans.server.app import EngineFactory, TranslationServer, serve

@@ -14,8 +14,11 @@ import grpc
 import streamtrans
 from streamtrans import audio
 from streamtrans.core import EngineClosed
-from streamtrans.server.call import Call, Context, read
+from streamtrans.server.call import Call, read
 from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.grpc_link import Context, GrpcLink
+from streamtrans.server.link import Link
+from streamtrans.server.live import LiveSession
 from streamtrans.server.opening import open_stream
 from streamtrans.server.refusal import Refusal, exhausted, internal, refusal_in, unavailable
 from streamtrans.wire import (
@@ -47,11 +50,11 @@ class TranslationService:
 
     async def StreamTranslate(self, _messages: object, context: Context) -> None:
         """Serve one stream."""
-        session_id = uuid.uuid4().hex
+        session_id, link = uuid.uuid4().hex, GrpcLink(context)
         try:
-            await self._stream(session_id, context)
+            await self._stream(session_id, link)
         except Exception as error:  # the RPC boundary: whatever it is, the client gets a status
-            await _end(session_id, error, context)
+            await _end(session_id, error, link)
 
     async def ListCapabilities(
         self,
@@ -79,18 +82,21 @@ class TranslationService:
             )
         )
 
-    async def _stream(self, session_id: str, context: Context) -> None:
+    async def _stream(self, session_id: str, link: Link) -> None:
         served = self._ready()
         limits = self._config.limits
         self._refuse_when_full()  # a client that is turned away should hear it before it says anything
         deadline = asyncio.get_running_loop().time() + limits.idle_ms / 1000
-        opening = open_stream(await read(context, limits, deadline), served, self._config)
+        opening = open_stream(await read(link, limits, deadline), served, self._config)
         with self._slot():
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
+            live = LiveSession(session_id, opening, served, self._config)
             try:
-                await Call(session_id, opening, served, self._config, context).run()
+                await Call(live, link, self._config).run()
             except* EngineClosed:
                 raise self._stopped() from None
+            finally:
+                await live.close()
 
     def _ready(self) -> Served:
         if self.failed.is_set():
@@ -126,9 +132,9 @@ class TranslationService:
             self.active_sessions -= 1
 
 
-async def _end(session_id: str, error: Exception, context: Context) -> None:
+async def _end(session_id: str, error: Exception, link: Link) -> None:
     """End a call that failed: as a refusal says, or, for anything else, without a word of what happened."""
-    if context.cancelled():
+    if link.gone:
         _log.info("session %s: the client went away", session_id)
         return
     refusal = refusal_in(error)
@@ -137,7 +143,7 @@ async def _end(session_id: str, error: Exception, context: Context) -> None:
         refusal = internal(session_id)
     else:
         _log.info("session %s: %s, %s", session_id, refusal.code.name, refusal.message)
-    await _abort(refusal, context)
+    await link.close(refusal)
 
 
 async def _abort(refusal: Refusal, context: grpc.aio.ServicerContext[Asked, Told]) -> NoReturn:

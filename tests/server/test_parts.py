@@ -44,7 +44,7 @@ def streams(draw):
 @given(streams(), st.lists(st.booleans(), max_size=60))
 def test_a_slow_client_gets_all_that_was_promised(events, reads):
     async def run():
-        box, taken, pace = Outbox(), [], iter(reads)
+        box, taken, pace = Outbox(100), [], iter(reads)
         for event in events:
             box.put(event)
             if next(pace, False):
@@ -70,7 +70,7 @@ def test_a_slow_client_gets_all_that_was_promised(events, reads):
 
 
 async def test_the_box_waits_for_what_is_put_in_later():
-    box = Outbox()
+    box = Outbox(100)
     taking = asyncio.create_task(box.take())
     await asyncio.sleep(0)
     box.put(Answer(3))

@@ -7,7 +7,6 @@ speed. Importing the room loads no torch; measuring does.
 from streamtrans.evaluate.dev import DevConfig, DevResult, Text, evaluate_dev, sample
 from streamtrans.evaluate.machine import Machine, Measured, Watch, describe_machine, store, weights_sha256
 from streamtrans.evaluate.replay import Replay, read_offline, replay
-from streamtrans.evaluate.talk import talk
 
 __all__ = [
     "DevConfig",
@@ -23,6 +22,5 @@ __all__ = [
     "replay",
     "sample",
     "store",
-    "talk",
     "weights_sha256",
 ]

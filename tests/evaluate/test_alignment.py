@@ -23,7 +23,7 @@ from streamtrans.evaluate.alignment import (
 )
 from streamtrans.model.loading import load_model
 from tests.checkpoints import make_whisper_m2m
-from tests.evaluate.conftest import TEXTS
+from tests.tiny_model import TEXTS
 
 FRAME, JOINT = 320, 320 * 40
 TOKENS = 6

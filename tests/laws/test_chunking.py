@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.audio import Decoder, Windower, energies
+from streamtrans.bench.mixtures import join, made_noise, spoil
+from streamtrans.bench.segments import segment
 from streamtrans.core import samples
-from streamtrans.evaluate.mixtures import join, made_noise, spoil
-from streamtrans.evaluate.segments import segment
 from streamtrans.segment import Boundary, Closed, EndpointRules, Opened, Segmenter
 from streamtrans.vad import Vad, load_vad, vad_window
 

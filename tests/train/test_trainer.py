@@ -250,8 +250,8 @@ def test_the_first_target_is_a_translation() -> None:
 
 
 def test_a_trained_text_encoder_is_scored(recipe: Path, tmp_path: Path) -> None:
+    from streamtrans.bench.textual import score_text
     from streamtrans.corpus import read_table
-    from streamtrans.evaluate.textual import score_text
 
     train(settings(recipe, "runs", "mt"))
     rows = read_table(tmp_path / "text" / "massive_train.tsv")

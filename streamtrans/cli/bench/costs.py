@@ -13,7 +13,7 @@ from streamtrans.cli.options import Threads
 from streamtrans.core import BadConfig
 
 if TYPE_CHECKING:
-    from streamtrans.evaluate.costs import Table
+    from streamtrans.bench.costs import Table
 
 Shape = Annotated[str, typer.Option(help="nano, tiny, base, small or medium.")]
 Frames = Annotated[int, typer.Option(min=1, help="Frames of audio, 20 ms each; nobody pads it.")]
@@ -39,8 +39,8 @@ def costs(
     Random weights, one text, audio of five seconds. At medium shape it takes 3 GB of memory and some minutes. Also
     decodes whole texts with drafts that are right at set rates, to check what the costs foretell.
     """
+    from streamtrans.bench.costs import PLAIN, CostConfig, cost_tables, measure_costs
     from streamtrans.cli.bench.report import keep, progress
-    from streamtrans.evaluate.costs import PLAIN, CostConfig, cost_tables, measure_costs
     from streamtrans.evaluate.machine import Watch
     from streamtrans.model.linear import PRECISIONS
 
@@ -77,9 +77,9 @@ def peers(
     Greedy, the same frames and tokens for all; milliseconds per token without encoding. `pip install
     streamtrans[bench]` brings the peers. At medium shape it takes 9 GB of memory; --contenders takes less.
     """
+    from streamtrans.bench.peers import CONTENDERS, PeerConfig, compare_peers, peer_table
     from streamtrans.cli.bench.report import keep, progress
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.peers import CONTENDERS, PeerConfig, compare_peers, peer_table
 
     chosen = _names(contenders, CONTENDERS, "--contenders")
     config = PeerConfig(

@@ -39,8 +39,8 @@ def cuts(
 
         streamtrans bench cuts runs/hour/MANIFEST.tsv
     """
+    from streamtrans.bench.cuts import Errors, check_cuts
     from streamtrans.cli.bench.report import keep, progress, show
-    from streamtrans.evaluate.cuts import Errors, check_cuts
     from streamtrans.evaluate.machine import Watch
     from streamtrans.evaluate.manifest import read_talks
     from streamtrans.evaluate.settings import Setting, parse_values

@@ -41,8 +41,8 @@ def hearing(
     """
     import torch
 
+    from streamtrans.bench.hearing import HearingConfig, measure_hearing
     from streamtrans.cli.bench.report import identity, keep, progress, show
-    from streamtrans.evaluate.hearing import HearingConfig, measure_hearing
     from streamtrans.evaluate.machine import Watch
     from streamtrans.model.layers import Blocks
     from streamtrans.model.loading import load_model
@@ -79,7 +79,7 @@ def _speech(minutes: int, streams: int) -> list[Samples]:
     Raises:
         BadConfig: there is nothing to speak with.
     """
-    from streamtrans.evaluate.talk import talk
+    from streamtrans.bench.talk import talk
 
     try:
         spoken = talk(60 * minutes, pause_s=(0.0, 0.0))

@@ -56,10 +56,10 @@ def rereading(
 
         streamtrans bench rereading --talks 8 --seconds 120
     """
+    from streamtrans.bench.rereading import RereadingConfig, measure_rereading
     from streamtrans.cli.bench.report import identity, keep, progress
     from streamtrans.cli.options import load
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.rereading import RereadingConfig, measure_rereading
 
     if mode not in ("live", "stable"):
         raise BadConfig(f"--mode is {mode!r}; use live or stable: final captions are read once")

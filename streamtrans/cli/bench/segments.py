@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamtrans.audio import Samples
-    from streamtrans.evaluate.mixtures import Mixture
+    from streamtrans.bench.mixtures import Mixture
     from streamtrans.vad import Vad
 
 BOUNDS = Path("benchmarks/speech_bounds.tsv")
@@ -50,10 +50,10 @@ def segments(
     import torch
 
     from streamtrans.audio import read_audio
+    from streamtrans.bench.mixtures import cut, read_bounds
+    from streamtrans.bench.segments import TOLERANCE_MS, measure
     from streamtrans.cli.bench.report import keep, show
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.mixtures import cut, read_bounds
-    from streamtrans.evaluate.segments import TOLERANCE_MS, measure
 
     torch.set_num_threads(1)
     stretches = cut(speech, read_bounds(bounds))
@@ -96,10 +96,10 @@ def silence(
     import torch
 
     from streamtrans.audio import read_audio
+    from streamtrans.bench.silence import SOUNDS, SilenceConfig, committed, measure
     from streamtrans.cli.bench.report import identity, keep, progress, show
     from streamtrans.cli.options import load
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.silence import SOUNDS, SilenceConfig, committed, measure
 
     if mode not in ("live", "stable", "final"):
         raise BadConfig(f"mode is {mode!r}; use live, stable or final")
@@ -133,7 +133,7 @@ def _mixtures(
     stretches: Sequence[Samples], recorded: dict[str, Samples], decibels: Sequence[float], orders: int
 ) -> dict[str, list[Mixture]]:
     """Return condition → mixtures: clean, then every noise at every level."""
-    from streamtrans.evaluate.mixtures import join, made_noise, spoil
+    from streamtrans.bench.mixtures import join, made_noise, spoil
 
     clean = [join(stretches, seed) for seed in range(orders)]
     mixtures = {"clean": clean}

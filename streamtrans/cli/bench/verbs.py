@@ -132,12 +132,12 @@ def decode(
     One text at a time; every way of decoding takes its turn on each, so that speeds are paired. Then each
     sentence is read again every half second, with and without the previous reading as draft.
     """
+    from streamtrans.bench.drafting import Way, compare_drafters, compare_rereading
+    from streamtrans.bench.paper import fill_tables, ways_for
     from streamtrans.cli.bench.report import dev_rows, identity, keep, load_alone, progress, show
     from streamtrans.corpus import spoken_for_evaluation
     from streamtrans.evaluate.dev import sample
-    from streamtrans.evaluate.drafting import Way, compare_drafters, compare_rereading
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.paper import fill_tables, ways_for
 
     targets = languages(to)
     folders = {"": model, **_beside(beside or [])}
@@ -184,8 +184,8 @@ def ablations(
     threads: Threads = 1,
 ) -> None:
     """Compare the finished stages of a recipe: parameters, BLEU, transcript errors, drafts kept, speed."""
+    from streamtrans.bench.ablations import compare_stages
     from streamtrans.cli.bench.report import dev_rows, keep, progress, show
-    from streamtrans.evaluate.ablations import compare_stages
     from streamtrans.evaluate.machine import Watch
 
     if threads is not None:
@@ -221,9 +221,9 @@ def text(
     """Translate the text instead of the speech: what the decoder could write if every word were understood."""
     import torch
 
+    from streamtrans.bench.textual import score_text
     from streamtrans.cli.bench.report import dev_rows, keep, progress, show
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.textual import score_text
 
     torch.set_num_threads(threads or 1)
     with Watch() as watch, progress() as bar:
@@ -254,8 +254,8 @@ def long_texts(
     """
     import torch
 
+    from streamtrans.bench.long import LongConfig, measure_long
     from streamtrans.cli.bench.report import keep, progress, show
-    from streamtrans.evaluate.long import LongConfig, measure_long
     from streamtrans.evaluate.machine import Watch
 
     torch.set_num_threads(threads or 1)
@@ -279,9 +279,9 @@ def parity(
 
     Random weights in float32, one full 30 s window; takes about 5 GB of memory and a minute or two.
     """
+    from streamtrans.bench.parity import compare_with_transformers, count_parameters, parity_figures
     from streamtrans.cli.bench.report import keep, show
     from streamtrans.evaluate.machine import Watch
-    from streamtrans.evaluate.parity import compare_with_transformers, count_parameters, parity_figures
 
     with Watch() as watch:
         found = parity_figures(compare_with_transformers(tokens=tokens))
@@ -327,7 +327,7 @@ def counts(option: str, text: str) -> list[int]:
 
 def _beside(pairs: list[str]) -> dict[str, str]:
     """Read ``NAME=FOLDER`` options."""
-    from streamtrans.evaluate.paper import DOUBLE, EQUAL, MEDUSA, PRUNED
+    from streamtrans.bench.paper import DOUBLE, EQUAL, MEDUSA, PRUNED
 
     found = dict[str, str]()
     for pair in pairs:

@@ -1,4 +1,4 @@
-from streamtrans.evaluate.long import LongConfig, measure_long
+from streamtrans.bench.long import LongConfig, measure_long
 
 
 def test_a_window_bounds_what_a_guess_reads() -> None:

@@ -20,10 +20,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 
+from streamtrans.bench.costs import Table
+from streamtrans.bench.shapes import LAYERS, WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.core import BadConfig, Tokens
 from streamtrans.decode import converse, greedy
-from streamtrans.evaluate.costs import Table
-from streamtrans.evaluate.shapes import LAYERS, WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.model.api import SpeechModel
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.linear import PRECISIONS, usable

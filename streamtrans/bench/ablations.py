@@ -8,10 +8,10 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
+from streamtrans.bench.drafting import Way, compare_drafters
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row, spoken_for_evaluation
 from streamtrans.evaluate.dev import DevConfig, evaluate_dev, sample
-from streamtrans.evaluate.drafting import Way, compare_drafters
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
@@ -79,7 +79,7 @@ def _load(recipe: str | Path, stage: str, runs: str | Path) -> TorchSpeechModel:
 
 
 def _score(model: TorchSpeechModel, rows: Sequence[Row], count: int) -> dict[str, Any]:
-    from streamtrans.evaluate.parity import count_parameters
+    from streamtrans.bench.parity import count_parameters
 
     drafter = "kvspn" if model.has_speculator else "none"
     config = DevConfig(rows=count, drafter=drafter, draft_tokens=1, recheck=0)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamtrans.evaluate.drafting import Way
-from streamtrans.evaluate.paper import DOUBLE, EQUAL, MEDUSA, PRUNED, TABLES, fill_tables, ways_for
+from streamtrans.bench.drafting import Way
+from streamtrans.bench.paper import DOUBLE, EQUAL, MEDUSA, PRUNED, TABLES, fill_tables, ways_for
 
 
 def model(speculates: bool) -> SimpleNamespace:

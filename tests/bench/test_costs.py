@@ -6,10 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from streamtrans.cli import app
-from streamtrans.core import BadConfig
-from streamtrans.evaluate import peers, shapes
-from streamtrans.evaluate.costs import (
+from streamtrans.bench import peers, shapes
+from streamtrans.bench.costs import (
     DRAFT,
     PLAIN,
     SHORT_DRAFT,
@@ -22,7 +20,9 @@ from streamtrans.evaluate.costs import (
     speed_up,
     verify,
 )
-from streamtrans.evaluate.peers import PeerConfig, compare_peers, peer_table
+from streamtrans.bench.peers import PeerConfig, compare_peers, peer_table
+from streamtrans.cli import app
+from streamtrans.core import BadConfig
 
 torch.set_num_threads(1)
 
@@ -41,7 +41,7 @@ def small(monkeypatch):
         return config
 
     for module in ("costs", "peers"):
-        monkeypatch.setattr(f"streamtrans.evaluate.{module}.whisper_shape", shape)
+        monkeypatch.setattr(f"streamtrans.bench.{module}.whisper_shape", shape)
 
 
 def test_speed_up_follows_from_costs():

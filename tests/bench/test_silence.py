@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from streamtrans.bench.silence import SOUNDS, SilenceConfig, alarms, band, committed, measure, played
 from streamtrans.core import BadConfig, Hypothesis, Job, Target
-from streamtrans.evaluate.silence import SOUNDS, SilenceConfig, alarms, band, committed, measure, played
 from streamtrans.stream import SessionConfig
 from streamtrans.testing.engine import InstantEngine
 from streamtrans.vad import EnergyVad

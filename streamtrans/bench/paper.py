@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamtrans.evaluate.drafting import Way
+from streamtrans.bench.drafting import Way
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from streamtrans.audio import Samples
+from streamtrans.bench.mixtures import made_noise
+from streamtrans.bench.segments import segment
 from streamtrans.core import SAMPLE_RATE, BadConfig, samples
-from streamtrans.evaluate.mixtures import made_noise
 from streamtrans.evaluate.replay import replay
-from streamtrans.evaluate.segments import segment
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import EngineLike, SessionConfig, Speller
 from streamtrans.vad import Vad

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from streamtrans.bench.talk import talk
 from streamtrans.core import BadConfig
-from streamtrans.evaluate import talk
 
 pytest.importorskip("espeakng_loader", reason="speaking needs the train extra")
 

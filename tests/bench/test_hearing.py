@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from streamtrans.bench.hearing import HearingConfig, measure_hearing
 from streamtrans.cli import app
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate import DevConfig, evaluate_dev
-from streamtrans.evaluate.hearing import HearingConfig, measure_hearing
 from streamtrans.model.layers import Blocks
 from streamtrans.model.loading import load_model
 from streamtrans.testing.toy import ToyModel

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtrans.bench.mixtures import Bounds, Mixture, cut, join, made_noise, read_bounds, spoil
+from streamtrans.bench.segments import CHUNKS_MS, Found, compare, figures, measure, segment
 from streamtrans.core import BadConfig, samples
-from streamtrans.evaluate.mixtures import Bounds, Mixture, cut, join, made_noise, read_bounds, spoil
-from streamtrans.evaluate.segments import CHUNKS_MS, Found, compare, figures, measure, segment
 from streamtrans.segment import EndpointRules
 from streamtrans.vad import EnergyConfig, EnergyVad, load_vad
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from streamtrans.evaluate.parity import (
+from streamtrans.bench.parity import (
     MEDIUM,
     MEDIUM_M2M,
     compare_with_transformers,

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from streamtrans.bench.drafting import Way, compare_drafters, compare_rereading
 from streamtrans.core import BadConfig
-from streamtrans.evaluate.drafting import Way, compare_drafters, compare_rereading
 from streamtrans.testing.toy import ToyConfig, ToyModel
 
 

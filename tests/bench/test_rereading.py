@@ -5,11 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from streamtrans.bench.rereading import BUCKETS, RereadingConfig, Tally, measure_rereading
 from streamtrans.cli import app
 from streamtrans.core import BadConfig, DecodeStats
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate import replay
-from streamtrans.evaluate.rereading import BUCKETS, RereadingConfig, Tally, measure_rereading
 from streamtrans.stream import SessionConfig
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtrans.bench.cuts import MARK, Errors, KnownReader, check_cuts, compare, spread_words
 from streamtrans.core import BadConfig, Caption, Job, SpeechEnded, SpeechStarted, Target
 from streamtrans.corpus.talks import Sentence
-from streamtrans.evaluate.cuts import MARK, Errors, KnownReader, check_cuts, compare, spread_words
 from streamtrans.evaluate.replay import Replay
 from streamtrans.stream import SessionConfig, SessionStats
 from streamtrans.testing.vad import ScriptedVad

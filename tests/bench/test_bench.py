@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from streamtrans.bench.talk import talk as real_talk
 from streamtrans.cli import app
 from streamtrans.cli.bench import realtime
 from streamtrans.cli.bench.server import Wish
 from streamtrans.cli.bench.size import folder_mb, wheel_figures
 from streamtrans.cli.options import ModelChoice
 from streamtrans.core import BadConfig, BadModel
-from streamtrans.evaluate import talk as real_talk
 from streamtrans.evaluate import weights_sha256
 
 HEADER = "id\tscenario\tentities\ten\tde\tzh"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from streamtrans.audio import Samples
+from streamtrans.bench.mixtures import Mixture, Span
 from streamtrans.core import SAMPLE_RATE, Detection, samples
-from streamtrans.evaluate.mixtures import Mixture, Span
 from streamtrans.metrics import percentile
 from streamtrans.segment import Closed, EndpointRules, Opened
 from streamtrans.stream.listener import Listener

@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import torch
 
+from streamtrans.bench.shapes import WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.core import BadConfig, Hypothesis, Tokens
 from streamtrans.decode import Draft, Drafter, converse, decode, greedy
 from streamtrans.decode.drafters import Drafting
-from streamtrans.evaluate.shapes import WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.model.api import DecoderCache, Forward, Propose, SpeechModel
 from streamtrans.model.cache import CrossingPair, EncodedSpeech
 from streamtrans.model.config import NetworkConfig

@@ -1,0 +1,1 @@
+from tests.tiny_model import model, rows, speak, tiny  # noqa: F401 (fixtures)

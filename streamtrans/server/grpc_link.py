@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import grpc
 from google.protobuf.message import DecodeError
 
+from streamtrans.server.link import LinkLost
 from streamtrans.server.refusal import Refusal, invalid
 from streamtrans.wire import ClientMessage, ServerMessage
 
-Context = grpc.aio.ServicerContext[ClientMessage, ServerMessage]
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+"""What gRPC gives us for a call of any method."""
 
 
 class GrpcLink:
@@ -17,29 +21,31 @@ class GrpcLink:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    @property
-    def gone(self) -> bool:
-        """Whether the client has cancelled the call, or its connection broke."""
-        return bool(self._context.cancelled())
-
     async def read(self) -> ClientMessage | None:
         """Return the next message; flow control holds a client that sends before it was asked."""
         try:
             message = await self._context.read()
         except DecodeError as error:
             raise invalid([("message", "the bytes are no StreamTranslateRequest")]) from error
+        except grpc.aio.InternalError as error:
+            raise LinkLost from error
         return message if isinstance(message, ClientMessage) else None
 
     async def write(self, message: ServerMessage) -> None:
         """Send ``message``."""
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except grpc.aio.InternalError as error:
+            raise LinkLost from error
 
     async def close(self, refusal: Refusal | None = None) -> None:
-        """Send the status of ``refusal``; without one gRPC sends OK when the method returns.
+        """Set the status that gRPC sends when the method returns, OK without a refusal.
 
-        Raises:
-            grpc.aio.AbortError: always with a refusal; it ends the method.
+        gRPC's own ``abort`` raises an exception that it keeps with the call: that holds the frames which it came
+        through, which hold the call, until the garbage collector finds the ring.
         """
         if refusal is not None:
             status = refusal.status()
-            await self._context.abort(status.code, status.details, status.trailing_metadata)
+            self._context.set_code(status.code)
+            self._context.set_details(status.details)
+            self._context.set_trailing_metadata(status.trailing_metadata)

@@ -93,9 +93,9 @@ def too_old(limit_ms: int) -> Refusal:
     return Refusal(grpc.StatusCode.ABORTED, f"the call reached its maximum age of {limit_ms} ms; open a new stream")
 
 
-def internal(session_id: str) -> Refusal:
-    """End a call for a fault of ours: INTERNAL, with nothing but an id to look up."""
-    return Refusal(grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under session {session_id}")
+def internal(name: str) -> Refusal:
+    """End a call for a fault of ours: INTERNAL, with nothing but the name to look up."""
+    return Refusal(grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under {name}")
 
 
 def refusal_in(error: BaseException) -> Refusal | None:

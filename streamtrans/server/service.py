@@ -1,4 +1,4 @@
-"""The service: who is let in, and how every call ends with a status."""
+"""The service: who is let in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
 
 import grpc
 
@@ -16,11 +15,12 @@ from streamtrans import audio
 from streamtrans.core import EngineClosed
 from streamtrans.server.call import Call, read
 from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
 from streamtrans.server.opening import open_stream
-from streamtrans.server.refusal import Refusal, exhausted, internal, refusal_in, unavailable
+from streamtrans.server.refusal import Refusal, exhausted, unavailable
 from streamtrans.wire import (
     MODES,
     Capabilities,
@@ -28,9 +28,6 @@ from streamtrans.wire import (
     CapabilitiesResponse,
     capabilities_to_proto,
 )
-
-Asked = TypeVar("Asked")
-Told = TypeVar("Told")
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +48,8 @@ class TranslationService:
     async def StreamTranslate(self, _messages: object, context: Context) -> None:
         """Serve one stream."""
         session_id, link = uuid.uuid4().hex, GrpcLink(context)
-        try:
+        async with ending(f"session {session_id}", link):
             await self._stream(session_id, link)
-        except Exception as error:  # the RPC boundary: whatever it is, the client gets a status
-            await _end(session_id, error, link)
 
     async def ListCapabilities(
         self,
@@ -62,24 +57,24 @@ class TranslationService:
         context: grpc.aio.ServicerContext[CapabilitiesRequest, CapabilitiesResponse],
     ) -> CapabilitiesResponse:
         """Say what is offered."""
-        try:
-            served = self._ready()
-        except Refusal as refusal:
-            await _abort(refusal, context)
-        return capabilities_to_proto(
-            Capabilities(
-                model=served.model_name,
-                languages=served.languages,
-                encodings=audio.ENCODINGS,
-                vads=served.vads,
-                modes=tuple(MODES),
-                limits=self._config.limits,
-                min_sample_rate_hertz=audio.MIN_RATE,
-                max_sample_rate_hertz=audio.MAX_RATE,
-                max_channels=audio.MAX_CHANNELS,
-                server_version=streamtrans.__version__,
-                translations=served.translations,
-            )
+        async with ending("a listing of the capabilities", GrpcLink(context)):
+            return capabilities_to_proto(self._capabilities())
+        return CapabilitiesResponse()  # the status says why
+
+    def _capabilities(self) -> Capabilities:
+        served = self._ready()
+        return Capabilities(
+            model=served.model_name,
+            languages=served.languages,
+            encodings=audio.ENCODINGS,
+            vads=served.vads,
+            modes=tuple(MODES),
+            limits=self._config.limits,
+            min_sample_rate_hertz=audio.MIN_RATE,
+            max_sample_rate_hertz=audio.MAX_RATE,
+            max_channels=audio.MAX_CHANNELS,
+            server_version=streamtrans.__version__,
+            translations=served.translations,
         )
 
     async def _stream(self, session_id: str, link: Link) -> None:
@@ -130,22 +125,3 @@ class TranslationService:
             yield
         finally:
             self.active_sessions -= 1
-
-
-async def _end(session_id: str, error: Exception, link: Link) -> None:
-    """End a call that failed: as a refusal says, or, for anything else, without a word of what happened."""
-    if link.gone:
-        _log.info("session %s: the client went away", session_id)
-        return
-    refusal = refusal_in(error)
-    if refusal is None:
-        _log.error("session %s failed", session_id, exc_info=error)
-        refusal = internal(session_id)
-    else:
-        _log.info("session %s: %s, %s", session_id, refusal.code.name, refusal.message)
-    await link.close(refusal)
-
-
-async def _abort(refusal: Refusal, context: grpc.aio.ServicerContext[Asked, Told]) -> NoReturn:
-    status = refusal.status()
-    await context.abort(status.code, status.details, status.trailing_metadata)

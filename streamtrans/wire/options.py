@@ -46,11 +46,25 @@ MODES: MappingProxyType[str, pb.CaptionMode] = MappingProxyType(
 """Name of a caption mode → its number on the wire."""
 
 
+_MOST_SOURCES = 128
+"""Languages that may be spoken; no model knows more."""
+
+_LONGEST_TAG = 35
+"""Characters of a language tag; enough for every registered one (RFC 5646, 4.4.1)."""
+
+_LONGEST_NAME = 64
+"""Characters of a detector's name."""
+
+_TOLD = 3
+"""Wrong fields that an error spells out."""
+
+
 class BadFields(BadConfig):
     """A message has wrong fields; ``fields`` lists ``(path, what is wrong and what would be right)``."""
 
     def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{path}: {problem}" for path, problem in fields))
+        told = "; ".join(f"{path}: {problem}" for path, problem in fields[:_TOLD])
+        super().__init__(told if len(fields) <= _TOLD else f"{told}; and {len(fields) - _TOLD} more")
         self.fields = tuple(fields)
 
 
@@ -125,14 +139,11 @@ def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None)
     """Return what ``config`` asks for; languages are taken as they are written.
 
     Raises:
-        BadFields: one entry per wrong field.
+        BadFields: one entry per wrong field; of a list that is too long, only that it is.
     """
-    errors = _format_errors(config.audio_format) + _target_errors(config, max_targets)
-    errors += [
-        (f"source_languages[{index}]", "is empty; name a language, or leave the list empty for any")
-        for index, language in enumerate(config.source_languages)
-        if not language.strip()
-    ]
+    errors = _format_errors(config.audio_format) + _target_errors(config, max_targets) + _source_errors(config)
+    if len(config.endpointing.vad) > _LONGEST_NAME:
+        errors.append(("endpointing.vad", f"is longer than the {_LONGEST_NAME} characters that a name may have"))
     if config.mode not in _MODE_NAMES:
         errors.append(("mode", f"unknown mode {config.mode}; use STABLE, LIVE or FINAL"))
     endpointing, partials = config.endpointing, config.partials
@@ -211,7 +222,25 @@ def _target_errors(config: pb.SessionConfig, max_targets: int | None) -> list[tu
     if max_targets is not None and count > max_targets:
         return [("targets", f"has {count} languages; at most {max_targets} are allowed")]
     return [
-        (f"targets[{index}].language", "is empty; name a language such as 'de'")
+        (f"targets[{index}].language", problem)
         for index, target in enumerate(config.targets)
-        if not target.language.strip()
+        if (problem := _tag_problem(target.language, "name a language such as 'de'")) is not None
     ]
+
+
+def _source_errors(config: pb.SessionConfig) -> list[tuple[str, str]]:
+    count = len(config.source_languages)
+    if count > _MOST_SOURCES:
+        return [("source_languages", f"has {count} languages; at most {_MOST_SOURCES} are allowed")]
+    return [
+        (f"source_languages[{index}]", problem)
+        for index, language in enumerate(config.source_languages)
+        if (problem := _tag_problem(language, "name a language, or leave the list empty for any")) is not None
+    ]
+
+
+def _tag_problem(tag: str, wanted: str) -> str | None:
+    """Say what is wrong with a language tag, without regard to whether there is such a language."""
+    if len(tag) > _LONGEST_TAG:
+        return f"is longer than the {_LONGEST_TAG} characters that a tag may have; {wanted}"
+    return None if tag.strip() else f"is empty; {wanted}"

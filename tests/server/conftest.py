@@ -137,5 +137,5 @@ def house():
     return SimpleNamespace(
         running=running, served=served, configured=configured, instant=instant, Held=Held, grow=grow,
         speech=speech, talk=talk, collect=collect, drain=drain, opening=opening, Words=Words, Loud=Loud,
-        EAGER=EAGER,
+        EAGER=EAGER, METHOD=METHOD,
     )  # fmt: skip

@@ -1,0 +1,66 @@
+"""How a call ends: whatever was raised, the client gets a status, and nothing of the call stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from streamtrans.server.link import Link, LinkLost
+from streamtrans.server.refusal import internal, refusal_in
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def ending(name: str, link: Link) -> AsyncIterator[None]:
+    """End a call as what the block raises says, or, for a fault of ours, without a word of what happened.
+
+    Args:
+        name: what the log calls the call, such as ``session 7``.
+        link: the call; its method returns after the block.
+
+    Raises:
+        CancelledError: the client is gone, so there is nobody to tell.
+    """
+    try:
+        yield
+        return
+    except Exception as error:  # the RPC boundary
+        refusal = refusal_in(error)
+        if refusal is not None:
+            _log.info("%s: %s, %s", name, refusal.code.name, refusal.message)
+        elif _lost(error):
+            _log.info("%s: the client went away", name)
+        else:
+            _log.error("%s failed", name, exc_info=error)
+            refusal = internal(name)
+        _let_go(error)
+    if refusal is None:
+        raise asyncio.CancelledError
+    await link.close(refusal)
+
+
+def _lost(error: BaseException) -> bool:
+    """Say whether ``error`` is, or its group holds, the loss of the link."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(LinkLost) is not None
+    return isinstance(error, LinkLost)
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty and forget the frames that ``error`` and its causes came through; some of them hold it in turn."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        traceback.clear_frames(each.__traceback__)  # of a task group, which holds what it raised
+        each.__traceback__ = None
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions

@@ -28,6 +28,9 @@ async def ending(name: str, link: Link) -> AsyncIterator[None]:
     try:
         yield
         return
+    except asyncio.CancelledError as error:  # by gRPC, when the client goes away or the server stops
+        _let_go(error)
+        raise
     except Exception as error:  # the RPC boundary
         refusal = refusal_in(error)
         if refusal is not None:
@@ -59,7 +62,7 @@ def _let_go(error: BaseException) -> None:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        traceback.clear_frames(each.__traceback__)  # of a task group, which holds what it raised
+        traceback.clear_frames(each.__traceback__)  # those of a task group hold what it raised
         each.__traceback__ = None
         left += [each.__cause__, each.__context__]
         if isinstance(each, BaseExceptionGroup):

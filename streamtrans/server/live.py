@@ -91,6 +91,7 @@ class LiveSession:
         """Leave it as it is: withdraw what the engine hasn't begun, and end its recording."""
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
+        del self._pumping  # the frames that it was cancelled in hold this session
         if self._recorder is not None:
             self._recorder.close()
 

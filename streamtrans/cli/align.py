@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrans.cli.options import Device, Dtype, ModelChoice, Threads
+from streamtrans.cli.options import Device, Dtype, Threads
+from streamtrans.runtime import ModelChoice
 
 if TYPE_CHECKING:
     from streamtrans.evaluate.alignment import AlignmentReport

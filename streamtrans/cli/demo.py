@@ -14,18 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrans.cli.options import (
-    Device,
-    Drafter,
-    Dtype,
-    Model,
-    ModelChoice,
-    Threads,
-    TopK,
-    Vad,
-    languages,
-)
+from streamtrans.cli.options import Device, Drafter, Dtype, Model, Threads, TopK, Vad, languages
 from streamtrans.core import BadConfig, Caption, SpeechStarted, StreamtransError, milliseconds
+from streamtrans.runtime import ModelChoice
 from streamtrans.text import joins_without_spaces
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from streamtrans.cli.options import Device, Dtype, Model, ModelChoice, load
+from streamtrans.cli.options import Device, Dtype, Model
 from streamtrans.core import SAMPLE_RATE, Job, Reading, StreamtransError, Target
+from streamtrans.runtime import ModelChoice, load
 
 Status = Literal["ok", "warn", "fail"]
 

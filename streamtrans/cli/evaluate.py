@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrans.cli.options import Beams, Device, Drafter, Dtype, Model, ModelChoice, Threads, TopK, Vad, languages
+from streamtrans.cli.options import Beams, Device, Drafter, Dtype, Model, Threads, TopK, Vad, languages
 from streamtrans.core import BadConfig
+from streamtrans.runtime import ModelChoice
 
 if TYPE_CHECKING:
     from streamtrans.evaluate import DevResult

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrans.core import BadConfig, UnsupportedLanguage, milliseconds
-from streamtrans.segment import EndpointRules
+from streamtrans.core import BadConfig
 from streamtrans.text import canonical
 
 if TYPE_CHECKING:
-    from streamtrans.engine import Engine, EngineConfig
-    from streamtrans.model.api import SpeechModel
-    from streamtrans.model.speech import TorchSpeechModel
-    from streamtrans.stream import Mode, SessionConfig, Settings
+    pass
 
 _PANEL = "Model and decoding"
 
@@ -82,125 +77,6 @@ From = Annotated[
         show_default=False,
     ),
 ]
-
-
-SMALL_MODEL = 100_000_000
-"""Parameters below which a second thread costs more than it brings: a small product is over before it has woken up.
-With nano and eight streams on two cores, two threads doubled the lag (benchmarks/RESULTS.md)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelChoice:
-    """What the user said about the model; checked before anything heavy is loaded.
-
-    Raises:
-        BadConfig: the drafter, the top-k or the detector doesn't exist.
-    """
-
-    model: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    drafter: str | None = None
-    top_k: str = "1"
-    vad: str = "silero"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        from streamtrans.vad import vad_window
-
-        vad_window(self.vad)
-        self.engine_config(slots=1)
-
-    def engine_config(self, slots: int) -> EngineConfig:
-        """Return the engine's settings with room for ``slots`` texts at once."""
-        from streamtrans.decode import parse_top_k
-        from streamtrans.engine import EngineConfig
-
-        return EngineConfig(slots=slots, max_batch=max(16, slots), drafter=self.drafter, top_k=parse_top_k(self.top_k))
-
-    def arguments(self) -> list[str]:
-        """Return the options that say the same, for another process."""
-        given = (
-            ("--model", self.model),
-            ("--device", self.device),
-            ("--dtype", self.dtype),
-            ("--drafter", self.drafter),
-            ("--top-k", self.top_k),
-            ("--vad", self.vad),
-            ("--threads", self.threads),
-        )
-        return [text for name, value in given if value is not None for text in (name, str(value))]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model in memory and the engine that runs it; close the engine when done."""
-
-    model: TorchSpeechModel
-    config: EngineConfig
-    engine: Engine
-    settings: Settings
-
-    @property
-    def endpoints(self) -> EndpointRules:
-        """The default endpoint rules, cut down to what the model can hold."""
-        rules = EndpointRules()
-        longest = min(rules.max_segment_ms, milliseconds(self.model.max_samples))
-        return replace(rules, max_segment_ms=longest, cut_search_ms=min(rules.cut_search_ms, longest // 2))
-
-    def session_config(
-        self, targets: tuple[str, ...], source: str | None = None, vad: str = "silero", mode: Mode = "live"
-    ) -> SessionConfig:
-        """Return the settings of a session: what was measured to be best in ``mode`` with this model."""
-        from streamtrans.stream import SessionConfig
-
-        config = SessionConfig(targets, source, vad, self.endpoints, mode)
-        setting = self.settings.default(mode)
-        return config if setting is None else setting.apply(config)
-
-    def check_languages(self, targets: tuple[str, ...], source: str | None = None) -> None:
-        """Refuse languages that the model doesn't know, and pairs that it doesn't translate.
-
-        Raises:
-            UnsupportedLanguage: at least one.
-        """
-        named = (*targets, source) if source else targets
-        unknown = [language for language in named if language not in self.model.languages]
-        if unknown:
-            raise UnsupportedLanguage(
-                f"{self.model.name} doesn't know {', '.join(unknown)}; it knows {', '.join(self.model.languages)}"
-            )
-        for target in targets:
-            self.model.prompt(target, source)
-
-
-def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
-    """Load the model and start its engine.
-
-    Raises:
-        BadModel: the checkpoint is missing or broken.
-        BadConfig: the device isn't there, or the drafter needs what the model lacks.
-    """
-    import torch
-
-    from streamtrans.engine import Engine
-    from streamtrans.model.loading import find_folder, load_model
-    from streamtrans.stream import Settings
-    from streamtrans.vad import load_vad
-
-    settings = Settings.load(find_folder(choice.model))
-    model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
-    torch.set_num_threads(choice.threads or default_threads(model))
-    config = choice.engine_config(slots)
-    # Its caches are of its own class; the protocol lets it demand that.
-    return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config), settings)
-
-
-def default_threads(model: TorchSpeechModel) -> int:
-    """Return one thread for a small model, as many as there are cores for a larger one."""
-    import torch
-
-    return 1 if model.parameters < SMALL_MODEL else torch.get_num_threads()
 
 
 def languages(text: str, option: str = "--to") -> tuple[str, ...]:

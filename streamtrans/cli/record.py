@@ -15,22 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamtrans.audio import Decoder, duration_seconds, stream_file
-from streamtrans.cli.options import (
-    Device,
-    Drafter,
-    Dtype,
-    From,
-    Loaded,
-    Model,
-    ModelChoice,
-    Threads,
-    To,
-    TopK,
-    Vad,
-    languages,
-    load,
-)
+from streamtrans.cli.options import Device, Drafter, Dtype, From, Model, Threads, To, TopK, Vad, languages
 from streamtrans.core import SAMPLE_RATE, BadConfig, Caption, Event
+from streamtrans.runtime import Loaded, ModelChoice, load
 from streamtrans.stream import FileSink, Mode, Origin, Recorder, Session, fingerprint, pump, settle
 from streamtrans.vad import vad_window
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrans.cli.options import Device, Model, ModelChoice, Threads, load
+from streamtrans.cli.options import Device, Model, Threads
 from streamtrans.core import SAMPLE_RATE, BadModel, Caption, Event, milliseconds
+from streamtrans.runtime import ModelChoice, load
 from streamtrans.stream import (
     BadRecording,
     Difference,

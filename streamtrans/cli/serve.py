@@ -7,24 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrans.cli.options import (
-    Device,
-    Drafter,
-    Dtype,
-    Loaded,
-    Model,
-    ModelChoice,
-    Threads,
-    TopK,
-    Vad,
-    load,
-)
+from streamtrans.cli.options import Device, Drafter, Dtype, Model, Threads, TopK, Vad
 from streamtrans.cli.record import origin_of
-from streamtrans.core import BadConfig, EngineClosed, milliseconds
+from streamtrans.core import BadConfig, EngineClosed
+from streamtrans.runtime import ModelChoice, load
 
 if TYPE_CHECKING:
     from streamtrans.server import Served, Tls, TranslationServer
-    from streamtrans.stream import Origin
 
 
 def serve(
@@ -78,6 +67,7 @@ def serve(
 
     from streamtrans.server import ServerConfig
     from streamtrans.server import serve as run
+    from streamtrans.server.offer import what_is_served
 
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
@@ -116,25 +106,6 @@ def _folder(record: Path | None) -> Path | None:
         except OSError as error:
             raise BadConfig(f"--record {record} can't be made: {error.strerror}") from error
     return record
-
-
-def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Served:
-    """Describe what is served; the detector that was asked for is the default, the others stay available."""
-    from streamtrans.server import Served
-    from streamtrans.vad import VADS
-
-    return Served(
-        engine=loaded.engine,
-        tokenizer=loaded.model.tokenizer,
-        languages=loaded.model.languages,
-        model_name=loaded.model.name,
-        vads=(vad, *(name for name in VADS if name != vad)),
-        max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
-        ask=loaded.model.prompt,
-        translations=loaded.model.translations,
-        settings=loaded.settings,
-        origin=origin,
-    )
 
 
 def _announce(server: TranslationServer, served: Served) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from streamtrans.cli.options import Loaded, ModelChoice, load
 from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, SpeechEnded, SpeechStarted, samples
+from streamtrans.runtime import Loaded, ModelChoice, load
 
 if TYPE_CHECKING:
     from streamtrans.client import StreamEvent, StreamOptions, Summary

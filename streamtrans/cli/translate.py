@@ -15,23 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamtrans.audio import duration_seconds
-from streamtrans.cli.options import (
-    Device,
-    Drafter,
-    Dtype,
-    From,
-    Loaded,
-    Model,
-    ModelChoice,
-    Threads,
-    To,
-    TopK,
-    Vad,
-    languages,
-    load,
-)
+from streamtrans.cli.options import Device, Drafter, Dtype, From, Model, Threads, To, TopK, Vad, languages
 from streamtrans.cli.subtitles import FORMATS, Cue
 from streamtrans.core import SAMPLE_RATE, BadAudio, BadConfig, StreamtransError, milliseconds
+from streamtrans.runtime import Loaded, ModelChoice, load
 from streamtrans.stream import SessionConfig
 
 if TYPE_CHECKING:

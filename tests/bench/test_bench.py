@@ -12,9 +12,9 @@ from streamtrans.cli import app
 from streamtrans.cli.bench import realtime
 from streamtrans.cli.bench.server import Wish
 from streamtrans.cli.bench.size import folder_mb, wheel_figures
-from streamtrans.cli.options import ModelChoice
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate import weights_sha256
+from streamtrans.runtime import ModelChoice
 
 HEADER = "id\tscenario\tentities\ten\tde\tzh"
 ROW = "turn on the light\tmach das licht an\t打开厨房的灯"

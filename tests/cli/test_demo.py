@@ -43,8 +43,8 @@ def test_there_are_eight_sentences_in_six_languages():
 @pytest.mark.slow
 async def test_the_server_of_the_demo_comes_and_goes(checkpoint):
     from streamtrans.cli.demo import _server
-    from streamtrans.cli.options import ModelChoice
     from streamtrans.client import TranslationClient, Unavailable
+    from streamtrans.runtime import ModelChoice
 
     async with _server(ModelChoice(str(checkpoint), threads=1)) as address, TranslationClient(address) as client:
         assert (await client.capabilities()).languages == ("en", "de", "zh")

@@ -1,7 +1,7 @@
 import socket
 
 from streamtrans.cli.doctor import examine
-from streamtrans.cli.options import ModelChoice
+from streamtrans.runtime import ModelChoice
 
 
 def subjects(findings):

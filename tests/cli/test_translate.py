@@ -7,9 +7,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.cli.options import ModelChoice, languages, load
+from streamtrans.cli.options import languages
 from streamtrans.cli.reading import translate_file
 from streamtrans.core import BadConfig, UnsupportedLanguage
+from streamtrans.runtime import ModelChoice, load
 from tests.checkpoints import make_whisper
 
 FAST = ("--vad", "energy", "--threads", "1")

@@ -8,8 +8,9 @@ import numpy as np
 import typer
 
 from streamtrans.cli.bench.verbs import RESULTS, Results, bench
-from streamtrans.cli.options import Dtype, Model, ModelChoice, Threads
+from streamtrans.cli.options import Dtype, Model, Threads
 from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.runtime import ModelChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable

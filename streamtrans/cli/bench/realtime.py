@@ -18,11 +18,11 @@ import numpy as np
 from streamtrans.audio import Samples, read_audio
 from streamtrans.bench.talk import SENTENCES, talk
 from streamtrans.cli.bench.server import Wish
-from streamtrans.cli.options import ModelChoice
 from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats, samples
 from streamtrans.evaluate.dev import acceptance, ratio
 from streamtrans.metrics import percentile
+from streamtrans.runtime import ModelChoice
 
 CHUNK = SAMPLE_RATE // 10
 """Samples per message: 100 ms, as a microphone client sends."""

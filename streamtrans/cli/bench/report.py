@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from streamtrans.cli.options import ModelChoice, default_threads
 from streamtrans.corpus import Row, read_table
 from streamtrans.evaluate.machine import Measured, store, weights_sha256
+from streamtrans.runtime import ModelChoice, default_threads
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel

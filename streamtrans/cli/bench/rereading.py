@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from streamtrans.cli.bench.verbs import RESULTS, Results, bench, counts
-from streamtrans.cli.options import Device, Dtype, Loaded, Model, ModelChoice, Threads, To, languages
+from streamtrans.cli.options import Device, Dtype, Model, Threads, To, languages
 from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.runtime import Loaded, ModelChoice
 
 if TYPE_CHECKING:
     from streamtrans.audio import Samples
@@ -58,8 +59,8 @@ def rereading(
     """
     from streamtrans.bench.rereading import RereadingConfig, measure_rereading
     from streamtrans.cli.bench.report import identity, keep, progress
-    from streamtrans.cli.options import load
     from streamtrans.evaluate.machine import Watch
+    from streamtrans.runtime import load
 
     if mode not in ("live", "stable"):
         raise BadConfig(f"--mode is {mode!r}; use live or stable: final captions are read once")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamtrans.cli.bench.verbs import RESULTS, Results, bench
-from streamtrans.cli.options import Device, Dtype, Model, ModelChoice, Threads, To, languages
+from streamtrans.cli.options import Device, Dtype, Model, Threads, To, languages
 from streamtrans.core import BadConfig
+from streamtrans.runtime import ModelChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,8 +99,8 @@ def silence(
     from streamtrans.audio import read_audio
     from streamtrans.bench.silence import SOUNDS, SilenceConfig, committed, measure
     from streamtrans.cli.bench.report import identity, keep, progress, show
-    from streamtrans.cli.options import load
     from streamtrans.evaluate.machine import Watch
+    from streamtrans.runtime import load
 
     if mode not in ("live", "stable", "final"):
         raise BadConfig(f"mode is {mode!r}; use live, stable or final")

@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from streamtrans.cli.options import Loaded, ModelChoice, load
+from streamtrans.runtime import Loaded, ModelChoice, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Wish:
 
 async def run(wish: Wish) -> None:
     """Serve until standard input ends."""
-    from streamtrans.cli.serve import what_is_served
     from streamtrans.server import Served, ServerConfig, TranslationServer
+    from streamtrans.server.offer import what_is_served
 
     loaded: list[Loaded] = []
 

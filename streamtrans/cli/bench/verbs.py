@@ -7,19 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from streamtrans.cli.options import (
-    Device,
-    Drafter,
-    Dtype,
-    Model,
-    ModelChoice,
-    Threads,
-    To,
-    TopK,
-    Vad,
-    languages,
-)
+from streamtrans.cli.options import Device, Drafter, Dtype, Model, Threads, To, TopK, Vad, languages
 from streamtrans.core import BadConfig
+from streamtrans.runtime import ModelChoice
 
 bench = typer.Typer(
     name="bench",

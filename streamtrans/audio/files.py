@@ -1,44 +1,41 @@
-"""Audio files (WAV, FLAC, OGG, MP3 and what else libsndfile reads) become samples.
+"""Audio files become samples: what libsndfile reads (WAV, FLAC, OGG, …), and with PyAV any other, videos too.
 
-Law: ``read_audio`` is the concatenation of ``stream_file``'s blocks, whatever their length.
+Law: ``read_audio`` is the concatenation of ``stream_file``'s blocks, whatever their length; a file is read to its
+real end, whatever its header says.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from streamtrans.audio.chunk import Samples
+from streamtrans.audio.headers import Header, Repaired, examine
+from streamtrans.audio.level import scale
+from streamtrans.audio.media import Media, installed
 from streamtrans.audio.mix import Downmix
 from streamtrans.core import BadAudio, samples
+
+Frames = npt.NDArray[np.float32]
+"""Shape ``(n, channels)``."""
 
 _READ_S = 1.0
 """Larger: fewer calls; smaller: less memory while a file is read."""
 
-_UNKNOWN_FRAMES = 2**62
+_UNKNOWN_FRAMES = 2**59
 """libsndfile reports more frames than this where a header states no length."""
 
-_UNKNOWN_BYTES = 0x7FFF_F000
-"""A data chunk of this size or more in a WAV header means "until the end": it was written to a pipe."""
+_SLACK_S = 0.2
+"""A header may be off by this much: encoders begin and end with some silence of their own."""
 
-_MP3_SLACK = 2 * 1152
-"""The length in an MP3 header may be off by a frame or two of encoder delay and padding."""
-
-_OGG_LAST_PAGE = 4
-"""The header flag of an OGG page that ends its stream (RFC 3533, section 6)."""
-
-_OGG_HEADER = 27
-"""Bytes of an OGG page before its table of lengths; the last of them counts that table's entries."""
-
-_OGG_PAGE_MAX = 65_307
-"""The largest possible OGG page, in bytes (RFC 3533, section 6)."""
+_EXTRA = "pip install 'streamtrans[av]'"
 
 
 def read_audio(path: str | os.PathLike[str]) -> Samples:
@@ -50,10 +47,14 @@ def read_audio(path: str | os.PathLike[str]) -> Samples:
     return np.concatenate([np.zeros(0, np.float32), *stream_file(path, block_seconds=10.0)])
 
 
-def stream_file(path: str | os.PathLike[str], block_seconds: float) -> Iterator[Samples]:
+def stream_file(
+    path: str | os.PathLike[str], block_seconds: float, note: Callable[[str], None] = lambda _: None
+) -> Iterator[Samples]:
     """Read a file in blocks of ``block_seconds`` (the last may be shorter), mono float32 at 16 kHz.
 
-    The file is opened with the first block, and every error is raised while blocks are taken.
+    The file is opened with the first block, and every error is raised while blocks are taken: of a file that breaks
+    off, after the last block that can be had. ``note`` is told what a listener should know and no error is: that the
+    header is wrong, that samples are on another scale, that the channels cancel each other.
 
     Raises:
         BadAudio: the file is missing, a folder, empty, no audio, of zero length, truncated, holds NaN or
@@ -64,14 +65,19 @@ def stream_file(path: str | os.PathLike[str], block_seconds: float) -> Iterator[
         raise BadAudio(f"block_seconds must be positive; got {block_seconds}")
     waiting: list[Samples] = []
     count = 0
-    for piece in _pieces(Path(path)):
-        waiting.append(piece)
-        count += len(piece)
-        if count >= size:
-            audio = np.concatenate(waiting)
-            whole = count // size * size
-            yield from audio[:whole].reshape(-1, size)
-            waiting, count = [audio[whole:]], count - whole
+    try:
+        for piece in _pieces(Path(path), note):
+            waiting.append(piece)
+            count += len(piece)
+            if count >= size:
+                audio = np.concatenate(waiting)
+                whole = count // size * size
+                yield from audio[:whole].reshape(-1, size)
+                waiting, count = [audio[whole:]], count - whole
+    except BadAudio:
+        if count:
+            yield np.concatenate(waiting)
+        raise
     if count:
         yield np.concatenate(waiting)
 
@@ -80,12 +86,40 @@ def duration_seconds(path: str | os.PathLike[str]) -> float:
     """Return the length of the file in seconds; a file is decoded only if its header states no length.
 
     Raises:
-        BadAudio: the file is missing, a folder, empty, no audio, of zero length, or visibly truncated.
+        BadAudio: the file is missing, a folder, empty, no audio, or of zero length.
     """
-    with _opened(Path(path)) as file:
-        known = file.frames < _UNKNOWN_FRAMES
-        frames = file.frames if known else sum(len(block) for block in _blocks(file))
-        return float(frames / file.samplerate)
+    with _opened(Path(path)) as sound:
+        if sound.likely_s is not None:
+            return sound.likely_s
+        return sum(len(frames) for frames in sound.blocks()) / sound.sample_rate
+
+
+class _Sound(Protocol):
+    """An open file."""
+
+    sample_rate: int
+    channels: int
+    stated_s: float | None
+    """The length that the header gives."""
+    torn: str
+    """What is missing at the end, as far as is known before reading."""
+    floating: bool
+    """Whether the samples may be on any scale."""
+    damaged: int
+    """Pieces that couldn't be decoded so far."""
+
+    @property
+    def likely_s(self) -> float | None:
+        """The length of all that is there, ``None`` where only decoding tells."""
+        ...
+
+    def blocks(self) -> Iterator[Frames]:
+        """Yield all frames."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -99,47 +133,112 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def _pieces(path: Path) -> Iterator[Samples]:
-    with _opened(path) as file:
-        downmix = Downmix(file.samplerate, file.channels)
+class _SoundFile:
+    """What libsndfile reads, with the header put right."""
+
+    damaged = 0
+
+    def __init__(self, path: Path, file: BinaryIO, header: Header) -> None:
+        file.seek(0)
+        # libsndfile reads faster by itself, but takes no name that isn't text.
+        alone = not header.repairs and str(path).isprintable()
+        self._file = _Forward(path if alone else Repaired(file, header.repairs))
+        self.sample_rate: int = self._file.samplerate
+        if self._file.format == "RAW":
+            raise BadAudio("not audio with a header that can be read")
+        if self.sample_rate < 1:
+            raise BadAudio(f"its header states a sample rate of {self.sample_rate} Hz")
+        self.channels: int = self._file.channels
+        frames = self._file.frames if header.frames is None else header.frames
+        if frames == 0:
+            raise BadAudio("the file holds no audio: its length is zero")
+        self.likely_s = frames / self.sample_rate if frames < _UNKNOWN_FRAMES else None
+        self.stated_s = None if self.likely_s is None else self.likely_s * header.stated
+        self.torn = header.torn
+        if header.beyond:
+            self.torn = self.torn or f"{header.beyond}, so some of it may be missing: {_EXTRA}"
+        self.floating = self._file.subtype in ("FLOAT", "DOUBLE")
+
+    def blocks(self) -> Iterator[Frames]:
+        """Yield all frames."""
+        step = round(_READ_S * self.sample_rate)
+        while len(frames := self._file.read(step, dtype="float32", always_2d=True)):
+            yield frames
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _pieces(path: Path, note: Callable[[str], None]) -> Iterator[Samples]:
+    with _opened(path) as sound:
+        factor = scale(sound.blocks(), note) if sound.floating else 1.0
+    with _opened(path) as sound:
+        downmix = Downmix(sound.sample_rate, sound.channels)
         taken = 0
-        for frames in _blocks(file):
+        for frames in sound.blocks():
             taken += len(frames)
-            yield downmix.feed(frames)
-        slack = _MP3_SLACK if file.format == "MP3" else 0
-        if taken + slack < file.frames < _UNKNOWN_FRAMES:
-            rate = file.samplerate
-            raise BadAudio(
-                f"the file is truncated: it ends after {taken / rate:.2f} s, "
-                f"its header states {file.frames / rate:.2f} s"
-            )
+            yield downmix.feed(frames if factor == 1.0 else frames * np.float32(factor))
         yield downmix.flush()
+        if downmix.cancelled:
+            note("its channels cancel each other: where they do, one is heard alone")
+        if sound.damaged:
+            note(f"it is damaged: {sound.damaged} pieces of it can't be decoded and are left out")
+        _compare(taken / sound.sample_rate, sound, note)
 
 
-def _blocks(file: _Forward) -> Iterator[npt.NDArray[np.float32]]:
-    step = round(_READ_S * file.samplerate)
-    while len(frames := file.read(step, dtype="float32", always_2d=True)):
-        yield frames
+def _compare(taken_s: float, sound: _Sound, note: Callable[[str], None]) -> None:
+    """Say where header and content differ.
+
+    Raises:
+        BadAudio: less was read than is stated.
+    """
+    if sound.torn:
+        raise BadAudio(sound.torn)
+    if sound.stated_s is None:
+        return
+    if taken_s + _SLACK_S < sound.stated_s:
+        raise BadAudio(
+            f"the file is truncated: it ends after {taken_s:.2f} s, its header states {sound.stated_s:.2f} s"
+        )
+    if taken_s > sound.stated_s + _SLACK_S:
+        note(f"its header states {sound.stated_s:.2f} s, but it holds {taken_s:.2f} s: all of it is read")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Forward]:
-    if not path.exists():
-        raise BadAudio(f"{path}: there is no such file")
-    if path.is_dir():
-        raise BadAudio(f"{path}: this is a folder; give an audio file")
-    if not path.is_file():
-        raise BadAudio(f"{path}: this is not a regular file; give an audio file")
+def _opened(path: Path) -> Iterator[_Sound]:
     with _named(path):
+        if not path.exists():
+            raise BadAudio("there is no such file")
+        if path.is_dir():
+            raise BadAudio("this is a folder; give an audio file")
+        if not path.is_file():
+            raise BadAudio("this is not a regular file; give an audio file")
         if path.suffix.lower() == ".raw":
             raise BadAudio("a headerless file doesn't say its rate and encoding; convert it to WAV")
-        _refuse_torn(path)
-        with _Forward(path) as file:
-            if file.format == "RAW":
-                raise BadAudio("not an audio file with a header; WAV, FLAC, OGG and MP3 are read")
-            if file.frames == 0:
-                raise BadAudio("the file holds no audio: its length is zero")
-            yield file
+        with path.open("rb") as file:
+            sound = _reader(path, file)
+            try:
+                yield sound
+            finally:
+                sound.close()
+
+
+def _reader(path: Path, file: BinaryIO) -> _Sound:
+    """Open the file with whatever reads it best."""
+    header = examine(file)
+    if header.foreign and installed():
+        with suppress(BadAudio):
+            return Media(path)
+    try:
+        return _SoundFile(path, file, header)
+    except soundfile.LibsndfileError as error:
+        if installed():
+            return Media(path)
+        raise BadAudio(
+            "not audio that can be read, or damaged or truncated; WAV, FLAC, OGG and MP3 are read, "
+            f"and m4a, webm, videos and others after {_EXTRA}"
+        ) from error
 
 
 @contextmanager
@@ -150,41 +249,6 @@ def _named(path: Path) -> Iterator[None]:
     except BadAudio as error:
         raise BadAudio(f"{path}: {error}") from error
     except soundfile.LibsndfileError as error:
-        raise BadAudio(
-            f"{path}: not audio that can be read, or damaged or truncated; WAV, FLAC, OGG and MP3 are read"
-        ) from error
-    except UnicodeEncodeError as error:
-        raise BadAudio(f"{path}: the file's name is not text in this system's encoding; rename it") from error
+        raise BadAudio(f"{path}: the file is damaged or truncated") from error
     except OSError as error:
         raise BadAudio(f"{path}: the file can't be read ({error.strerror})") from error
-
-
-def _refuse_torn(path: Path) -> None:
-    """Find the ends that libsndfile silently accepts: an empty file, a short WAV, an OGG without its end."""
-    size = path.stat().st_size
-    if size == 0:
-        raise BadAudio("the file is empty (0 bytes)")
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            while len(header := file.read(8)) == 8:
-                name, length = struct.unpack("<4sI", header)
-                if name == b"data":
-                    missing = file.tell() + length - size
-                    if missing > 0 and length < _UNKNOWN_BYTES:
-                        raise BadAudio(f"the file is truncated: {missing} of {length} bytes of audio are missing")
-                    return
-                file.seek(length + length % 2, os.SEEK_CUR)
-        elif head[:4] == b"OggS":
-            file.seek(max(0, size - _OGG_PAGE_MAX))
-            if not _ends_ogg(file.read()):
-                raise BadAudio("the file is truncated: its last page is incomplete or doesn't end the stream")
-
-
-def _ends_ogg(tail: bytes) -> bool:
-    """Say whether the last page in ``tail`` is whole and marked as the last (RFC 3533, section 6)."""
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < _OGG_HEADER or not page[5] & _OGG_LAST_PAGE:
-        return False
-    lengths = page[_OGG_HEADER : _OGG_HEADER + page[_OGG_HEADER - 1]]
-    return len(page) >= _OGG_HEADER + page[_OGG_HEADER - 1] + sum(lengths)

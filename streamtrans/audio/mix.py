@@ -24,8 +24,26 @@ MAX_CHANNELS = 8
 """7.1 surround; beyond it a header is more likely wrong than right."""
 
 
+_WINDOW_S = 0.02
+"""How often it is asked whether the channels cancel each other. Larger: more is lost before that is noticed."""
+
+_MEMORY = 0.8
+"""How much a window counts beside the next, a tenth of a second in all. Larger: fewer changes between mix and channel,
+and more is lost before they come."""
+
+_CANCELLED, _SOUND = 0.1, 0.3
+"""Energy of the mix, as a share of what unrelated channels would have, below which one channel is heard alone, and
+above which all are again: 10 and 5 dB of loss."""
+
+_BETTER = 2.0
+"""How much more energy another channel needs to be heard instead. Larger: fewer changes."""
+
+
 class Downmix:
     """Average channels and resample to 16 kHz, one block after another.
+
+    Where channels cancel each other (a cable or a plug-in has turned one over) the strongest is heard alone; whether
+    they do is judged by what came before, so nothing waits for it.
 
     The resampler's memory lives in this object: one per stream, used from one thread. It holds back some
     20 to 60 ms of audio, which :meth:`flush` gives out. Nothing is resampled where the rate is 16 kHz.
@@ -42,6 +60,11 @@ class Downmix:
             raise BadAudio(f"{channels} channels; 1 to {MAX_CHANNELS} are supported")
         self.sample_rate = sample_rate
         self.channels = channels
+        self.cancelled = False
+        """Whether channels have ever cancelled each other."""
+        self._window = round(_WINDOW_S * sample_rate)
+        self._alone: int | None = None  # the channel that is heard, None: the mix of all
+        self._begin()
         self._taken = 0
         self._resampler = _resampler(sample_rate)
 
@@ -57,15 +80,51 @@ class Downmix:
             raise BadAudio(f"frames have shape (n, {self.channels}); got {frames.shape}")
         self._refuse_holes(frames)
         self._taken += len(frames)
-        mono = np.clip(frames, -1.0, 1.0).mean(axis=1, dtype=np.float32)
-        return self._resample(mono, last=False)
+        return self._resample(self._mix(np.clip(frames, -1.0, 1.0)), last=False)
 
     def flush(self) -> Samples:
         """Return what the resampler still holds; the next block begins a new recording."""
         tail = self._resample(np.zeros(0, np.float32), last=True)
         self._taken = 0
         self._resampler = _resampler(self.sample_rate)
+        self._begin()
         return tail
+
+    def _begin(self) -> None:
+        self._alone = None
+        self._waiting: list[npt.NDArray[np.float32]] = []  # frames of the window that isn't full yet
+        self._energy = np.zeros(self.channels)
+        self._mixed = 0.0
+
+    def _mix(self, frames: npt.NDArray[np.float32]) -> Samples:
+        mono: Samples = frames.mean(axis=1, dtype=np.float32)
+        if self.channels == 1:
+            return mono
+        at = 0
+        while at < len(frames):
+            held = sum(len(each) for each in self._waiting)
+            until = min(len(frames), at + self._window - held)
+            if self._alone is not None:
+                mono[at:until] = frames[at:until, self._alone]
+            self._waiting.append(frames[at:until])
+            if held + until - at == self._window:
+                self._judge(np.concatenate(self._waiting))
+                self._waiting = []
+            at = until
+        return mono
+
+    def _judge(self, window: npt.NDArray[np.float32]) -> None:
+        """Decide by a full window, and those before it, what is heard from now on."""
+        self._energy = _MEMORY * self._energy + np.square(window, dtype=np.float64).mean(axis=0)
+        self._mixed = _MEMORY * self._mixed + float(np.square(window.mean(axis=1, dtype=np.float64)).mean())
+        unrelated = self._energy.sum() / self.channels**2
+        if self._mixed > _SOUND * unrelated or unrelated == 0:
+            self._alone = None
+        elif self._mixed < _CANCELLED * unrelated or self._alone is not None:
+            self.cancelled = True
+            best = int(self._energy.argmax())
+            if self._alone is None or self._energy[best] > _BETTER * self._energy[self._alone]:
+                self._alone = best
 
     def _resample(self, mono: Samples, *, last: bool) -> Samples:
         if self._resampler is None:

@@ -1,0 +1,46 @@
+"""How loud a recording is: on which scale its samples are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from streamtrans.core import BadAudio
+
+_SCALES = (15, 23, 31)
+"""Bits of the integers that end up as floats without having been divided."""
+
+_HOT = 32.0
+"""Up to here samples are of an overdriven mix, beyond it on the scale of integers."""
+
+_SHARE = 0.01
+"""Share of the samples beyond 1 from which they aren't clicks, which are clipped."""
+
+
+def scale(blocks: Iterable[npt.NDArray[np.float32]], note: Callable[[str], None]) -> float:
+    """Return the factor that brings floating-point samples into [-1, 1]; 1.0 where they are there already.
+
+    Args:
+        blocks: all frames of a recording.
+        note: is told where samples are on another scale.
+
+    Raises:
+        BadAudio: they are on no scale.
+    """
+    peak, beyond, sounding = 0.0, 0, 0
+    for frames in blocks:
+        sizes = np.abs(frames[np.isfinite(frames)])
+        peak = max(peak, float(sizes.max(initial=0.0)))
+        beyond += int(np.count_nonzero(sizes > 1))
+        sounding += int(np.count_nonzero(sizes))
+    if beyond <= _SHARE * sounding:
+        return 1.0
+    if peak <= _HOT:
+        return 1 / peak
+    bits = next((bits for bits in _SCALES if peak <= 2**bits), None)
+    if bits is None:
+        raise BadAudio(f"its samples reach {peak:g}; floating-point audio lies within -1 and 1")
+    note(f"its samples reach {peak:g}, as integers of {bits + 1} bits do: they are read on that scale")
+    return 2.0**-bits

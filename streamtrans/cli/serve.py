@@ -51,7 +51,7 @@ def serve(
     vad: Vad = "silero",
     threads: Threads = None,
 ) -> None:
-    """Serve live translation over gRPC until Ctrl-C.
+    """Serve live translation over gRPC until Ctrl-C, which lets streams end in grace; a second one ends it at once.
 
     On this machine, with the embedded model:
 
@@ -81,7 +81,9 @@ def serve(
         return served[0]
 
     try:
-        asyncio.run(run(config, make, on_ready=lambda server: _announce(server, served[0])))
+        asyncio.run(
+            run(config, make, on_ready=lambda server: _announce(server, served[0]), on_stopping=_say_what_is_waited_for)
+        )
     except EngineClosed as error:  # no mistake of the user's: a supervisor should try again
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
@@ -116,3 +118,13 @@ def _announce(server: TranslationServer, served: Served) -> None:
         f"ready: {config.host}:{server.port}{secure}, model {served.model_name}, "
         f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{recording}; Ctrl-C stops"
     )
+
+
+def _say_what_is_waited_for(server: TranslationServer) -> None:
+    count = server.active_sessions
+    streams = "1 stream" if count == 1 else f"{count} streams"
+    if count:
+        waits = f"{streams} may go on for up to {server.config.grace_ms / 1000:g} s, and will get their last captions"
+    else:
+        waits = "no stream is open, the model is let go"
+    typer.echo(f"stopping: {waits}; Ctrl-C again ends at once", err=True)

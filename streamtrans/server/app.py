@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +35,12 @@ _SPARE_CALLS = 64
 
 _HEALTH_TIMEOUT_S = 2.0
 """A watcher of the health service that doesn't read must not hold up a shutdown."""
+
+_STOP = (signal.SIGTERM, signal.SIGINT)
+"""Signals that ask a server to go."""
+
+_STATUS_S = 0.5
+"""Time for the statuses of calls that came to their ends at the end of the grace."""
 
 _LAST_WORDS_MS = 1_000
 """The most grace where the engine has stopped: time for the calls to be told, as none of them can go on."""
@@ -110,11 +116,14 @@ class TranslationServer:
         await asyncio.shield(self._warming)
 
     async def stop(self, grace_ms: int) -> None:
-        """Refuse new calls, let running ones go on for ``grace_ms``, then end them and close the engine."""
+        """Refuse new calls, let running ones come to their ends within ``grace_ms``, and close the engine.
+
+        Who speaks on is heard while there is time enough for the last captions; see ``ServerConfig.last_words_ms``.
+        """
         if self._server is None or self._warming is None or self._watching is None:
             return
         server, self._server = self._server, None
-        self._service.draining = True
+        self._service.leave(grace_ms)
         self._warming.cancel()
         self._watching.cancel()
         await asyncio.wait([self._warming, self._watching])
@@ -122,7 +131,7 @@ class TranslationServer:
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_TIMEOUT_S)
         except TimeoutError:
             _log.warning("a health watcher doesn't read; going down without telling it")
-        await server.stop(grace_ms / 1000)
+        await server.stop(grace_ms / 1000 + _STATUS_S)
         if self._service.served is not None:
             await asyncio.to_thread(self._service.served.engine.close)
 
@@ -156,8 +165,15 @@ async def serve(
     engine_factory: EngineFactory,
     *,
     on_ready: Callable[[TranslationServer], None] | None = None,
+    on_stopping: Callable[[TranslationServer], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then go with grace; ``on_ready`` is called once the model is warm.
+    """Serve until SIGTERM or SIGINT, then go with grace; a second signal ends the process, whatever it waits for.
+
+    Args:
+        config: how to listen and whom to admit.
+        engine_factory: loads what is served.
+        on_ready: called once the model is warm.
+        on_stopping: called after the first signal, before anything is waited for.
 
     Raises:
         BadConfig: the address can't be listened on.
@@ -165,10 +181,7 @@ async def serve(
         Exception: whatever kept the model from loading.
     """
     asked_to_stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop.set)
-    try:
+    with _signals(asked_to_stop):
         async with TranslationServer(config, engine_factory) as server:
             stopping = asyncio.create_task(asked_to_stop.wait())
             warming = asyncio.create_task(server.ready())
@@ -183,8 +196,40 @@ async def serve(
                 task.cancel()
             if not asked_to_stop.is_set():
                 raise EngineClosed("the engine has stopped by itself, so nothing can be served: start the server again")
+            if on_stopping is not None:
+                on_stopping(server)
+
+
+@contextmanager
+def _signals(asked_to_stop: asyncio.Event) -> Iterator[None]:
+    """Set the event at the first SIGTERM or SIGINT, and leave the second to the system, which ends the process."""
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _STOP}
+
+    def first() -> None:
+        asked_to_stop.set()
+        _forget(loop)
+        for number in _STOP:
+            signal.signal(number, signal.SIG_DFL)
+
+    try:
+        for number in _STOP:
+            loop.add_signal_handler(number, first)
+    except NotImplementedError:  # Windows, whose loop wakes up for handlers by itself
+        for number in _STOP:
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(first))
+    try:
+        yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if not asked_to_stop.is_set():
+            _forget(loop)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _forget(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(NotImplementedError):
+        for number in _STOP:
             loop.remove_signal_handler(number)
 
 

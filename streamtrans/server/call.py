@@ -5,11 +5,17 @@ client ──▶ link ──messages──▶ feed ──samples──▶ live s
 client ◀── link ◀──messages── reader ◀──────────── its hub
 ```
 Messages are taken one at a time, so a client that is too fast is held by flow control and not by a queue of ours.
+
+A call that must be over, for its age or because the server leaves, stops hearing in time for its last words::
+
+    begins            last words                    hurry          until
+      |--------- hears ---|--- finals, summary, status --|-- what is shown is final --|
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import NoReturn
 
 from streamtrans.server.config import ServerConfig
@@ -19,7 +25,7 @@ from streamtrans.server.live import LiveSession
 from streamtrans.server.opening import nothing_in_it
 from streamtrans.server.outbox import Overflow
 from streamtrans.server.reader import Reader
-from streamtrans.server.refusal import exhausted, idle, out_of_order, too_old, unsupported
+from streamtrans.server.refusal import Refusal, exhausted, idle, out_of_order, too_old, unsupported
 from streamtrans.wire import (
     ClientMessage,
     Limits,
@@ -32,6 +38,9 @@ from streamtrans.wire import (
 
 _FULL_POLL_S = 0.02
 """How often a held client's session is asked whether it has room again."""
+
+_HURRY = 0.25
+"""Share of the time for last words that is kept for sending them: what isn't read by then stays unread."""
 
 
 async def read(link: Link, limits: Limits, deadline: float) -> ClientMessage | None:
@@ -57,6 +66,22 @@ class Call:
         self._intake = Intake(live.opening.options, config.limits)
         self._pace = Pace(config.limits)
         self._reader = Reader(live)
+        self._hearing: asyncio.Task[None] | None = None
+        self._sent_away = False
+        self._until = self._last_words = 0.0
+        self._rescheduled = asyncio.Event()
+        age_ms = config.limits.max_connection_ms
+        self._reason = too_old(age_ms)
+        self.leave(age_ms / 1000, self._reason)
+
+    def leave(self, within_s: float, reason: Refusal) -> None:
+        """Be over ``within_s`` from now, unless it is sooner anyway, and say ``reason`` after the last captions."""
+        now = asyncio.get_running_loop().time()
+        if self._until and self._until <= now + within_s:
+            return
+        self._until, self._reason = now + within_s, reason
+        self._last_words = min(self._config.last_words_ms / 1000, within_s / 2)
+        self._rescheduled.set()
 
     async def run(self) -> None:
         """Serve the client to the end of its audio, the last captions and the summary.
@@ -65,19 +90,47 @@ class Call:
             Refusal: alone or in a group; the call ends with its status.
             EngineClosed: in a group; nothing more can be read.
         """
-        limits = self._config.limits
         try:
-            async with asyncio.timeout(limits.max_connection_ms / 1000):
+            async with asyncio.TaskGroup() as tasks:
+                aging = tasks.create_task(self._grow_old())
                 await self._send(self._greeting())
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read())
-                    tasks.create_task(self._write())
-        except TimeoutError as error:
-            raise too_old(limits.max_connection_ms) from error
+                self._hearing = tasks.create_task(self._hear_out())
+                await self._tell()
+                aging.cancel()
         finally:
             self._reader.leave()
+        if self._sent_away:
+            raise self._reason
 
-    async def _read(self) -> None:
+    async def _grow_old(self) -> None:
+        """Hear no more in time for the last words, then wait for nothing, and in the end give up.
+
+        Raises:
+            Refusal: the last words were not told in time.
+        """
+        await self._come_to(1)
+        if self._hearing is None:
+            raise self._reason  # even `started` could not be told
+        if not self._hearing.done():
+            self._sent_away = True
+            self._hearing.cancel()
+            self._end()
+        await self._come_to(_HURRY)
+        self._live.hurry()
+        await self._come_to(0)
+        raise self._reason
+
+    async def _come_to(self, share: float) -> None:
+        """Wait until ``share`` of the time for last words is left, wherever that moves meanwhile."""
+        clock = asyncio.get_running_loop().time
+        while (left := self._until - share * self._last_words - clock()) > 0:
+            self._rescheduled.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._rescheduled.wait()
+
+    async def _hear_out(self) -> None:
+        """Take what the client says, to its end."""
         limits = self._config.limits
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
@@ -99,6 +152,9 @@ class Call:
                 self._reader.answer(message.ping.client_time_ms)
             else:
                 _refuse(kind)
+        self._end()
+
+    def _end(self) -> None:
         self._live.hear(self._intake.rest())
         self._live.end()
 
@@ -117,7 +173,8 @@ class Call:
             behind_ms = self._live.opening.session.max_behind_ms
             raise exhausted(f"more than {behind_ms} ms of audio wait to be read", config.retry_after_ms)
 
-    async def _write(self) -> None:
+    async def _tell(self) -> None:
+        """Send what there is to read, to its end."""
         try:
             while (message := await self._reader.take()) is not None:
                 await self._send(message)

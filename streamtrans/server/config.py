@@ -59,6 +59,9 @@ class ServerConfig:
     """The first job may compile and allocate; larger forgives slower machines."""
     grace_ms: int = 10_000
     """How long running calls may go on after a shutdown was asked for."""
+    last_words_ms: int = 5_000
+    """So long before a call has to be over, for its age or for a shutdown, or when half of its time has gone, it hears
+    no more and gets its last captions: larger suits slower models, smaller hears longer."""
     record: Path | None = None
     """Folder that keeps a recording of every session, its audio included, as ``<session id>.stsession``; what can't be
     written is logged, and the call goes on. ``None``: nothing that is said is kept."""
@@ -75,6 +78,7 @@ class ServerConfig:
             ("behind_ms", self.behind_ms, 1),
             ("warm_timeout_ms", self.warm_timeout_ms, 1),
             ("grace_ms", self.grace_ms, 0),
+            ("last_words_ms", self.last_words_ms, 0),
         ):
             if value < least:
                 raise BadConfig(f"{name} is {value}; use at least {least}")

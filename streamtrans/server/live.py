@@ -23,6 +23,8 @@ from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.stream import Cursors, EngineLike, Recorder, SessionLike, SessionStats, pump
 from streamtrans.wire import Notice
 
+Answer = Detection | Reading
+
 
 class LiveSession:
     """One session, what feeds it, what pumps it, and the hub that its captions go to.
@@ -51,8 +53,8 @@ class LiveSession:
         self._changed = asyncio.Event()
         self._behind = False
         self._failures = 0
-        watched = _Watched(served.engine, self.arrivals)
-        self._pumping = asyncio.create_task(pump(self._session, watched, changed=self._changed, emit=self._emit))
+        self._engine = _Watched(served.engine, self.arrivals)
+        self._pumping = asyncio.create_task(pump(self._session, self._engine, changed=self._changed, emit=self._emit))
         self._pumping.add_done_callback(self._over)
 
     @property
@@ -86,6 +88,10 @@ class LiveSession:
         """Hear no more; the last captions follow, then the hub closes."""
         self._session.end()
         self._changed.set()
+
+    def hurry(self) -> None:
+        """Wait for no reading any more: what was believed before is final."""
+        self._engine.hurry()
 
     async def close(self) -> None:
         """Leave it as it is: withdraw what the engine hasn't begun, and end its recording."""
@@ -125,22 +131,56 @@ class LiveSession:
 
 
 class _Watched:
-    """An engine whose readings are timed; everything happens on the event loop of the session."""
+    """An engine whose readings are timed, and need not be waited for; all on the event loop of the session."""
 
     def __init__(self, engine: EngineLike, arrivals: Arrivals) -> None:
         self._engine = engine
         self._arrivals = arrivals
         self._loop = asyncio.get_running_loop()
+        self._awaited: set[Future[Answer]] = set()
+        self._hurried = False
 
-    def submit(self, request: Request) -> Future[Detection | Reading]:
-        """Pass ``request`` on."""
-        future = self._engine.submit(request)
+    def submit(self, request: Request) -> Future[Answer]:
+        """Ask the engine, unless nothing is waited for any more."""
+        answer: Future[Answer] = Future()
+        self._awaited.add(answer)
+        answer.add_done_callback(self._awaited.discard)
+        if self._hurried:
+            self._fail(answer)
+            return answer
+        asked = self._engine.submit(request)
+        answer.add_done_callback(lambda _: asked.cancel())
         if isinstance(request, Job):
             self._arrivals.began(request)
-            future.add_done_callback(lambda _: self._done(request, time.monotonic()))
-        return future
+        asked.add_done_callback(lambda _: self._answered(request, asked, answer, time.monotonic()))
+        return answer
 
-    def _done(self, job: Job, now: float) -> None:
-        """Note the end of ``job``, from whatever thread; before the session learns of it."""
+    def hurry(self) -> None:
+        """Let everything fail that isn't answered yet, and all that is asked from now on."""
+        self._hurried = True
+        for answer in tuple(self._awaited):
+            self._fail(answer)
+
+    def _answered(self, request: Request, asked: Future[Answer], answer: Future[Answer], now: float) -> None:
+        """Hand over, from whatever thread, what the engine said at ``now``."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._arrivals.read, job, now)
+            self._loop.call_soon_threadsafe(self._hand_over, request, asked, answer, now)
+
+    def _hand_over(self, request: Request, asked: Future[Answer], answer: Future[Answer], now: float) -> None:
+        if isinstance(request, Job):
+            self._arrivals.read(request, now)
+        if answer.done():
+            return
+        if asked.cancelled():
+            answer.cancel()
+        elif answer.set_running_or_notify_cancel():
+            error = asked.exception()
+            if error is None:
+                answer.set_result(asked.result())
+            else:
+                answer.set_exception(error)
+
+    @staticmethod
+    def _fail(answer: Future[Answer]) -> None:
+        if answer.set_running_or_notify_cancel():
+            answer.set_exception(TimeoutError("the stream has to end, so no reading is waited for"))

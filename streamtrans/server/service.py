@@ -44,6 +44,13 @@ class TranslationService:
         """Set when the engine is found to have stopped though nobody stopped the server; it stays so."""
         self.active_sessions = 0
         self._config = config
+        self._calls: set[Call] = set()
+
+    def leave(self, grace_ms: int) -> None:
+        """Admit nobody any more, and let every call that runs be over within ``grace_ms``, its last captions told."""
+        self.draining = True
+        for call in self._calls:
+            call.leave(grace_ms / 1000, self._going())
 
     async def StreamTranslate(self, _messages: object, context: Context) -> None:
         """Serve one stream."""
@@ -83,31 +90,42 @@ class TranslationService:
         self._refuse_when_full()  # a client that is turned away should hear it before it says anything
         deadline = asyncio.get_running_loop().time() + limits.idle_ms / 1000
         opening = open_stream(await read(link, limits, deadline), served, self._config)
+        self._ready()  # it may have changed while the client kept us waiting
         with self._slot():
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
             live = LiveSession(session_id, opening, served, self._config)
             try:
-                await Call(live, link, self._config).run()
-            except* EngineClosed:
-                raise self._stopped() from None
+                await self._serve(Call(live, link, self._config))
             finally:
                 await live.close()
+
+    async def _serve(self, call: Call) -> None:
+        self._calls.add(call)
+        try:
+            await call.run()
+        except* EngineClosed:
+            raise self._stopped() from None
+        finally:
+            self._calls.remove(call)
 
     def _ready(self) -> Served:
         if self.failed.is_set():
             raise self._stopped()
         if self.draining:
-            raise unavailable("the server is shutting down", self._config.retry_after_ms)
+            raise self._going()
         if self.served is None:
             raise unavailable("the model is not warm yet", self._config.retry_after_ms)
         return self.served
+
+    def _going(self) -> Refusal:
+        return unavailable("the server is shutting down", self._config.retry_after_ms)
 
     def _stopped(self) -> Refusal:
         """Say why the engine answers no more; unless the server is leaving, it has failed, which is noted once."""
         retry_after_ms = self._config.retry_after_ms
         if not self.failed.is_set():
             if self.draining:
-                return unavailable("the server is shutting down", retry_after_ms)
+                return self._going()
             _log.error("the engine has stopped by itself; every call is refused until the server is restarted")
             self.failed.set()
         return unavailable("the engine has stopped; call again once the server has been restarted", retry_after_ms)

@@ -27,6 +27,7 @@ from streamtrans.metrics.latency import (
     settled,
 )
 from streamtrans.metrics.texts import bleu, bleu_signature, chrf, word_error_rate
+from streamtrans.metrics.trend import Trend, trend
 
 __all__ = [
     "Erased",
@@ -34,6 +35,7 @@ __all__ = [
     "ReferenceSegment",
     "Timed",
     "TimedWord",
+    "Trend",
     "bleu",
     "bleu_signature",
     "chrf",
@@ -49,6 +51,7 @@ __all__ = [
     "percentile",
     "settled",
     "shared",
+    "trend",
     "units",
     "word_error_rate",
 ]

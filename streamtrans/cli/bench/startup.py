@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ def start_once(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         BadModel: it ended, or didn't serve in time.
     """
+    began = time.perf_counter()
+    with started(arguments) as (process, _):
+        return {"ready_s": round(time.perf_counter() - began, 2), **_memory_mb(process)}
+
+
+@contextmanager
+def started(arguments: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Run ``streamtrans serve`` with these options; yield its process number and its port once it serves.
+
+    Raises:
+        BadModel: it ended, or didn't serve in time.
+    """
     port = _free_port()
     command = [sys.executable, "-m", "streamtrans.cli", "serve", "--port", str(port), *arguments]
     began = time.perf_counter()
@@ -32,8 +45,7 @@ def start_once(arguments: Sequence[str]) -> dict[str, Any]:
     ) as process:
         try:
             asyncio.run(_serving(process, port, began))
-            seconds = time.perf_counter() - began
-            return {"ready_s": round(seconds, 2), **_memory_mb(process.pid)}
+            yield process.pid, port
         finally:
             process.terminate()
 

@@ -101,6 +101,47 @@ def startup(
 
 
 @bench.command()
+def soak(
+    *,
+    streams: Annotated[int, typer.Option(min=1, help="Speakers at once.")] = 4,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long they go on.")] = 120,
+    warm_up: Annotated[float, typer.Option(min=0, help="Minutes at the beginning that don't count.")] = 10,
+    block: Annotated[float, typer.Option(min=0.01, help="Minutes that are averaged before a slope is fitted.")] = 5,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two samples.")] = 30,
+    results: Results = RESULTS,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    drafter: Drafter = None,
+    top_k: TopK = "1",
+    vad: Vad = "silero",
+    threads: Threads = None,
+) -> None:
+    """Load a server for hours; whether memory or lag grow, with a 95 % interval.
+
+    Streams of speech and silence in real time, against `streamtrans serve` in a process of its own.
+    """
+    import asyncio
+
+    from streamtrans.cli.bench.realtime import speeches
+    from streamtrans.cli.bench.report import identity, keep, show
+    from streamtrans.cli.bench.soak import Plan, line, slopes_table
+    from streamtrans.cli.bench.soak import soak as load_for_hours
+    from streamtrans.cli.bench.startup import started
+    from streamtrans.evaluate.machine import Watch
+
+    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
+    plan = Plan(streams, minutes, warm_up, block, every)
+    who = identity(model)
+    speech = speeches(streams, 300)
+    with Watch() as watch, started([*choice.arguments(), "--max-sessions", str(streams)]) as (process, port):
+        address = f"127.0.0.1:{port}"
+        found = asyncio.run(load_for_hours(plan, address, process, speech, lambda it: typer.echo(line(it), err=True)))
+    keep("soak", {"model": who, **found}, watch.measured, results)
+    show("slope per minute after the warm-up", *slopes_table(found))
+
+
+@bench.command()
 def decode(
     *,
     tables: Tables = TABLES,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from streamtrans.cli.bench import soak
-from streamtrans.cli.bench.soak import Heard, Plan, Sample, figures, pieces
+from streamtrans.cli.bench.soak import Heard, Plan, Sample, Weight, figures, pieces
 from streamtrans.client import Caption, Notice
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.segment import EndpointRules
@@ -77,9 +77,9 @@ def test_growth_after_the_warm_up_is_found():
     samples = [
         Sample(
             minute,
-            rss_mb=600 + 10 * min(minute, 20) + random.normal(),  # grows in the warm-up alone
-            uss_mb=500 + 0.5 * minute + random.normal(),
-            client_uss_mb=100.0,
+            # resident memory grows in the warm-up alone
+            Weight(600 + 10 * min(minute, 20) + random.normal(), 500 + 0.5 * minute + random.normal(), 400.0),
+            Weight(100.0, 100.0, 100.0),
             load=1.0,
             lags_ms=(None if minute % 3 == 0 else 400 + random.normal(),),
         )
@@ -100,9 +100,9 @@ def test_a_soak_needs_time_for_its_blocks():
 @LINUX
 def test_memory_is_that_of_the_process():
     ours = soak.weigh(os.getpid())
-    assert ours[0] >= ours[1] > 20
+    assert ours.rss_mb >= ours.uss_mb >= ours.anonymous_mb > 20
     kept = np.ones(8_000_000)
-    assert soak.weigh(os.getpid())[1] - ours[1] == pytest.approx(kept.nbytes / 2**20, abs=8)
+    assert soak.weigh(os.getpid()).anonymous_mb - ours.anonymous_mb == pytest.approx(kept.nbytes / 2**20, abs=8)
     with pytest.raises(BadModel, match="the server has ended"):
         soak.weigh(2**22 + 1)
 

@@ -78,13 +78,24 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Weight:
+    """A process' memory in MB: what is in memory, what of that no other process shares, what is backed by no file.
+
+    The libraries' pages are shared or not depending on who else runs them at the moment: growth shows in ``anonymous``.
+    """
+
+    rss_mb: float
+    uss_mb: float
+    anonymous_mb: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One look at everything; ``lags_ms`` are medians per stream since the last look, ``None`` without captions."""
 
     minute: float
-    rss_mb: float
-    uss_mb: float
-    client_uss_mb: float
+    server: Weight
+    clients: Weight
     load: float
     lags_ms: tuple[float | None, ...]
 
@@ -135,9 +146,10 @@ def figures(plan: Plan, taken: Sequence[Sample]) -> dict[str, Any]:
     """Return slopes per minute after the warm-up, with their intervals, and what the samples were."""
     warm = [sample for sample in taken if plan.warm_up <= sample.minute <= plan.minutes]
     series: dict[str, list[float | None]] = {
-        "rss_mb": [sample.rss_mb for sample in warm],
-        "uss_mb": [sample.uss_mb for sample in warm],
-        "client_uss_mb": [sample.client_uss_mb for sample in warm],
+        "rss_mb": [sample.server.rss_mb for sample in warm],
+        "uss_mb": [sample.server.uss_mb for sample in warm],
+        "anonymous_mb": [sample.server.anonymous_mb for sample in warm],
+        "anonymous_mb_of_the_clients": [sample.clients.anonymous_mb for sample in warm],
     }
     for number in range(plan.streams):
         series[f"lag_ms_of_stream_{number}"] = [sample.lags_ms[number] for sample in warm]
@@ -167,8 +179,9 @@ def line(sample: Sample) -> str:
     """Return a sample as a line of a log."""
     lags = " ".join("–" if lag is None else f"{lag:.0f}" for lag in sample.lags_ms)
     return (
-        f"{sample.minute:7.2f} min  server {sample.rss_mb:.1f} MB, its own {sample.uss_mb:.1f}, "
-        f"clients {sample.client_uss_mb:.1f}  lag {lags} ms  load {sample.load:g}"
+        f"{sample.minute:7.2f} min  server {sample.server.rss_mb:.1f} MB, its own {sample.server.uss_mb:.1f}, "
+        f"anonymous {sample.server.anonymous_mb:.1f}, clients {sample.clients.anonymous_mb:.1f}  "
+        f"lag {lags} ms  load {sample.load:g}"
     )
 
 
@@ -255,12 +268,11 @@ def _look(minute: float, process: int, heard: Sequence[Heard]) -> Sample:
     lags = tuple(percentile(each.lags_ms, 50) if each.lags_ms else None for each in heard)
     for each in heard:
         each.lags_ms.clear()
-    (resident, own), (_, ours) = weigh(process), weigh(os.getpid())
-    return Sample(round(minute, 3), resident, own, ours, round(os.getloadavg()[0], 2), lags)
+    return Sample(round(minute, 3), weigh(process), weigh(os.getpid()), round(os.getloadavg()[0], 2), lags)
 
 
-def weigh(process: int) -> tuple[float, float]:
-    """Return a process' resident memory and what of it is its alone, in MB.
+def weigh(process: int) -> Weight:
+    """Look how much memory a process takes.
 
     Raises:
         BadConfig: this system has no ``/proc/PID/smaps_rollup`` (Linux has).
@@ -273,10 +285,16 @@ def weigh(process: int) -> tuple[float, float]:
     except (FileNotFoundError, ProcessLookupError) as error:
         raise BadModel("the server has ended; what it said is above") from error
     kb = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
-    return round(kb["Rss"] / 1024, 2), round((kb["Private_Clean"] + kb["Private_Dirty"]) / 1024, 2)
+    found = (kb["Rss"], kb["Private_Clean"] + kb["Private_Dirty"], kb["Anonymous"])
+    return Weight(*(round(each / 1024, 2) for each in found))
 
 
 def _counts(heard: Heard) -> dict[str, Any]:
-    found = asdict(heard)
-    del found["lags_ms"]
-    return {**found, "broken": +heard.broken}
+    return {
+        "calls": heard.calls,
+        "captions": heard.captions,
+        "finals": heard.finals,
+        "broken": dict(+heard.broken),
+        "notices": dict(heard.notices),
+        "errors": heard.errors,
+    }

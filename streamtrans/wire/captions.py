@@ -28,6 +28,10 @@ Key = tuple[int, str]
 """Segment and language."""
 
 
+KEPT_FINALS = 64
+"""Closed lines that either side remembers, to notice captions that come after them: more than are open at a time."""
+
+
 class BrokenPromise(StreamtransError):
     """A caption takes back committed text, or follows a final one."""
 
@@ -45,7 +49,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self._sent: dict[Key, Caption] = {}
-        """What the client holds; ``revision`` counts the captions sent."""
+        """What the client holds of lines that are open or were closed lately; ``revision`` counts the captions sent."""
 
     def encode(self, event: Event) -> pb.StreamTranslateResponse:
         """Return the message for ``event``, without its envelope.
@@ -64,7 +68,7 @@ class Encoder:
         )
 
     def snapshots(self) -> list[pb.StreamTranslateResponse]:
-        """Return one message per (segment, language) that holds everything sent so far, for a late reader."""
+        """Return one message per line that is open or was closed lately, with all of its text, for a late reader."""
         return [
             pb.StreamTranslateResponse(caption=_message(sent, append=sent.committed, withdrawn=0, snapshot=True))
             for sent in self._sent.values()
@@ -86,6 +90,8 @@ class Encoder:
         sent = replace(caption, revision=before.revision + 1)
         message = _message(sent, append=append, withdrawn=len(before.tentative) - agreed, snapshot=False)
         self._sent[key] = sent
+        if sent.final:
+            _forget(self._sent)
         return message
 
 
@@ -138,7 +144,16 @@ class Reducer:
             complete=not message.incomplete,
         )
         self._held[key] = caption
+        if caption.final:
+            _forget(self._held)
         return caption
+
+
+def _forget(held: dict[Key, Caption]) -> None:
+    """Drop the finals that nothing refers to any more, so that a stream of hours takes no more than one of minutes."""
+    closed = [key for key, caption in held.items() if caption.final]
+    for key in closed[:-KEPT_FINALS]:
+        del held[key]
 
 
 def _common_prefix(one: str, other: str) -> int:

@@ -4,6 +4,7 @@ import pytest
 
 from streamtrans.core import Caption, SpeechEnded, SpeechStarted
 from streamtrans.wire import BrokenPromise, Encoder, LostMessage, Reducer, ServerMessage, pong_message
+from streamtrans.wire.captions import KEPT_FINALS
 
 FIRST = Caption(3, 1, "de", "Guten", " Morgen", False, 1600, 3200, 3200, 0.5)
 
@@ -79,3 +80,14 @@ def test_speech_events_travel():
     encoder, reducer = Encoder(), Reducer()
     for event in (SpeechStarted(1, 160), SpeechEnded(1, 320)):
         assert reducer.reduce(encoder.encode(event)) == event
+
+
+def test_what_is_remembered_does_not_grow_with_the_stream():
+    encoder, reducer = Encoder(), Reducer()
+    for segment in range(1_000):
+        for final in (False, True):
+            caption = replace(FIRST, segment=segment, tentative="", final=final)
+            assert reducer.reduce(encoder.encode(caption)).final is final
+    assert len(encoder.snapshots()) == len(reducer._held) == KEPT_FINALS
+    with pytest.raises(BrokenPromise, match="follows the final"):
+        encoder.encode(caption)

@@ -19,7 +19,7 @@ from streamtrans.segment import EndpointRules
 from streamtrans.server import Limits, Served, ServerConfig, TranslationServer
 from streamtrans.stream import SessionConfig
 from streamtrans.testing.engine import InstantEngine, hypothesis
-from tests.evaluate.test_bench import invoke
+from tests.bench.test_bench import invoke
 from tests.fakes import Loud, Words
 
 SPEECH = np.arange(160_000, dtype=np.float32)

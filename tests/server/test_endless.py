@@ -1,0 +1,83 @@
+"""Law: however long a stream goes on, what its rooms keep of it doesn't grow."""
+
+import asyncio
+import gc
+import tracemalloc
+
+import pytest
+
+from streamtrans.core import Caption, SpeechEnded, SpeechStarted
+from streamtrans.server.live import LiveSession
+from streamtrans.server.opening import open_stream
+from streamtrans.server.reader import Reader
+from streamtrans.wire import Encoder, Reducer
+
+SEGMENTS = 400
+
+
+def weigh():
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+@pytest.fixture
+def traced():
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def test_encoder_and_reducer_forget_what_is_long_final(traced):
+    encoder, reducer = Encoder(), Reducer()
+
+    def say(first):
+        for segment in range(first, first + SEGMENTS):
+            text = f" {segment}" * 50
+            for event in (
+                SpeechStarted(segment, 0),
+                Caption(segment, 1, "de", "", text, False, 0, 16, 16),
+                SpeechEnded(segment, 16),
+                Caption(segment, 2, "de", text, "", True, 0, 16, 16),
+            ):
+                reducer.reduce(encoder.encode(event))
+
+    say(0)
+    before = weigh()
+    say(SEGMENTS)
+    assert weigh() - before < 20_000  # it would be 400 texts of 200 bytes and more, twice
+
+
+async def test_a_live_session_and_its_reader_keep_nothing_of_a_long_stream(house, traced):
+    config = house.configured()
+    opening = open_stream(house.opening(), house.served(), config)
+    engine = house.instant()
+    live = LiveSession("s", opening, house.served(engine), config)
+    reader = Reader(live)
+    piece = house.speech(0.1, 0.5, 0.4)
+    told = []
+
+    async def read():
+        while (message := await reader.take()) is not None:
+            told.append(reader.seal(message).event_sequence)
+
+    reading = asyncio.create_task(read())
+
+    async def talk(times):
+        for _ in range(times):
+            for start in range(0, len(piece), 1_600):
+                live.hear(piece[start : start + 1_600])
+            while live.cursors.decoded < live.cursors.received - 16_000:
+                await asyncio.sleep(0)
+            engine.requests.clear()
+            told.clear()
+
+    try:
+        await talk(100)
+        before = weigh()
+        await talk(200)
+        assert live.arrivals.segments >= 299
+        assert weigh() - before < 40_000
+    finally:
+        live.end()
+        await reading
+        await live.close()

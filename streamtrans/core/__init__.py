@@ -13,7 +13,7 @@ from streamtrans.core.errors import (
     StreamtransError,
     UnsupportedLanguage,
 )
-from streamtrans.core.events import Caption, Event, SpeechEnded, SpeechStarted
+from streamtrans.core.events import Caption, Event, SpeechEnded, SpeechStarted, Word
 from streamtrans.core.jobs import (
     DecodeStats,
     Detect,
@@ -48,6 +48,7 @@ __all__ = [
     "Target",
     "Tokens",
     "UnsupportedLanguage",
+    "Word",
     "milliseconds",
     "samples",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,19 @@ class SpeechEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a final caption, when it was said, in samples, and how sure the model was of it, in (0, 1].
+
+    Where the model can't tell when it listened to what, ``start`` and ``end`` are ``None``.
+    """
+
+    text: str
+    confidence: float
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A complete reading of one segment in one language; it replaces any earlier one.
 
@@ -30,6 +43,7 @@ class Caption:
     same segment and language. ``stability`` is the smallest token probability of the tail
     (1.0 for an empty tail). ``start`` and ``end`` are samples; while the segment is open, ``end`` is
     what has been ``heard`` of it. A text that isn't ``complete`` was ended by the model's limit, not by the model.
+    ``words`` are there where the session was asked for them; they don't travel.
     """
 
     segment: int
@@ -43,6 +57,7 @@ class Caption:
     heard: int
     stability: float = 1.0
     complete: bool = True
+    words: tuple[Word, ...] = field(default=(), compare=False)
 
     @property
     def text(self) -> str:

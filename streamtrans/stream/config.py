@@ -43,6 +43,8 @@ class SessionConfig:
     masked: int = 0
     """Newest tokens of an open segment that ``live`` doesn't show yet, up to a whole word; the first word is shown all
     the same. Larger: calmer, later."""
+    words: bool = False
+    """Whether final captions tell when each word was said."""
     min_voiced_ms: int = 160
     """Speech that a segment needs before anything is promised. Larger: less noise passes, short words are lost."""
     carry_state: bool = False

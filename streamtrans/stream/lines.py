@@ -15,6 +15,7 @@ from streamtrans.core import Caption, Hypothesis, Target, Tokens, samples
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.guards import without_loop
 from streamtrans.stream.policies import Policy, Span
+from streamtrans.stream.words import words
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +217,11 @@ class Line:
 
     def _close(self, span: Span) -> Caption:
         self.closed = True
-        return self._caption(self._speller.decode(self.committed), "", span)
+        caption = self._caption(self._speller.decode(self.committed), "", span)
+        if not self._config.words:
+            return caption
+        said = _slice(self._hypothesis, 0, len(self.committed))
+        return replace(caption, words=words(said, self._speller, span.start))
 
     def _caption(self, committed: str, tentative: str, span: Span) -> Caption:
         self._shown = (committed, tentative)

@@ -128,7 +128,7 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
         fingerprint(folder),
         settings,
         {"streamtrans": __version__, **packages},
-        (folder / "tokenizer.json").read_text(encoding="utf-8"),
+        loaded.model.tokenizer.layout(),
     )
 
 

@@ -16,16 +16,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from streamtrans.core import BadConfig, BadModel
-from streamtrans.model.config import NetworkConfig, read_json
-from streamtrans.model.loading import find_folder, load_network
+from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
+from streamtrans.model.cache import Heads
+from streamtrans.model.config import NetworkConfig, read_features, read_json
+from streamtrans.model.features import FeatureConfig
+from streamtrans.model.loading import find_folder, load_network, read_alignment_heads
 from streamtrans.model.network import Network, parameters_by_part, spread_layers
 from streamtrans.text import Tokenizer, canonical
 
 LANGUAGES = ("en", "zh", "de", "es", "fr", "it")
 """The languages of the paper."""
 
-COMPANIONS = ("tokenizer.json", "preprocessor_config.json", "generation_config.json", "tokenizer_config.json")
+COMPANIONS = ("generation_config.json", "tokenizer_config.json")
+"""What is copied as it is. The tokenizer and the features are written anew: folders say them in several ways."""
 
 
 def convert(
@@ -53,6 +56,8 @@ def convert(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadConfig(f"{target} exists already; name a new folder")
     before = NetworkConfig.of(raw)
+    features = read_features(folder, before)
+    heads = read_alignment_heads(folder, before, distilled=before.decoder_layers < before.encoder_layers)
     kept = kept_layers(before.decoder_layers, decoder_layers)
     if not 0 < text_encoder_layers <= before.decoder_layers:
         raise BadConfig(
@@ -88,7 +93,9 @@ def convert(
     for name in COMPANIONS:
         if (folder / name).exists():
             shutil.copyfile(folder / name, target / name)
-    _renumber_heads(target / "generation_config.json", kept)
+    (target / "tokenizer.json").write_text(tokenizer.layout(), encoding="utf-8")
+    _write_features(target / "preprocessor_config.json", features)
+    _renumber_heads(target / "generation_config.json", heads, kept)
     return parameters_by_part(network)
 
 
@@ -103,12 +110,25 @@ def kept_layers(depth: int, kept: int) -> list[int]:
     return spread_layers(depth, kept)
 
 
-def _renumber_heads(file: Path, kept: Sequence[int]) -> None:
+def _write_features(file: Path, features: FeatureConfig) -> None:
+    """Write how sound becomes frames, as every version of transformers reads it."""
+    settings = {
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": features.mels,
+        "n_fft": features.window,
+        "hop_length": features.hop,
+        "sampling_rate": SAMPLE_RATE,
+        "scaling": features.scaling,
+    }
+    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _renumber_heads(file: Path, heads: Heads, kept: Sequence[int]) -> None:
     """Count the layers of a generation config's alignment heads anew; those of dropped layers go."""
     settings = read_json(file) if file.exists() else {}
     if settings.get("alignment_heads"):
-        heads = [[kept.index(layer), head] for layer, head in settings["alignment_heads"] if layer in kept]
-        file.write_text(json.dumps(settings | {"alignment_heads": heads}, indent=2) + "\n", encoding="utf-8")
+        left = [[kept.index(layer), head] for layer, head in heads if layer in kept]
+        file.write_text(json.dumps(settings | {"alignment_heads": left}, indent=2) + "\n", encoding="utf-8")
 
 
 def _inherit(stock: Network, network: Network, kept: Sequence[int], text_layers: int) -> Network:

@@ -13,6 +13,31 @@ from typing import Any
 from streamtrans.core import BadModel
 from streamtrans.model.features import FeatureConfig
 
+RANGES = {
+    "d_model": (1, 65_536),
+    "encoder_layers": (1, 512),
+    "encoder_attention_heads": (1, 1_024),
+    "encoder_ffn_dim": (1, 1_000_000),
+    "decoder_layers": (1, 512),
+    "decoder_attention_heads": (1, 1_024),
+    "decoder_ffn_dim": (1, 1_000_000),
+    "vocab_size": (1, 10_000_000),
+    "num_mel_bins": (1, 1_024),
+    "max_source_positions": (1, 1_000_000),
+    "max_target_positions": (1, 100_000),
+    "text_encoder_layers": (0, 512),
+    "speculator_blocks": (0, 512),
+    "speculator_ffn_dim": (0, 1_000_000),
+    "speculator_window": (0, 100_000),
+    "draft_vocabulary": (0, 10_000_000),
+    "encoder_block": (0, 1_000_000),
+    "encoder_left": (0, 1_000_000),
+}
+"""Least and most of every whole number: far beyond any model, so that a broken file doesn't build a giant first."""
+
+WITHIN = {"encoder_block": "max_source_positions", "draft_vocabulary": "vocab_size"}
+"""Numbers that can't exceed another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
@@ -52,35 +77,40 @@ class NetworkConfig:
     """Frames that a block hears before its first: larger hears better, costs more, and more is kept per stream."""
 
     def __post_init__(self) -> None:
+        for name, (least, far) in RANGES.items():
+            value = getattr(self, name)
+            most = min(far, getattr(self, WITHIN[name])) if name in WITHIN else far
+            if type(value) is not int or not least <= value <= most:
+                unit = "frames" if name in ("encoder_block", "encoder_left") else "a whole number"
+                limits = f"{least} or more" if type(value) is int and value < least else f"{least} to {most}"
+                raise BadModel(f"{name} is {shown(value)}; give {unit}, {limits}")
+        for name in ("speculator_own_keys", "encoder_rotary"):
+            if type(getattr(self, name)) is not bool:
+                raise BadModel(f"{name} is {shown(getattr(self, name))}; it must be true or false")
+        for name, known in (("speculator_input", ("token", "hidden")), ("speculator_keys", ("group", "top"))):
+            if getattr(self, name) not in known:
+                raise BadModel(f"{name} is {shown(getattr(self, name))}; it must be {' or '.join(map(repr, known))}")
+        share = self.speculator_acceptance
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise BadModel(f"speculator_acceptance is {shown(share)}; it is a share, 0 to 1")
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """Refuse numbers that don't go together."""
         for name, heads in (
             ("encoder", self.encoder_attention_heads),
             ("decoder", self.decoder_attention_heads),
         ):
-            if heads < 1 or self.d_model % heads:
+            if self.d_model % heads:
                 raise BadModel(f"d_model {self.d_model} does not divide by the {heads} attention heads of the {name}")
-        if self.speculator_input not in {"token", "hidden"}:
-            raise BadModel(f"speculator_input is {self.speculator_input!r}; it must be 'token' or 'hidden'")
         if self.speculator_input == "hidden" and self.speculator_own_keys:
             raise BadModel(
                 "a speculator that starts from hidden states has nothing unread: leave speculator_own_keys out"
-            )
-        if self.encoder_block < 0 or self.encoder_left < 0:
-            raise BadModel(
-                f"encoder_block is {self.encoder_block}, encoder_left {self.encoder_left}; give frames, 0 or more"
             )
         if self.encoder_block and not self.encoder_rotary:
             raise BadModel(
                 f"encoder_block is {self.encoder_block}, but positions are counted from the beginning of a clip: "
                 "only an encoder with encoder_rotary hears in blocks; use 0"
-            )
-        if not 0 <= self.draft_vocabulary <= self.vocab_size:
-            raise BadModel(f"draft_vocabulary is {self.draft_vocabulary}; give 0 to {self.vocab_size}, the vocabulary")
-        if not 0 <= self.speculator_acceptance <= 1:
-            raise BadModel(f"speculator_acceptance is {self.speculator_acceptance}; it is a share, 0 to 1")
-        if self.speculator_keys not in {"group", "top"} or self.speculator_window < 0:
-            raise BadModel(
-                f"speculator_keys is {self.speculator_keys!r}, speculator_window {self.speculator_window}; "
-                "use 'group' or 'top', and 0 (no window) or more"
             )
         if self.speculator_blocks and self.decoder_layers % self.speculator_blocks:
             raise BadModel(
@@ -106,7 +136,14 @@ class NetworkConfig:
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> NetworkConfig:
-        """Pick our keys out of a ``config.json``; keys of other concerns are left alone."""
+        """Pick our keys out of a ``config.json``; keys of other concerns are left alone.
+
+        Raises:
+            BadModel: a value is missing or wrong, or asks for arithmetic that these layers don't do.
+        """
+        for name, usual in (("activation_function", "gelu"), ("scale_embedding", False)):
+            if raw.get(name, usual) != usual:
+                raise BadModel(f"{name} is {shown(raw[name])}; every Whisper has {usual!r}, and nothing else is known")
         known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
         required = {name for name, item in cls.__dataclass_fields__.items() if item.default is MISSING}
         if missing := sorted(required - known.keys()):
@@ -118,31 +155,59 @@ class NetworkConfig:
         return asdict(self)
 
 
+def shown(value: object) -> str:
+    """Return a value out of somebody's file for one line of an error: short, whatever it is."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object of a checkpoint folder.
 
     Raises:
         BadModel: the file is missing or isn't a JSON object.
     """
+    if not path.is_file():
+        raise BadModel(f"{path.parent} has no {path.name}; a Hugging Face Whisper folder holds one")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadModel(f"{path.parent} has no {path.name}; a Hugging Face Whisper folder holds one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadModel(f"{path} is not readable JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadModel(f"{path} holds a {type(value).__name__}; it must be a JSON object")
     return value
 
 
-def read_features(folder: Path) -> FeatureConfig:
-    """Read ``preprocessor_config.json``; Whisper's usual values where it is silent."""
-    raw = read_json(folder / "preprocessor_config.json")
+def read_features(folder: Path, config: NetworkConfig | None = None) -> FeatureConfig:
+    """Read how sound becomes frames from ``preprocessor_config.json``; Whisper's usual values where it is silent.
+
+    Folders that transformers 5 saved have a ``processor_config.json`` instead, which holds the same in a part.
+
+    Raises:
+        BadModel: both are missing, a value is wrong, or the frames don't fit the encoder of ``config``.
+    """
+    file = folder / "preprocessor_config.json"
+    if not file.exists() and (folder / "processor_config.json").exists():
+        file = folder / "processor_config.json"
+        raw = read_json(file).get("feature_extractor")
+        if not isinstance(raw, dict):
+            raise BadModel(f"{file} has no feature_extractor, and {folder} no preprocessor_config.json")
+    else:
+        raw = read_json(file)
+    kind = raw.get("feature_extractor_type", "WhisperFeatureExtractor")
+    if kind != "WhisperFeatureExtractor":
+        raise BadModel(f"{file} is of a {shown(kind)}; only a WhisperFeatureExtractor is known")
     if (rate := raw.get("sampling_rate", 16_000)) != 16_000:
-        raise BadModel(f"{folder} wants audio at {rate} Hz; only 16000 Hz models are supported")
-    return FeatureConfig(
+        raise BadModel(f"{folder} wants audio at {shown(rate)} Hz; only 16000 Hz models are supported")
+    features = FeatureConfig(
         mels=raw.get("feature_size", 80),
         window=raw.get("n_fft", 400),
         hop=raw.get("hop_length", 160),
         scaling=raw.get("scaling", "clip"),
     )
+    if config is not None and features.mels != config.num_mel_bins:
+        raise BadModel(
+            f"{file} makes frames of {features.mels} mel bins, and the encoder of config.json reads"
+            f" {config.num_mel_bins}: one of the two files is another model's"
+        )
+    return features

@@ -26,8 +26,12 @@ class FeatureConfig:
     scaling: str = "clip"
 
     def __post_init__(self) -> None:
+        for name, least, most in (("mels", 1, 1_024), ("window", 2, SAMPLE_RATE), ("hop", 1, self.window)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise BadModel(f"features: {name} is {str(value)[:40]}; give a whole number, {least} to {most}")
         if self.scaling not in ("clip", "fixed"):
-            raise BadModel(f"feature scaling is {self.scaling!r}; it must be 'clip' or 'fixed'")
+            raise BadModel(f"feature scaling is {str(self.scaling)[:40]!r}; it must be 'clip' or 'fixed'")
 
     def frames(self, samples: int) -> int:
         """Return how many frames a clip has; it counts as at least one window long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.model.cache import Heads
-from streamtrans.model.config import NetworkConfig, read_json
+from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
 from streamtrans.model.network import Network
 from streamtrans.model.speech import TorchSpeechModel
+from streamtrans.text import Tokenizer
+
+_log = logging.getLogger(__name__)
 
 FAMILIES: dict[str, str] = {
     "whisper": "streamtrans.model.whisper:load",
@@ -31,7 +35,21 @@ WIDE = 512
 """Width from which ``auto`` takes bfloat16 on processors that have it: narrower models wait for calls, not for weights
 (``streamtrans bench costs``)."""
 
-FILES = ["*.json", "*.safetensors"]
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "streaming.json",
+)
+"""What a folder may hold besides weights, at its top."""
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "nano"
 """The model in the package, used where none is named."""
@@ -54,10 +72,11 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
     chosen = choose_device(device)
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
-    if kind not in FAMILIES:
-        raise BadModel(f"{folder} holds a model of type {kind!r}; known are {', '.join(sorted(FAMILIES))}")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise BadModel(f"{folder} holds a model of type {shown(kind)}; known are {', '.join(sorted(FAMILIES))}")
     module, function = FAMILIES[kind].split(":")
-    precision = choose_precision(dtype, chosen, int(raw.get("d_model", 0)))
+    width = raw.get("d_model")
+    precision = choose_precision(dtype, chosen, width if isinstance(width, int) else 0)
     model: TorchSpeechModel = getattr(importlib.import_module(module), function)(
         folder, device=chosen, dtype=DTYPES[precision]
     )
@@ -80,9 +99,14 @@ def find_folder(where: str | Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
+        fetched = Path(snapshot_download(name, allow_patterns=[*COMPANIONS, WEIGHTS, INDEX]))
+        if not (fetched / WEIGHTS).exists() and (fetched / INDEX).exists():
+            # Only the shards of this index: a hub folder may hold the same weights in other precisions beside them.
+            snapshot_download(name, allow_patterns=shards(fetched))
     except (OSError, ValueError) as error:
-        raise BadModel(f"{name} is no folder here and could not be fetched from the hub: {error}") from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadModel(f"{name} is no folder here and could not be fetched from the hub: {reason}") from None
+    return fetched
 
 
 def choose_device(device: str) -> torch.device:
@@ -112,8 +136,10 @@ def choose_precision(dtype: str, device: torch.device, width: int) -> str:
     return dtype
 
 
-def read_alignment_heads(folder: Path, config: NetworkConfig) -> Heads:
+def read_alignment_heads(folder: Path, config: NetworkConfig, *, distilled: bool = False) -> Heads:
     """Read which (layer, head) of the decoder look at what is said, from ``generation_config.json``; none if unsaid.
+
+    A ``distilled`` model often comes with the list of its teacher, whose layers it hasn't: then nobody knows, either.
 
     Raises:
         BadModel: the decoder has no such head.
@@ -121,15 +147,32 @@ def read_alignment_heads(folder: Path, config: NetworkConfig) -> Heads:
     file = folder / "generation_config.json"
     listed = (read_json(file) if file.exists() else {}).get("alignment_heads") or []
     layers, heads = config.decoder_layers, config.decoder_attention_heads
+    deepest = config.encoder_layers if distilled else layers  # encoder and teacher have the same depth
     if not isinstance(listed, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 and pair[0] in range(layers) and pair[1] in range(heads)
+        isinstance(pair, list) and len(pair) == 2 and pair[0] in range(deepest) and pair[1] in range(heads)
         for pair in listed
     ):
         raise BadModel(
-            f"{file}: alignment_heads is {listed!r}; give a list of [layer, head], out of {layers} layers with {heads}"
-            " heads each"
+            f"{file}: alignment_heads is {shown(listed)}; give a list of [layer, head], out of {layers} layers with"
+            f" {heads} heads each"
         )
+    if any(layer >= layers for layer, _ in listed):
+        _log.warning("%s lists the alignment heads of a deeper teacher; they are left aside", file)
+        return ()
     return tuple((layer, head) for layer, head in listed)
+
+
+def check_vocabulary(folder: Path, tokenizer: Tokenizer, config: NetworkConfig) -> None:
+    """Refuse a tokenizer with more tokens than the network has: it is another model's.
+
+    Raises:
+        BadModel: it has.
+    """
+    if tokenizer.size > config.vocab_size:
+        raise BadModel(
+            f"{folder}: the tokenizer has {tokenizer.size} tokens, and the network of config.json knows"
+            f" {config.vocab_size}: one of the two is another model's"
+        )
 
 
 def load_network(folder: Path, config: NetworkConfig) -> Network:
@@ -138,7 +181,9 @@ def load_network(folder: Path, config: NetworkConfig) -> Network:
     A checkpoint without the text encoder is fine for inference: that part is left out.
     """
     tensors = dict(read_tensors(folder))
-    tensors.pop("proj_out.weight", None)  # tied to the token embedding
+    head, embedding = tensors.pop("proj_out.weight", None), tensors.get("model.decoder.embed_tokens.weight")
+    if head is not None and embedding is not None and not torch.equal(head, embedding):
+        raise BadModel(f"{folder}: proj_out.weight differs from the token embedding, to which every Whisper ties it")
     if not config.text_encoder_layers:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("text_encoder.")}
     with torch.device("meta"):
@@ -156,6 +201,12 @@ def load_network(folder: Path, config: NetworkConfig) -> Network:
             raise BadModel(
                 f"{folder}: {name} has shape {tuple(tensors[name].shape)}; config.json asks for {tuple(tensor.shape)}"
             )
+        if tensor.is_floating_point() and tensors[name].dtype not in DTYPES.values():
+            raise BadModel(f"{folder}: {name} is of {tensors[name].dtype}; only plain weights are read, no packed ones")
+        if not tensor.is_floating_point() and tensors[name].dtype not in (torch.int32, torch.int64):
+            raise BadModel(f"{folder}: {name} is of {tensors[name].dtype}; it must hold whole numbers")
+        if tensor.dim() == 1 and not tensors[name].isfinite().all():  # where one is broken, norms and biases are
+            raise BadModel(f"{folder}: {name} holds infinite numbers or none at all; its training has failed")
     network.load_state_dict(tensors, assign=True)
     return network
 
@@ -166,22 +217,37 @@ def read_tensors(folder: Path) -> Mapping[str, Tensor]:
     Raises:
         BadModel: there are no safetensors, or they are damaged.
     """
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
-        files = [single]
-    elif index.exists():
-        files = [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+    if (folder / WEIGHTS).is_file():
+        files = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        files = shards(folder)
     elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise BadModel(f"{folder} has pickled weights only, which can run code when read; convert them to safetensors")
     else:
-        raise BadModel(f"{folder} has no model.safetensors")
+        raise BadModel(f"{folder} has no {WEIGHTS}")
     tensors: dict[str, Tensor] = {}
-    for file in files:
+    for name in files:
         try:
-            tensors |= load_file(file)
+            tensors |= load_file(folder / name)
         except (OSError, SafetensorError) as error:
-            raise BadModel(f"{file} is not a readable safetensors file: {error}") from None
+            raise BadModel(f"{folder / name} is not a readable safetensors file: {error}") from None
     return tensors
+
+
+def shards(folder: Path) -> list[str]:
+    """Return the names of the files that the index of a folder's weights lists.
+
+    Raises:
+        BadModel: it lists none, or something that isn't a file beside it.
+    """
+    listed = read_json(folder / INDEX).get("weight_map")
+    names = list(listed.values()) if isinstance(listed, dict) else []
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise BadModel(f"{folder / INDEX} names {shown(name)}; it must name safetensors files beside it")
+    if not names:
+        raise BadModel(f"{folder / INDEX} lists no files: weight_map must map tensors to safetensors files")
+    return sorted(set(names))
 
 
 def _some(names: list[str]) -> str:

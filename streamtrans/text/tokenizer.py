@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -20,6 +21,8 @@ from streamtrans.text.languages import ALIASES, LANGUAGES, canonical
 
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TRANSCRIPT = "<|startoftranscript|>"
+MOST_TOKENS = 10_000_000
+"""More than any vocabulary has: a token is a place in a list."""
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _CONTROL = re.compile(r"<\|([^|<>]*)\|>")
 
@@ -53,6 +56,8 @@ class Tokenizer:
         backend.encode_special_tokens = True  # "<|de|>" in somebody's text is text, not an order
         self._backend = backend
         vocabulary = backend.get_vocab(with_added_tokens=True)
+        if max(vocabulary.values(), default=0) >= MOST_TOKENS:
+            raise BadModel(f"{origin}: token {max(vocabulary.values())} is beyond all vocabularies")
         added = backend.get_added_tokens_decoder()
         self._special = frozenset(
             token for token, entry in added.items() if entry.special or _CONTROL.fullmatch(entry.content)
@@ -72,18 +77,30 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read ``tokenizer.json`` of a checkpoint folder.
+        """Read ``tokenizer.json`` of a checkpoint folder, or where there is none ``vocab.json`` and ``merges.txt``.
 
         Raises:
-            BadModel: the file is missing, unreadable or not in Whisper's manner.
+            BadModel: the files are missing, unreadable or not in Whisper's manner.
         """
-        path = Path(folder) / "tokenizer.json"
+        path, vocabulary = Path(folder) / "tokenizer.json", Path(folder) / "vocab.json"
+        slow = not path.exists() and vocabulary.exists()
+        path = vocabulary if slow else path
         try:
-            content = path.read_text(encoding="utf-8")
-            _check_layout(json.loads(content))
-        except (OSError, ValueError) as error:
+            layout = _slow_layout(Path(folder)) if slow else json.loads(path.read_text(encoding="utf-8"))
+            _check_layout(layout)
+        except (OSError, ValueError, RecursionError) as error:
             raise BadModel(f"{path}: not a readable Hugging Face tokenizer of byte-level BPE ({error})") from error
-        return cls(tokenizers.Tokenizer.from_str(content), origin=str(path))
+        try:
+            backend = tokenizers.Tokenizer.from_str(json.dumps(layout))
+        except Exception as error:
+            if type(error) is not Exception:  # the library raises nothing narrower for what it can't build
+                raise
+            raise BadModel(f"{path}: not a tokenizer that can be built ({error})") from error
+        return cls(backend, origin=str(path))
+
+    def layout(self) -> str:
+        """Return the text of a ``tokenizer.json`` that says all of it."""
+        return str(self._backend.to_str())
 
     @property
     def size(self) -> int:
@@ -200,14 +217,61 @@ def byte_alphabet() -> dict[int, str]:
 
 
 def _check_layout(layout: object) -> None:
-    """Raise ``ValueError`` unless this is what the backend can read (it names no fault of its own)."""
+    """Raise ``ValueError`` unless this is what the backend can read."""
     if not isinstance(layout, dict):
         raise ValueError("the file holds no object")
     model = layout.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE":
         raise ValueError("its model must be of type BPE")
-    if not isinstance(model.get("vocab"), dict) or not isinstance(model.get("merges"), list):
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise ValueError("its model must hold vocab and merges")
+    added = layout.get("added_tokens", [])
+    if not isinstance(added, list):
+        raise ValueError("its added_tokens must be a list")
+    numbers = [entry.get("id") if isinstance(entry, dict) else entry for entry in added]
+    for number in (*vocab.values(), *numbers):
+        if type(number) is not int or not 0 <= number < MOST_TOKENS:
+            raise ValueError(f"a token is numbered {str(number)[:40]!r}; tokens are counted from 0 on")
+
+
+def _slow_layout(folder: Path) -> dict[str, Any]:
+    """Return as ``tokenizer.json`` has it what older folders say in files of their own.
+
+    Special tokens stand in ``added_tokens.json``, or in a list of ``tokenizer_config.json``.
+
+    Raises:
+        OSError, ValueError: a file is missing, or isn't what it should be.
+    """
+    vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    if any(len(pair) != 2 for pair in merges):
+        raise ValueError("a line of merges.txt holds no pair")
+    added: dict[str, int] = {}
+    for name, key in (("added_tokens.json", None), ("tokenizer_config.json", "added_tokens_decoder")):
+        file = folder / name
+        said = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        said = said.get(key, {}) if key and isinstance(said, dict) else said
+        if not isinstance(said, dict):
+            raise ValueError(f"{name} holds no object")
+        for left, right in said.items():
+            added |= {str(dict(right).get("content")): int(left)} if key else {left: right}
+    if isinstance(vocab, dict) and END_OF_TEXT in vocab:
+        added.setdefault(END_OF_TEXT, vocab[END_OF_TEXT])
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tokens = sorted(added.items(), key=lambda item: str(item[1]).zfill(9))
+    split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": number, "content": name, **plain, "special": bool(_CONTROL.fullmatch(name))}
+            for name, number in tokens
+        ],
+        "pre_tokenizer": split,
+        "decoder": split,
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    }
 
 
 _BYTES = {character: byte for byte, character in byte_alphabet().items()}

@@ -1,30 +1,54 @@
-"""Stock Whisper: many languages in, a transcript of them or English out; audio padded to 30 s."""
+"""Stock Whisper and its kin: many languages in, a transcript of them or English out; audio padded to 30 s.
+
+What a checkpoint was trained for isn't written in any one place. English-only ones say so in their generation config
+or by the size of their vocabulary. Distilled ones (turbo, Distil-Whisper, Kotoba) have fewer decoder layers than
+encoder layers, and were taught transcripts alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
-from streamtrans.model.config import NetworkConfig, read_features, read_json
-from streamtrans.model.loading import load_network, read_alignment_heads
+from streamtrans.model.config import NetworkConfig, read_features, read_json, shown
+from streamtrans.model.loading import check_vocabulary, load_network, read_alignment_heads
 from streamtrans.model.speech import Manner, TorchSpeechModel
 from streamtrans.text import Tokenizer, canonical
+
+ENGLISH_VOCABULARY = 51_864
+"""Tokens of the English-only checkpoints; multilingual ones have one more, or two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Whisper's prompt: start, spoken language, task, no timestamps. English-only models have a shorter one."""
+    """Whisper's prompt: start, spoken language, task, no timestamps. English-only models have a shorter one.
+
+    ``translates`` says whether speech can become English; without it there are transcripts only.
+    """
 
     tokenizer: Tokenizer
     multilingual: bool
+    translates: bool = True
 
     @property
     def length(self) -> int:
         """Tokens of every prompt."""
         return 4 if self.multilingual else 2
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What may be spoken."""
+        return self.tokenizer.languages if self.multilingual else ("en",)
+
+    @property
+    def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Spoken language and what it can become."""
+        english = ("en",) if self.translates and "en" in self.languages else ()
+        return tuple((code, tuple(dict.fromkeys((code, *english)))) for code in self.languages)
 
     def __call__(self, target: str, source: str | None) -> Tokens:
         """Return the prompt for a text in ``target``; Whisper must be told the spoken language.
@@ -44,6 +68,11 @@ class Prompts:
         spoken = self.tokenizer.language_token(source)
         if target == source:
             return (self.tokenizer.sot, spoken, self._required("<|transcribe|>"), quiet)
+        if not self.translates:
+            raise UnsupportedLanguage(
+                f"this Whisper is distilled, and writes the spoken language only, not {source} to {target}; "
+                "stock checkpoints such as whisper-large-v3 also write English"
+            )
         if target == "en":
             return (self.tokenizer.sot, spoken, self._required("<|translate|>"), quiet)
         raise UnsupportedLanguage(
@@ -62,33 +91,56 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     """Load a stock Whisper folder."""
     raw = read_json(folder / "config.json")
     config = NetworkConfig.of(raw)
+    features = read_features(folder, config)
     tokenizer = Tokenizer.load(folder)
+    check_vocabulary(folder, tokenizer, config)
     specials = {token for token in range(config.vocab_size) if tokenizer.is_special(token)} - {tokenizer.eot}
     generation = folder / "generation_config.json"
-    lists = read_json(generation) if generation.exists() else raw
-
-    def listed(key: str) -> set[int]:
-        return {token for token in lists.get(key) or () if 0 <= token < config.vocab_size}
-
+    said = read_json(generation) if generation.exists() else raw
     # Language codes and timestamps are commands; the listed ones are signs such as "♪" that Whisper overuses, and
     # at the beginning a space and end-of-text: its texts are never empty.
-    suppressed = specials | listed("suppress_tokens")
-    multilingual = (bool(tokenizer.languages) and config.vocab_size >= 51865) or len(tokenizer.languages) > 1
-    prompts = Prompts(tokenizer, multilingual)
+    suppressed = specials | _listed(said, "suppress_tokens", config)
+    if (features.window, features.hop, features.scaling) != (400, 160, "clip"):
+        raise BadModel(
+            f"{folder} wants windows of {features.window} samples, {features.hop} apart, scaled {features.scaling!r};"
+            " every stock Whisper was trained with 400, 160, 'clip'"
+        )
+    distilled = config.decoder_layers < config.encoder_layers
+    prompts = Prompts(tokenizer, _multilingual(said, tokenizer, config), translates=not distilled)
+    for source, targets in prompts.translations:
+        for target in targets:
+            prompts(target, source)  # a command that the tokenizer lacks is found here, not by the first reading
     return TorchSpeechModel(
         folder.name,
         load_network(folder, config),
         tokenizer,
-        read_features(folder),
+        features,
         Manner(
-            languages=tokenizer.languages if multilingual else ("en",),
+            languages=prompts.languages,
             prompt=prompts,
             padded=True,
             suppressed=frozenset(suppressed - {tokenizer.eot}),
-            begin_suppressed=frozenset(listed("begin_suppress_tokens")),
+            begin_suppressed=frozenset(_listed(said, "begin_suppress_tokens", config)),
             begin=prompts.length,
-            alignment_heads=read_alignment_heads(folder, config),
+            alignment_heads=read_alignment_heads(folder, config, distilled=distilled),
+            translations=prompts.translations,
         ),
         device=device,
         dtype=dtype,
     )
+
+
+def _multilingual(said: dict[str, Any], tokenizer: Tokenizer, config: NetworkConfig) -> bool:
+    """Say whether a checkpoint asks for the spoken language; English-only ones hold tokens of all languages, too."""
+    told = said.get("is_multilingual")
+    if isinstance(told, bool):
+        return told
+    return bool(tokenizer.languages) and config.vocab_size != ENGLISH_VOCABULARY
+
+
+def _listed(said: dict[str, Any], key: str, config: NetworkConfig) -> set[int]:
+    """Return the tokens of a list in the generation config; what the vocabulary lacks is left aside."""
+    tokens = said.get(key) or []
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise BadModel(f"{key} of the generation config is {shown(tokens)}; give a list of tokens")
+    return {token for token in tokens if 0 <= token < config.vocab_size}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from streamtrans.core import Tokens, UnsupportedLanguage
-from streamtrans.model.config import NetworkConfig, read_features, read_json
-from streamtrans.model.loading import load_network, read_alignment_heads
+from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
+from streamtrans.model.config import NetworkConfig, read_features, read_json, shown
+from streamtrans.model.loading import check_vocabulary, load_network, read_alignment_heads
 from streamtrans.model.speech import Manner, TorchSpeechModel
 from streamtrans.text import Tokenizer, canonical
 
@@ -53,14 +53,31 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     """Load a whisperM2M folder; the text encoder, which only training needs, is left aside."""
     raw = read_json(folder / "config.json")
     config = replace(NetworkConfig.of(raw), text_encoder_layers=0)
+    features = read_features(folder, config)
     tokenizer = Tokenizer.load(folder)
-    languages = tuple(raw.get("languages") or tokenizer.languages)
+    check_vocabulary(folder, tokenizer, config)
+    languages = _languages(folder, raw.get("languages"), tokenizer)
     return TorchSpeechModel(
         folder.name,
         load_network(folder, config),
         tokenizer,
-        read_features(folder),
+        features,
         replace(manner(tokenizer, languages), alignment_heads=read_alignment_heads(folder, config)),
         device=device,
         dtype=dtype,
     )
+
+
+def _languages(folder: Path, listed: object, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the languages that a ``config.json`` lists, or all of the vocabulary where it lists none."""
+    if listed is None:
+        return tokenizer.languages
+    known = set(tokenizer.languages)
+    codes = listed if isinstance(listed, list) else []
+    twice = len({*map(str, codes)}) < len(codes)
+    if not codes or twice or not all(isinstance(code, str) and code in known for code in codes):
+        raise BadModel(
+            f"{folder}: languages of config.json is {shown(listed)}; give a list, each once, of those that have"
+            f" a token: {', '.join(tokenizer.languages)}"
+        )
+    return tuple(codes)

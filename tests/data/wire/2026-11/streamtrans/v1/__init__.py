@@ -1,0 +1,1 @@
+"""The stubs of November 2026, as its clients have them."""

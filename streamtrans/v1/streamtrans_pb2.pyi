@@ -25,6 +25,12 @@ class CaptionMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPTION_MODE_LIVE: _ClassVar[CaptionMode]
     CAPTION_MODE_FINAL: _ClassVar[CaptionMode]
 
+class GoAwayReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GO_AWAY_REASON_UNSPECIFIED: _ClassVar[GoAwayReason]
+    GO_AWAY_REASON_MAX_AGE: _ClassVar[GoAwayReason]
+    GO_AWAY_REASON_SHUTDOWN: _ClassVar[GoAwayReason]
+
 class SpeechEventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SPEECH_EVENT_TYPE_UNSPECIFIED: _ClassVar[SpeechEventType]
@@ -49,6 +55,9 @@ CAPTION_MODE_UNSPECIFIED: CaptionMode
 CAPTION_MODE_STABLE: CaptionMode
 CAPTION_MODE_LIVE: CaptionMode
 CAPTION_MODE_FINAL: CaptionMode
+GO_AWAY_REASON_UNSPECIFIED: GoAwayReason
+GO_AWAY_REASON_MAX_AGE: GoAwayReason
+GO_AWAY_REASON_SHUTDOWN: GoAwayReason
 SPEECH_EVENT_TYPE_UNSPECIFIED: SpeechEventType
 SPEECH_EVENT_TYPE_SPEECH_STARTED: SpeechEventType
 SPEECH_EVENT_TYPE_SPEECH_ENDED: SpeechEventType
@@ -116,7 +125,7 @@ class Resume(_message.Message):
     def __init__(self, token: _Optional[str] = ..., last_event_sequence: _Optional[int] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("audio_format", "source_languages", "targets", "partials", "mode", "erasure_budget", "latency_budget_ms", "endpointing", "resume")
+    __slots__ = ("audio_format", "source_languages", "targets", "partials", "mode", "erasure_budget", "latency_budget_ms", "endpointing", "resume", "resumable")
     AUDIO_FORMAT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +135,7 @@ class SessionConfig(_message.Message):
     LATENCY_BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTING_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    RESUMABLE_FIELD_NUMBER: _ClassVar[int]
     audio_format: AudioFormat
     source_languages: _containers.RepeatedScalarFieldContainer[str]
     targets: _containers.RepeatedCompositeFieldContainer[TargetConfig]
@@ -135,7 +145,8 @@ class SessionConfig(_message.Message):
     latency_budget_ms: int
     endpointing: Endpointing
     resume: Resume
-    def __init__(self, audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[TargetConfig, _Mapping]]] = ..., partials: _Optional[_Union[Partials, _Mapping]] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., erasure_budget: _Optional[float] = ..., latency_budget_ms: _Optional[int] = ..., endpointing: _Optional[_Union[Endpointing, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
+    resumable: bool
+    def __init__(self, audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[TargetConfig, _Mapping]]] = ..., partials: _Optional[_Union[Partials, _Mapping]] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., erasure_budget: _Optional[float] = ..., latency_budget_ms: _Optional[int] = ..., endpointing: _Optional[_Union[Endpointing, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., resumable: bool = ...) -> None: ...
 
 class AudioChunk(_message.Message):
     __slots__ = ("data", "sequence")
@@ -174,13 +185,15 @@ class EndStream(_message.Message):
     def __init__(self, last_sequence: _Optional[int] = ...) -> None: ...
 
 class Ping(_message.Message):
-    __slots__ = ("client_time_ms",)
+    __slots__ = ("client_time_ms", "received_event_sequence")
     CLIENT_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     client_time_ms: int
-    def __init__(self, client_time_ms: _Optional[int] = ...) -> None: ...
+    received_event_sequence: int
+    def __init__(self, client_time_ms: _Optional[int] = ..., received_event_sequence: _Optional[int] = ...) -> None: ...
 
 class StreamTranslateResponse(_message.Message):
-    __slots__ = ("session_id", "event_sequence", "cursors", "server_time_ms", "started", "caption", "speech", "notice", "summary", "pong")
+    __slots__ = ("session_id", "event_sequence", "cursors", "server_time_ms", "started", "caption", "speech", "config_applied", "config_rejected", "checkpoint", "notice", "go_away", "summary", "pong")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CURSORS_FIELD_NUMBER: _ClassVar[int]
@@ -188,7 +201,11 @@ class StreamTranslateResponse(_message.Message):
     STARTED_FIELD_NUMBER: _ClassVar[int]
     CAPTION_FIELD_NUMBER: _ClassVar[int]
     SPEECH_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
+    GO_AWAY_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
     session_id: str
@@ -198,10 +215,14 @@ class StreamTranslateResponse(_message.Message):
     started: SessionStarted
     caption: Caption
     speech: SpeechEvent
+    config_applied: ConfigApplied
+    config_rejected: ConfigRejected
+    checkpoint: Checkpoint
     notice: Notice
+    go_away: GoAway
     summary: Summary
     pong: Pong
-    def __init__(self, session_id: _Optional[str] = ..., event_sequence: _Optional[int] = ..., cursors: _Optional[_Union[Cursors, _Mapping]] = ..., server_time_ms: _Optional[int] = ..., started: _Optional[_Union[SessionStarted, _Mapping]] = ..., caption: _Optional[_Union[Caption, _Mapping]] = ..., speech: _Optional[_Union[SpeechEvent, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., event_sequence: _Optional[int] = ..., cursors: _Optional[_Union[Cursors, _Mapping]] = ..., server_time_ms: _Optional[int] = ..., started: _Optional[_Union[SessionStarted, _Mapping]] = ..., caption: _Optional[_Union[Caption, _Mapping]] = ..., speech: _Optional[_Union[SpeechEvent, _Mapping]] = ..., config_applied: _Optional[_Union[ConfigApplied, _Mapping]] = ..., config_rejected: _Optional[_Union[ConfigRejected, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ...) -> None: ...
 
 class Cursors(_message.Message):
     __slots__ = ("received_ms", "decoded_ms", "committed_ms", "final_ms", "lag_ms")
@@ -218,7 +239,7 @@ class Cursors(_message.Message):
     def __init__(self, received_ms: _Optional[int] = ..., decoded_ms: _Optional[int] = ..., committed_ms: _Optional[int] = ..., final_ms: _Optional[int] = ..., lag_ms: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_chunk_bytes", "max_chunk_ms", "max_real_time_factor", "burst_ms", "idle_ms", "max_connection_ms", "max_targets", "max_message_bytes", "max_silence_ms")
+    __slots__ = ("max_chunk_bytes", "max_chunk_ms", "max_real_time_factor", "burst_ms", "idle_ms", "max_connection_ms", "max_targets", "max_message_bytes", "max_silence_ms", "resume_ms")
     MAX_CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CHUNK_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_REAL_TIME_FACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +249,7 @@ class Limits(_message.Message):
     MAX_TARGETS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SILENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_MS_FIELD_NUMBER: _ClassVar[int]
     max_chunk_bytes: int
     max_chunk_ms: int
     max_real_time_factor: float
@@ -237,21 +259,26 @@ class Limits(_message.Message):
     max_targets: int
     max_message_bytes: int
     max_silence_ms: int
-    def __init__(self, max_chunk_bytes: _Optional[int] = ..., max_chunk_ms: _Optional[int] = ..., max_real_time_factor: _Optional[float] = ..., burst_ms: _Optional[int] = ..., idle_ms: _Optional[int] = ..., max_connection_ms: _Optional[int] = ..., max_targets: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_silence_ms: _Optional[int] = ...) -> None: ...
+    resume_ms: int
+    def __init__(self, max_chunk_bytes: _Optional[int] = ..., max_chunk_ms: _Optional[int] = ..., max_real_time_factor: _Optional[float] = ..., burst_ms: _Optional[int] = ..., idle_ms: _Optional[int] = ..., max_connection_ms: _Optional[int] = ..., max_targets: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_silence_ms: _Optional[int] = ..., resume_ms: _Optional[int] = ...) -> None: ...
 
 class SessionStarted(_message.Message):
-    __slots__ = ("config", "limits", "model", "languages", "setting")
+    __slots__ = ("config", "limits", "model", "languages", "setting", "resume_token", "acknowledged_sequence")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     SETTING_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     config: SessionConfig
     limits: Limits
     model: str
     languages: _containers.RepeatedScalarFieldContainer[str]
     setting: MeasuredSetting
-    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., setting: _Optional[_Union[MeasuredSetting, _Mapping]] = ...) -> None: ...
+    resume_token: str
+    acknowledged_sequence: int
+    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., setting: _Optional[_Union[MeasuredSetting, _Mapping]] = ..., resume_token: _Optional[str] = ..., acknowledged_sequence: _Optional[int] = ...) -> None: ...
 
 class MeasuredSetting(_message.Message):
     __slots__ = ("name", "erasure", "latency_ms", "bleu_loss")
@@ -264,6 +291,44 @@ class MeasuredSetting(_message.Message):
     latency_ms: int
     bleu_loss: float
     def __init__(self, name: _Optional[str] = ..., erasure: _Optional[float] = ..., latency_ms: _Optional[int] = ..., bleu_loss: _Optional[float] = ...) -> None: ...
+
+class ConfigApplied(_message.Message):
+    __slots__ = ("update_id", "effective_at_ms", "config")
+    UPDATE_ID_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    update_id: int
+    effective_at_ms: int
+    config: SessionConfig
+    def __init__(self, update_id: _Optional[int] = ..., effective_at_ms: _Optional[int] = ..., config: _Optional[_Union[SessionConfig, _Mapping]] = ...) -> None: ...
+
+class ConfigRejected(_message.Message):
+    __slots__ = ("update_id", "message")
+    UPDATE_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    update_id: int
+    message: str
+    def __init__(self, update_id: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("resume_token", "acknowledged_sequence", "acknowledged_ms")
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_MS_FIELD_NUMBER: _ClassVar[int]
+    resume_token: str
+    acknowledged_sequence: int
+    acknowledged_ms: int
+    def __init__(self, resume_token: _Optional[str] = ..., acknowledged_sequence: _Optional[int] = ..., acknowledged_ms: _Optional[int] = ...) -> None: ...
+
+class GoAway(_message.Message):
+    __slots__ = ("time_left_ms", "reason", "resume_token")
+    TIME_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    time_left_ms: int
+    reason: GoAwayReason
+    resume_token: str
+    def __init__(self, time_left_ms: _Optional[int] = ..., reason: _Optional[_Union[GoAwayReason, str]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class Caption(_message.Message):
     __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms", "incomplete")

@@ -6,6 +6,7 @@ Law: nothing here acts, and nothing here imports more than the standard library.
 from streamtrans.core.clock import SAMPLE_RATE, milliseconds, samples
 from streamtrans.core.errors import (
     AudioTooLong,
+    BadAnswer,
     BadAudio,
     BadConfig,
     BadModel,
@@ -29,6 +30,7 @@ from streamtrans.core.jobs import (
 __all__ = [
     "SAMPLE_RATE",
     "AudioTooLong",
+    "BadAnswer",
     "BadAudio",
     "BadConfig",
     "BadModel",

@@ -25,5 +25,9 @@ class AudioTooLong(StreamtransError):
     """A segment exceeds what the model can hold; the segmenter should have cut it."""
 
 
+class BadAnswer(StreamtransError):
+    """What a model or a detector answered is no number, or of another count: the request fails, and it alone."""
+
+
 class EngineClosed(StreamtransError):
     """The engine was shut down while a request was waiting for it."""

@@ -29,6 +29,7 @@ from streamtrans.core import (
 )
 from streamtrans.decode import Conversation, DraftContext, decode, parse_drafters
 from streamtrans.engine.config import EngineConfig
+from streamtrans.engine.outcomes import attempt, detection, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
 from streamtrans.engine.stats import EngineStats
 from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Heard, Hearing, Propose, SpeechModel
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from streamtrans.vad import Vad
 
 A = TypeVar("A")
-R = TypeVar("R")
 Answer = Future[Detection | Reading]
 
 
@@ -171,7 +171,7 @@ class Engine:
         if isinstance(request, Detect):
             self._detects.append((request, answer))
             return
-        prompts = _attempt(lambda: self._prompts(request))
+        prompts = attempt(lambda: self._prompts(request))
         if isinstance(prompts, Exception):
             self._finish(answer, prompts)
         elif not prompts:
@@ -206,12 +206,12 @@ class Engine:
         for detect, answer in self._detects:
             by_vad.setdefault(detect.vad, []).append((detect, answer))
         for asked in by_vad.values():
-            outcomes = _each(self._detect, [detect for detect, _ in asked])
+            outcomes = each(self._detect, [detect for detect, _ in asked])
             for (_, answer), outcome in zip(asked, outcomes, strict=True):
                 self._finish(answer, outcome)
         self._detects.clear()
 
-    def _detect(self, detects: Sequence[Detect]) -> list[Detection]:
+    def _detect(self, detects: Sequence[Detect]) -> list[Detection | Exception]:
         name = detects[0].vad
         if name not in self._vads:
             self._vads[name] = self._make_vad(name)
@@ -221,7 +221,10 @@ class Engine:
             detects=self._stats.detects + len(detects),
             detect_batches=self._stats.detect_batches + 1,
         )
-        return [Detection(tuple(probabilities.tolist()), state) for probabilities, state in answers]
+        return [
+            detection(detect, tuple(probabilities.tolist()), state)
+            for detect, (probabilities, state) in zip(detects, answers, strict=True)
+        ]
 
     def _start_jobs(self) -> None:
         """Encode the jobs that fit, and open one slot per target of each: encode once, decode many."""
@@ -235,8 +238,8 @@ class Engine:
             return
         works = [self._waiting.pop(ticket) for ticket in tickets]
         self._live += works
-        for work, heard in zip(works, _each(self._listen, works), strict=True):
-            opened = heard if isinstance(heard, Exception) else _attempt(partial(self._open, work, heard))
+        for work, heard in zip(works, each(self._listen, works), strict=True):
+            opened = heard if isinstance(heard, Exception) else attempt(partial(self._open, work, heard))
             if isinstance(opened, Exception):
                 self._end(work, opened)
             else:
@@ -308,14 +311,14 @@ class Engine:
         if not talks:
             return
         requests = [talk.pending for talk in talks if isinstance(talk.pending, kind)]
-        self._advance(list(zip(talks, _each(call, requests), strict=True)))
+        self._advance(list(zip(talks, each(call, requests), strict=True)))
 
     def _advance(self, answers: Sequence[tuple[_Talk, Choices | Guess | Exception | None]]) -> None:
         """Hand conversations their answers (``None`` begins one) and note what they want next."""
         for talk, answer in answers:
             if not talk.work.talks:
                 continue  # a sibling failed a moment ago, and the job with it
-            outcome = answer if isinstance(answer, Exception) else _attempt(partial(_send, talk, answer))
+            outcome = answer if isinstance(answer, Exception) else attempt(partial(_send, talk, answer))
             if isinstance(outcome, StopIteration):
                 talk.pending, talk.hypothesis = None, outcome.value
                 self._close_if_done(talk.work)
@@ -333,7 +336,9 @@ class Engine:
     def _end(self, work: _Work, outcome: Reading | Exception) -> None:
         """Give back all that a job holds, then answer it."""
         for talk in work.talks:
-            _attempt(talk.conversation.close)
+            attempt(talk.conversation.close)
+            if isinstance(outcome, Exception) and not isinstance(outcome, EngineClosed):
+                attempt(partial(self._slots.wipe, talk.cache))
             self._slots.release(talk.cache)
         work.talks.clear()
         if self._waiting.pop(work.ticket, None) is None:
@@ -374,27 +379,3 @@ _CLOSED = "the engine was closed while this request waited: submit it to a new o
 
 def _send(talk: _Talk, answer: Choices | Guess | None) -> Forward | Propose:
     return next(talk.conversation) if answer is None else talk.conversation.send(answer)
-
-
-def _each(call: Callable[[Sequence[A]], Sequence[R]], requests: Sequence[A]) -> list[R | Exception]:
-    """Answer all requests in one call; where that fails, one by one, so that only the broken one fails."""
-    together = _attempt(lambda: _counted(call(requests), len(requests)))
-    if not isinstance(together, Exception):
-        return [*together]
-    if len(requests) == 1:
-        return [together]
-    return [outcome for request in requests for outcome in _each(call, [request])]
-
-
-def _counted(answers: Sequence[R], count: int) -> Sequence[R]:
-    if len(answers) != count:
-        raise RuntimeError(f"{count} requests got {len(answers)} answers")
-    return answers
-
-
-def _attempt(call: Callable[[], R]) -> R | Exception:
-    """Turn an exception into a value: the one place where the device thread catches whatever comes."""
-    try:
-        return call()
-    except Exception as error:
-        return error

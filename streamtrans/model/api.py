@@ -154,8 +154,8 @@ class Guess:
     """Tokens that may come next, never a special one except end-of-text.
 
     ``logprobs`` are natural logs of the probabilities that the speculative network itself gives them. Nothing is
-    guessed by a network that needs what it has not got: Medusa's, before a first pass. ``candidates`` are what it
-    holds likeliest in place of the first token, that one first.
+    guessed by a network that needs what it has not got (Medusa's, before a first pass), or whose scores aren't finite.
+    ``candidates`` are what it holds likeliest in place of the first token, that one first.
     """
 
     tokens: Tokens
@@ -182,6 +182,10 @@ class CacheSlots(Protocol):
         Raises:
             RuntimeError: no slot is free; the scheduler should have waited.
         """
+        ...
+
+    def wipe(self, cache: DecoderCache) -> None:
+        """Clean a slot before it is given back: what a failed pass left there must not reach the next tenant."""
         ...
 
     def release(self, cache: DecoderCache) -> None:
@@ -256,6 +260,7 @@ class SpeechModel(Protocol):
 
         Raises:
             AudioTooLong: the audio of one of them exceeds ``max_samples``.
+            BadAnswer: what was made of it isn't finite.
         """
         ...
 
@@ -267,6 +272,9 @@ class SpeechModel(Protocol):
         """Run one pass of the target model over a ragged batch, and move each cache on by its tokens.
 
         Where it raises, the caches keep the lengths they had.
+
+        Raises:
+            BadAnswer: the scores of a text aren't finite.
         """
         ...
 

@@ -6,7 +6,8 @@
  one layer's crossing:  keys (slot, head, D, frame), values (slot, head, frame, D)
 ```
 
-Law: positions from ``length`` on hold nothing that any later pass looks at, so rollback is a smaller number.
+Law: positions from ``length`` on hold nothing that any later pass looks at, so rollback is a smaller number. What is
+hidden still enters as zero times its value, so nothing that isn't finite may stay in a slot: failures wipe it.
 """
 
 from __future__ import annotations
@@ -137,11 +138,20 @@ class Slots:
         self._open[slot] = cache
         return cache
 
+    def wipe(self, cache: SlotCache) -> None:
+        """Fill a slot with zeros: after a failure it may hold what is no number."""
+        self._check(cache)
+        for tensor in (*self.keys, *self.values, *self.cross_keys, *self.cross_values):
+            tensor[cache.slot].zero_()
+
     def release(self, cache: SlotCache) -> None:
         """Give a slot back."""
+        self._check(cache)
+        del self._open[cache.slot]
+
+    def _check(self, cache: SlotCache) -> None:
         if self._open.get(cache.slot) is not cache:
             raise RuntimeError(f"slot {cache.slot} is not held by this cache: it was released before")
-        del self._open[cache.slot]
 
 
 class SlotBatch:

@@ -144,6 +144,8 @@ class _Chain:
 
     def add(self, token: int, logprob: float) -> None:
         """Take the next guess, unless there are enough."""
+        if not math.isfinite(logprob):  # a network that can't tell guesses nothing
+            self.done = True
         if self.done:
             return
         self.tokens.append(token)

@@ -49,6 +49,14 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
+def bounded(x: Tensor) -> Tensor:
+    """Hold float16 away from its infinities, as Whisper's encoder is run in transformers; other types have room."""
+    if x.dtype != torch.float16:
+        return x
+    most = torch.finfo(x.dtype).max - 1000
+    return x.clamp(-most, most)
+
+
 def attend_or_zero(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """Attend as :func:`attend`, but answer zero, with zero gradient, where a query sees no key at all."""
     if mask is None:
@@ -139,7 +147,7 @@ class EncoderLayer(FeedForward):
         if rotation is not None:
             queries, keys = rotate(queries, rotation), rotate(keys, rotation)
         x = x + self.self_attn.merge(attend(queries, keys, values, mask))
-        return self.add_feed_forward(x)
+        return bounded(self.add_feed_forward(x))
 
     def go_on(
         self, x: Tensor, past: tuple[Tensor, Tensor], mask: Tensor | None, rotation: tuple[Tensor, Tensor]
@@ -153,7 +161,7 @@ class EncoderLayer(FeedForward):
         cosines, sines = rotation
         queries = rotate(queries, (cosines[-x.shape[1] :], sines[-x.shape[1] :]))
         seen = attend(queries, rotate(torch.cat([past[0], keys], 2), rotation), torch.cat([past[1], values], 2), mask)
-        return self.add_feed_forward(x + self.self_attn.merge(seen)), keys, values
+        return bounded(self.add_feed_forward(x + self.self_attn.merge(seen))), keys, values
 
 
 class DecoderLayer(FeedForward):

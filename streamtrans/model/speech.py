@@ -5,6 +5,7 @@ Law: a model remembers nothing between calls, and a batch of one equals a row of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadModel, Tokens
+from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, BadModel, Tokens
 from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     Alignment,
@@ -265,7 +266,10 @@ class TorchSpeechModel:
         readers = [layer.encoder_attn for layer in self.network.model.decoder.layers]
         if self.network.speculator is not None:
             readers += [block.encoder_attn for block in self.network.speculator.blocks]
-        projected = (reader.keys_values(features) for reader in readers)
+        projected = [reader.keys_values(features) for reader in readers]
+        total = sum(part.sum(dtype=self._score_type()) for pair in projected for part in pair)
+        if not math.isfinite(total):
+            raise BadAnswer(f"{self.name} hears numbers that aren't finite in this audio, so nothing can be read of it")
         return [(keys.transpose(-1, -2), values) for keys, values in projected]
 
     def _stack(self, lines: Sequence[Tokens]) -> Tensor:
@@ -309,6 +313,8 @@ class TorchSpeechModel:
         best, choice = scores.max(-1)
         rest = (scores - best[:, None]).exp_().sum(-1).log_()
         tokens, logprobs = choice.tolist(), (-rest).tolist()
+        if not all(map(math.isfinite, logprobs)):
+            raise BadAnswer(f"the scores of {self.name} aren't finite, so there is nothing to choose from")
         starts = [0, *accumulate(item.rows for item in asked)]
         drafted = {
             row: token

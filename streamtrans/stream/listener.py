@@ -144,7 +144,11 @@ class Listener:
             self._newest = detection.probabilities[-1]
 
     def undetected(self, request: Detect) -> None:
-        """Go on without an answer to ``request``: whoever spoke goes on speaking, silence stays silence."""
+        """Go on without an answer to ``request``: whoever spoke goes on speaking, silence stays silence.
+
+        The detector begins anew: what it remembers may be what is wrong.
+        """
+        self._state = None
         self._probabilities.extend([self._newest] * len(request.windows))
 
     def step(self) -> list[Boundary] | None:

@@ -22,6 +22,7 @@ from streamtrans.core import (
     StreamtransError,
     Target,
 )
+from streamtrans.engine.outcomes import detection
 
 Model = Callable[[Job, Target], Hypothesis]
 """What to answer for one target of a job."""
@@ -75,7 +76,10 @@ class InstantEngine:
     def _answer(self, request: Request) -> Detection | Reading:
         if isinstance(request, Detect):
             [(probabilities, state)] = self._vad.detect([(request.windows, request.state)])
-            return Detection(tuple(probabilities.tolist()), state)
+            outcome = detection(request, tuple(probabilities.tolist()), state)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
         return Reading(tuple(self._model(request, target) for target in request.targets))
 
 

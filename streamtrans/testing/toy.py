@@ -106,6 +106,10 @@ class ToySlots:
         index = self.unused.pop()
         return ToyCache(self.rows[index], index, memory)
 
+    def wipe(self, cache: DecoderCache) -> None:
+        """Fill a slot with rubbish, as it was at first."""
+        _toy(cache).row[:] = -1
+
     def release(self, cache: DecoderCache) -> None:
         """Take a slot back, once."""
         if not _toy(cache).open:

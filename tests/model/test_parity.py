@@ -61,3 +61,19 @@ def test_logits_equal_transformers_in_prefill_and_step_by_step(tmp_path: Path, s
                 assert logprob == pytest.approx(float(masked.max()), abs=1e-4)
             at += len(piece)
         slots.release(cache)
+
+
+def test_in_float16_the_encoder_is_held_away_from_infinity_as_in_transformers(tmp_path: Path) -> None:
+    reference = make_whisper(tmp_path, **SHAPES[1])
+    with torch.no_grad():
+        for layer in reference.model.encoder.layers:
+            layer.fc2.bias[3] += 40_000.0  # twice that is more than float16 holds
+    reference.save_pretrained(tmp_path)
+    ours = load_model(tmp_path, device="cpu", dtype="float16")
+    mel = ours._frames(speech(1.3))
+    with torch.no_grad():
+        wanted = reference.half().model.encoder(mel).last_hidden_state
+        features, _ = ours.network.model.encoder(mel)
+    assert torch.isfinite(wanted).all()
+    torch.testing.assert_close(features, wanted, atol=2e-2, rtol=0)
+    assert ours.encode([speech(1.3)])[0].frames == 100

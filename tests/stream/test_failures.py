@@ -70,6 +70,29 @@ def test_without_a_detector_whoever_speaks_goes_on(stage):
     assert captions(events)[-1].heard == 32_000
 
 
+@pytest.mark.parametrize("odd", [np.nan, 2.0, None])
+def test_a_detector_that_answers_nonsense_begins_anew_and_the_stream_goes_on(stage, odd):
+    class Odd(ScriptedVad):
+        def __init__(self, spans):
+            super().__init__(spans)
+            self.begun = 0
+
+        def detect(self, streams):
+            [(probabilities, state)] = super().detect(streams)
+            self.begun += streams[0][1] is None
+            if self.begun == 1 and (state or 0) > 20:
+                probabilities = probabilities[:-1] if odd is None else probabilities * odd
+            return [(probabilities, state)]
+
+    vad = Odd([(8_000, 999_999)])
+    session, _ = stage.make([])
+    events = drive(session, InstantEngine(stage.grow, vad), stage.say(2), chunk=512)
+    assert session.stats.failures == 1
+    assert vad.begun == 2
+    assert captions(events)[-1].final
+    assert session.cursors.final == 32_000
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_an_engine_that_breaks_the_promise_is_not_believed(stage, caplog, last):
     def model(job, target):

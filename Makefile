@@ -38,10 +38,8 @@ proto: $(READY) ## generate streamtrans/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
 		proto/streamtrans/v1/streamtrans.proto
 
-# What needs nothing but a clone; `benchmarks/run` also measures what needs the text tables.
-MEASUREMENTS := startup realtime size parity
 bench: $(READY) ## measure speed, memory and size here, into benchmarks/results; ARGS="realtime --streams 1" measures one
-	@$(if $(ARGS),$(BIN)/streamtrans bench $(ARGS),$(foreach each,$(MEASUREMENTS),$(BIN)/streamtrans bench $(each) &&) true)
+	@$(BIN)/streamtrans bench $(or $(ARGS),routine)
 
 lock: $(READY) ## write requirements/dev.lock from what is installed in .venv
 	$(BIN)/python requirements/lock.py

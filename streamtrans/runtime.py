@@ -114,19 +114,32 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
         BadModel: the checkpoint is missing or broken.
         BadConfig: the device isn't there, or the drafter needs what the model lacks.
     """
-    import torch
-
     from streamtrans.engine import Engine
-    from streamtrans.model.loading import find_folder, load_model
+    from streamtrans.model.loading import find_folder
     from streamtrans.stream import Settings
     from streamtrans.vad import load_vad
 
     settings = Settings.load(find_folder(choice.model))
-    model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
-    torch.set_num_threads(choice.threads or default_threads(model))
+    model = load_alone(choice)
     config = choice.engine_config(slots)
     # Its caches are of its own class; the protocol lets it demand that.
     return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config), settings)
+
+
+def load_alone(choice: ModelChoice) -> TorchSpeechModel:
+    """Load a model, with its tokenizer, and without an engine around it.
+
+    Raises:
+        BadModel: the checkpoint is missing or broken.
+        BadConfig: the device isn't there.
+    """
+    import torch
+
+    from streamtrans.model.loading import load_model
+
+    model = load_model(choice.model, device=choice.device, dtype=choice.dtype)
+    torch.set_num_threads(choice.threads or default_threads(model))
+    return model
 
 
 def default_threads(model: TorchSpeechModel) -> int:

@@ -2,3 +2,49 @@
 
 The project measures itself and the papers here; what a user evaluates is in :mod:`streamtrans.evaluate`.
 """
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from streamtrans.bench.measurement import Measurement
+
+Needs = Literal["nothing", "tables", "runs"]
+"""What must be there beside a clone: text tables, or also runs of training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where a measurement is, ``module:Class``, and what the routine needs to include it; ``None``: it never does."""
+
+    where: str
+    routine: Needs | None = None
+
+
+MEASUREMENTS: dict[str, Line] = {
+    "startup": Line("streamtrans.bench.startup:Startup", "nothing"),
+    "realtime": Line("streamtrans.bench.realtime:Realtime", "nothing"),
+    "soak": Line("streamtrans.bench.soak:Soak"),
+    "size": Line("streamtrans.bench.size:Size", "nothing"),
+    "parity": Line("streamtrans.bench.parity:LogitsAndParameters", "nothing"),
+    "decode": Line("streamtrans.bench.decode:WaysOfDecoding", "tables"),
+    "rereading": Line("streamtrans.bench.rereading:Rereading"),
+    "hearing": Line("streamtrans.bench.hearing:LongHearing"),
+    "cuts": Line("streamtrans.bench.cuts:Cuts"),
+    "segments": Line("streamtrans.bench.segments:Segments"),
+    "silence": Line("streamtrans.bench.silence:Silence"),
+    "costs": Line("streamtrans.bench.costs:Costs", "tables"),
+    "peers": Line("streamtrans.bench.peers:Peers", "tables"),
+    "long": Line("streamtrans.bench.long:LongTexts", "tables"),
+    "text": Line("streamtrans.bench.textual:TextInPlaceOfSpeech", "runs"),
+    "ablations": Line("streamtrans.bench.ablations:Ablations", "runs"),
+}
+"""Name → measurement: the verbs of ``streamtrans bench``, and the names of the files that keep their figures."""
+
+
+def load_measurement(name: str) -> type[Measurement]:
+    """Import a measurement of the table and return its class."""
+    module, _, attribute = MEASUREMENTS[name].where.partition(":")
+    return cast("type[Measurement]", getattr(importlib.import_module(module), attribute))

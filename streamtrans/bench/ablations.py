@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from streamtrans.bench.drafting import Way, compare_drafters
+from streamtrans.bench.measurement import DEV_TABLES, TABLES, Option, Progress, Report, Table, silent, use_threads
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row, spoken_for_evaluation
-from streamtrans.evaluate.dev import DevConfig, evaluate_dev, sample
+from streamtrans.evaluate.dev import DevConfig, dev_rows, evaluate_dev, sample
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
@@ -20,6 +23,34 @@ if TYPE_CHECKING:
 
 BASELINE = "depth-12"
 """The stage that others' speeds are relative to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ablations:
+    """Compare the finished stages of a recipe: parameters, BLEU, transcript errors, drafts kept, speed."""
+
+    recipe: Annotated[Path, Option("Recipe whose stages are compared.", argument=True)] = Path("recipes/ablations.toml")
+    runs: Annotated[Path, Option("Folder of the training runs.")] = Path("runs")
+    tables: Annotated[Path, TABLES] = DEV_TABLES
+    rows: Annotated[int, Option("Sentences that are scored, in all languages.", least=1)] = 30
+    timed: Annotated[int, Option("Sentences that are timed, one text at a time.", least=1)] = 2
+    threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Score and time every stage."""
+        use_threads(self.threads)
+        found = compare_stages(
+            self.recipe,
+            self.runs,
+            dev_rows(self.tables),
+            rows_scored=self.rows,
+            rows_timed=self.timed,
+            progress=partial(progress, "stages"),
+        )
+        columns = list(next(iter(found.values())))
+        rows = [[stage, *(line[name] for name in columns)] for stage, line in found.items()]
+        figures = {"recipe": self.recipe.name, "rows": self.rows, "timed": self.timed, "stages": found}
+        return Report(figures, [Table("ablations", ["", *columns], rows)])
 
 
 def compare_stages(

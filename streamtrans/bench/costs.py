@@ -8,16 +8,17 @@ time of the one thread that computes, so that waiting for a busy processor doesn
 from __future__ import annotations
 
 import gc
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 
+from streamtrans.bench.measurement import SHAPE, Option, Progress, Report, Table, names, silent, some_of, use_threads
 from streamtrans.bench.shapes import WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.core import BadConfig, Hypothesis, Tokens
 from streamtrans.decode import Draft, Drafter, converse, decode, greedy
@@ -78,18 +79,45 @@ class CostConfig:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Figures to show."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Time a step, passes that verify drafts and KVSPN's guesses; how much drafts gain by how many are right.
 
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
+    Random weights, one text, audio of five seconds. At medium shape it takes 3 GB of memory and some minutes. Also
+    decodes whole texts with drafts that are right at set rates, to check what the costs foretell.
+    """
 
-    def markdown(self) -> str:
-        """Return it as Markdown."""
-        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(map(_text, line))} |" for line in lines), ""])
+    shape: Annotated[str, SHAPE] = "medium"
+    layers: Annotated[int, Option("Decoder layers, a multiple of three.", least=3)] = 12
+    frames: Annotated[int, Option("Frames of audio, 20 ms each; nobody pads it.", least=1)] = 250
+    rounds: Annotated[int, Option("How often each pass is timed.", least=1)] = 20
+    tokens: Annotated[int, Option("Tokens of the texts that are decoded whole.", least=1)] = 48
+    texts: Annotated[int, Option("Texts that are decoded in each way.", least=1)] = 3
+    precisions: Annotated[
+        tuple[str, ...],
+        Option(
+            "Some of 'plain float32', float32, bfloat16 and int8, joined by commas. By default all.",
+            read=names,
+        ),
+    ] = ()
+    threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Time everything in every precision."""
+        config = CostConfig(
+            shape=self.shape,
+            layers=self.layers,
+            frames=self.frames,
+            rounds=self.rounds,
+            tokens=self.tokens,
+            texts=self.texts,
+            precisions=some_of(self.precisions, (PLAIN, *PRECISIONS), "--precisions"),
+        )
+        use_threads(self.threads)
+        found = measure_costs(config, progress=partial(progress, "passes"))
+        network = {name: value for name, value in config.network.asdict().items() if name != "encoder_layers"}
+        figures = {"network": network, "frames": self.frames, "precisions": found}
+        return Report(figures, cost_tables(found), markdown=True)
 
 
 def measure_costs(config: CostConfig, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -351,7 +379,3 @@ def _ms(run: Callable[[], object]) -> float:
     began = time.thread_time()
     run()
     return 1000 * (time.thread_time() - began)
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)

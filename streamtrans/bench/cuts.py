@@ -14,11 +14,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
 
 from streamtrans.audio import Samples
+from streamtrans.bench.measurement import Option, Progress, Report, Table, languages, silent
 from streamtrans.core import (
+    SAMPLE_RATE,
     BadConfig,
     DecodeStats,
     Detect,
@@ -34,11 +38,13 @@ from streamtrans.core import (
     samples,
 )
 from streamtrans.corpus.talks import Sentence
+from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.replay import Replay, replay
+from streamtrans.evaluate.settings import Setting, parse_values
 from streamtrans.metrics import units
 from streamtrans.stream import SessionConfig
 from streamtrans.text import joins_without_spaces
-from streamtrans.vad import Vad
+from streamtrans.vad import Vad, load_vad
 
 MARK = 0
 """The token that ends a sentence inside of a segment, as ``"\\n"`` does in the embedded model's texts."""
@@ -245,6 +251,53 @@ class CutReport:
     def clean(self) -> bool:
         """Whether no word is lost or double at a cut."""
         return not (self.lost_at_cuts or self.doubled_at_cuts or self.disordered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuts:
+    """Play talks to the session with a reader that knows the truth; words lost or double are the session's doing.
+
+    Audio, detector and session are the real ones; only the model is replaced. An hour takes a few minutes:
+
+        streamtrans talks runs/hour --languages en --hours 1
+
+        streamtrans bench cuts runs/hour/MANIFEST.tsv
+    """
+
+    manifest: Annotated[
+        Path, Option("Talks with known sentence times, as streamtrans talks makes them.", argument=True)
+    ]
+    to: Annotated[
+        tuple[str, ...], Option("Languages to compare. By default what is spoken.", name="--to", read=languages)
+    ] = ()
+    values: Annotated[
+        tuple[str, ...], Option("A setting of the session, such as policy=hold; may be repeated.", name="--set")
+    ] = ()
+    errors: Annotated[float, Option("Probability that one of the two newest words is read wrong.", least=0, most=1)] = (
+        0.0
+    )
+    drift_ms: Annotated[int, Option("By how much the reader may misjudge when a word was said.", least=0)] = 0
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Play every talk."""
+        talks = read_talks(self.manifest)
+        if without := [talk.name for talk in talks if not talk.sentences]:
+            raise BadConfig(f"{', '.join(without)}: the manifest names no segments, so nobody knows what is said when")
+        setting, errors = Setting("cuts", parse_values(self.values)), Errors(self.errors, drift_ms=self.drift_ms)
+        found: list[dict[str, Any]] = []
+        for number, talk in enumerate(talks, 1):
+            config = setting.session(self.to or (talk.language,), talk.language)
+            audio = talk.load()
+            report = check_cuts(config, talk.sentences, audio, load_vad, errors=errors)
+            found.append({"talk": talk.name, "minutes": round(len(audio) / SAMPLE_RATE / 60, 1), **asdict(report)})
+            progress("talks", number, len(talks))
+        shown = [name for name in found[0] if name not in ("talk", "examples")]
+        rows = [[name.replace("_", " "), *(each[name] for each in found)] for name in shown]
+        return Report(
+            {"values": dict(setting.values), "errors": self.errors, "drift_ms": self.drift_ms, "talks": found},
+            [Table("words at cuts", ["", *(each["talk"] for each in found)], rows)],
+            [f"{each['talk']}: {example}" for each in found for example in each["examples"]],
+        )
 
 
 def check_cuts(

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
 
 from streamtrans.audio import Samples
+from streamtrans.bench.measurement import Flags, Option, Progress, Report, Table, silent
+from streamtrans.bench.talk import talk
 from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.evaluate.machine import identity
 from streamtrans.model.api import Hearing
 from streamtrans.model.hearing import EncoderState
+from streamtrans.model.layers import Blocks
 from streamtrans.model.speech import TorchSpeechModel
+from streamtrans.runtime import ModelChoice, load_alone
 
+_AT = (1, 2, 5, 15, 30)
 _MINUTE = 60 * SAMPLE_RATE
 _STATM = Path("/proc/self/statm")
 _PAGE = 4096
@@ -32,7 +41,7 @@ class HearingConfig:
         BadConfig: a number is out of range.
     """
 
-    at: tuple[int, ...] = (1, 2, 5, 15, 30)
+    at: tuple[int, ...] = _AT
     segment_s: float = 8.0
     """Where continuous speech is cut: longer memories cost more to lay together."""
     every: int = 4
@@ -43,6 +52,57 @@ class HearingConfig:
             raise BadConfig(f"minutes are {self.at}; give whole numbers from 1 up, in order")
         if self.segment_s <= 0 or self.every < 1:
             raise BadConfig(f"segment_s is {self.segment_s}, every {self.every}; give more than 0, and 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongHearing:
+    """Hear one long run of speech block by block: cost per second of audio, state and memory as it goes on.
+
+    Beside it what re-encoding the segment, or all that the model can hold, would cost. On the CPU.
+    """
+
+    minutes: Annotated[int, Option("Length of the run; 1, 2, 5, 15, 30 and the last are told.", least=1)] = 30
+    streams: Annotated[int, Option("Streams heard together, beside one alone.", least=1)] = 8
+    segment_s: Annotated[float, Option("Seconds after which the speech is cut, without a pause.")] = 8.0
+    blocks: Annotated[int | None, Option("Encoder frames per block. By default the model's.", least=1)] = None
+    choice: Annotated[ModelChoice, Flags("model", "dtype", "threads")] = field(
+        default_factory=lambda: ModelChoice(threads=1)
+    )
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Hear one stream, then many."""
+        weights = load_alone(replace(self.choice, device="cpu"))
+        if self.blocks is not None:
+            weights.hear_in(Blocks(self.blocks, weights.config.encoder_left))
+        at = tuple(sorted({*(minute for minute in _AT if minute < self.minutes), self.minutes}))
+        config, speech = HearingConfig(at, self.segment_s), _speech(self.minutes, self.streams)
+        found = {
+            str(count): measure_hearing(
+                weights, speech[:count], config, progress=partial(progress, f"minutes of {count}")
+            )
+            for count in sorted({1, self.streams})
+        }
+        size = {"blocks": weights.blocks.size, "left": weights.blocks.left} if weights.blocks else {}
+        about = {"model": identity(self.choice.model), "precision": weights.precision, "segment_s": self.segment_s}
+        tables = []
+        for count, minutes in found.items():
+            rows = [[name, *(told.get(name) for told in minutes.values())] for name in next(iter(minutes.values()))]
+            tables.append(Table(f"streams: {count}; by minute of the run", ["", *minutes], rows))
+        return Report({**about, **size, "streams": found}, tables)
+
+
+def _speech(minutes: int, streams: int) -> list[Samples]:
+    """Return a run without a pause for each stream: all say the same, each beginning at another place.
+
+    Raises:
+        BadConfig: there is nothing to speak with.
+    """
+    try:
+        spoken = talk(60 * minutes, pause_s=(0.0, 0.0))
+    except BadConfig as error:
+        raise BadConfig(f"there is no speech to hear: {error}") from None
+    length = 60 * minutes * SAMPLE_RATE
+    return [np.roll(spoken, -number * length // streams)[:length] for number in range(streams)]
 
 
 @dataclass(slots=True)

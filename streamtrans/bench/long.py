@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from streamtrans.bench.measurement import Option, Progress, Report, Table, counts, silent, use_threads
 from streamtrans.core import BadConfig
 from streamtrans.model.api import Forward, Propose
 from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotCache, Slots
@@ -40,6 +41,40 @@ class LongConfig:
     def __post_init__(self) -> None:
         if not self.lengths or min(self.lengths) < 1 or self.rounds < 1 or self.width % 64:
             raise BadConfig("long texts need lengths and rounds of 1 or more, and a width that divides by 64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongTexts:
+    """Time a guess of KVSPN in long texts: all keys, each group's top layer, the newest positions only.
+
+    Random weights in float32; takes about 3 GB of memory at medium width.
+    """
+
+    lengths: Annotated[tuple[int, ...], Option("Tokens of the text, joined by commas.", read=counts)] = (
+        100,
+        200,
+        300,
+        400,
+        500,
+        600,
+        700,
+        800,
+        900,
+        1000,
+    )
+    rounds: Annotated[int, Option("How often each is timed.", least=1)] = 15
+    width: Annotated[int, Option("Of the network; 1024 is Whisper Medium's.", least=64)] = 1024
+    threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Time each variant at each length."""
+        use_threads(self.threads)
+        config = LongConfig(self.lengths, rounds=self.rounds, width=self.width)
+        found = measure_long(config, progress=partial(progress, "lengths"))
+        ways = list(next(iter(found.values())))
+        rows = [[n, *(f"{at[way]['ms']:g} ms ({at[way]['of_a_step']:.2f})" for way in ways)] for n, at in found.items()]
+        table = Table("milliseconds (share of a base step of the same round)", ["tokens", *ways], rows)
+        return Report({"width": self.width, "rounds": self.rounds, "lengths": found}, [table])
 
 
 def measure_long(

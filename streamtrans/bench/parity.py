@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamtrans.audio import Samples
+from streamtrans.bench.measurement import Option, Progress, Report, Table, silent
 from streamtrans.core import SAMPLE_RATE
 from streamtrans.model.api import Forward
 from streamtrans.model.config import NetworkConfig
@@ -49,6 +50,28 @@ class Parity:
     def worst(self) -> float:
         """The larger of the two differences of logits."""
         return max(self.prefill, self.stepwise)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogitsAndParameters:
+    """Compare our logits with transformers' at Whisper-medium shape, and count parameters.
+
+    Random weights in float32, one full 30 s window; takes about 5 GB of memory and a minute or two.
+    """
+
+    tokens: Annotated[int, Option("Tokens scored at once, then one by one.", least=1)] = 8
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Compare, and count."""
+        progress("logits", 0, 1)
+        found, parts = parity_figures(compare_with_transformers(tokens=self.tokens)), count_parameters()
+        progress("logits", 1, 1)
+        millions = [(part, f"{count / 1e6:.2f} M") for part, count in parts.items()]
+        tables = [
+            Table("largest difference to transformers, medium shape", ("", "value"), [*found.items()]),
+            Table("parameters of whisperM2M at medium shape", ("part", "count"), millions),
+        ]
+        return Report({"logits": found, "parameters": parts}, tables)
 
 
 def compare_with_transformers(

@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
 import torch
 
-from streamtrans.bench.costs import Table
+from streamtrans.bench.measurement import SHAPE, Option, Progress, Report, Table, names, silent, some_of, use_threads
 from streamtrans.bench.shapes import LAYERS, WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.core import BadConfig, Tokens
 from streamtrans.decode import converse, greedy
@@ -70,6 +71,42 @@ class PeerConfig:
         """Return a stock Whisper's shape; the encoder, which isn't timed, has one layer."""
         shape = whisper_shape(self.shape, self.layers or LAYERS[self.shape], self.frames)
         return replace(shape, encoder_layers=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """Compare our loop with transformers' generate and with CTranslate2, on the same random weights of a Whisper.
+
+    Greedy, the same frames and tokens for all; milliseconds per token without encoding. `pip install
+    streamtrans[bench]` brings the peers. At medium shape it takes 9 GB of memory; --contenders takes less.
+    """
+
+    shape: Annotated[str, SHAPE] = "tiny"
+    layers: Annotated[int, Option("Decoder layers; 0 takes those of the shape.", least=0)] = 0
+    frames: Annotated[int, Option("Frames of audio, 20 ms each; nobody pads it.", least=1)] = 250
+    short: Annotated[int, Option("Tokens of the shorter text …", least=1)] = 8
+    long: Annotated[int, Option("… and of the longer: what a token costs is the slope.", least=2)] = 40
+    rounds: Annotated[int, Option("How often each writes both.", least=1)] = 5
+    contenders: Annotated[
+        tuple[str, ...], Option("Some of them, such as 'ours int8,ctranslate2 int8'. By default all.", read=names)
+    ] = ()
+    threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Let all write in turn."""
+        config = PeerConfig(
+            shape=self.shape,
+            layers=self.layers,
+            frames=self.frames,
+            short=self.short,
+            long=self.long,
+            rounds=self.rounds,
+            contenders=some_of(self.contenders, CONTENDERS, "--contenders"),
+        )
+        use_threads(self.threads)
+        found = compare_peers(config, progress=partial(progress, "rounds"))
+        figures = {"network": config.network.asdict(), "contenders": found}
+        return Report(figures, [peer_table(found)], markdown=True)
 
 
 class Contender(Protocol):

@@ -9,15 +9,31 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 
 from streamtrans.audio import Samples
+from streamtrans.bench.measurement import (
+    DEV_TABLES,
+    TABLES,
+    TO,
+    Flags,
+    Option,
+    Progress,
+    Report,
+    Table,
+    counts,
+    languages,
+    share_of_drafts,
+    silent,
+)
 from streamtrans.core import (
     SAMPLE_RATE,
     BadConfig,
@@ -29,10 +45,16 @@ from streamtrans.core import (
     Request,
     Target,
 )
+from streamtrans.corpus import Speaker
+from streamtrans.corpus.talks import TalkConfig, speak_talk
 from streamtrans.engine import Engine, EngineConfig
-from streamtrans.evaluate.dev import ratio
+from streamtrans.evaluate.dev import dev_rows, ratio
+from streamtrans.evaluate.machine import identity
+from streamtrans.evaluate.manifest import read_talks
+from streamtrans.evaluate.settings import Setting, parse_values
 from streamtrans.evaluate.together import play_together
-from streamtrans.stream import SessionConfig, Speller
+from streamtrans.runtime import Loaded, ModelChoice, load
+from streamtrans.stream import Mode, SessionConfig, Speller
 from streamtrans.vad import load_vad
 
 if TYPE_CHECKING:
@@ -41,9 +63,6 @@ if TYPE_CHECKING:
 
 BUCKETS = {"0–4": range(5), "5–9": range(5, 10), "10–19": range(10, 20), "20+": range(20, 10_000)}
 """Label → tokens of a reading, promised ones included."""
-
-Progress = Callable[[int, int], None]
-"""Called with (samples heard, of how many)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +83,83 @@ class RereadingConfig:
             raise BadConfig(f"drafters are {', '.join(self.drafters)}: name two or more, each once")
         if not self.streams or min(self.streams) < 1:
             raise BadConfig(f"streams are {self.streams}: use 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rereading:
+    """Decode every reading of live captions afresh, from the reading before, and with KVSPN besides.
+
+    Sessions run on a virtual clock; all ways decode the same readings behind the same promises. The stability bias
+    is 0, so all write the same.
+
+        streamtrans bench rereading --talks 8 --seconds 120
+    """
+
+    manifest: Annotated[
+        Path | None, Option("Talks, as streamtrans talks makes them. By default some are made.", argument=True)
+    ] = None
+    text: Annotated[Path, TABLES] = DEV_TABLES
+    source: Annotated[
+        tuple[str, ...],
+        Option("Languages that are spoken in turn, where talks are made.", name="--from", read=languages),
+    ] = ("en", "de", "es", "fr", "it", "zh")
+    talks: Annotated[int, Option("Talks that are made.", least=1)] = 8
+    seconds: Annotated[float, Option("Length of a talk that is made, in about.", least=5)] = 60.0
+    to: Annotated[tuple[str, ...], TO] = ("de",)
+    mode: Annotated[Mode, Option("Caption mode: live or stable.")] = "live"
+    values: Annotated[
+        tuple[str, ...],
+        Option("A setting of the sessions, such as policy=hold, instead of the model's best.", name="--set"),
+    ] = ()
+    drafters: Annotated[
+        str, Option("Ways of drafting, joined by semicolons; the first is what others are measured by.")
+    ] = "none;echo;echo,kvspn"
+    streams: Annotated[tuple[int, ...], Option("Sessions at once, one measurement each.", read=counts)] = (1, 8)
+    choice: Annotated[ModelChoice, Flags("model", "device", "dtype", "threads")] = field(
+        default_factory=lambda: ModelChoice(threads=1)
+    )
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("live", "stable"):
+            raise BadConfig(f"--mode is {self.mode!r}; use live or stable: final captions are read once")
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Hear the talks, and decode each reading in every way."""
+        config = RereadingConfig(tuple(self.drafters.split(";")), self.streams)
+        spoken = self._spoken()
+        loaded = load(self.choice, slots=1)
+        loaded.engine.close()  # each way of drafting gets its own
+        chosen = [(self._session(loaded, code), audio) for code, audio in spoken]
+        model = cast("SpeechModel", loaded.model)  # its caches are of its own class
+        found = measure_rereading(model, loaded.model.tokenizer, chosen, config, progress=partial(progress, "samples"))
+        first = chosen[0][0]
+        session = {name: getattr(first, name) for name in ("mode", "policy", "policy_n", "reading_interval_ms")}
+        about = {
+            "targets": first.targets,
+            "session": session,
+            "talks": len(chosen),
+            "audio_s": round(sum(len(audio) for _, audio in chosen) / SAMPLE_RATE, 1),
+        }
+        tables = [table for case in found for table in rereading_tables(case)]
+        return Report({"model": identity(self.choice.model), **about, "measurements": found}, tables)
+
+    def _spoken(self) -> list[tuple[str, Samples]]:
+        """Return (language, audio) of the manifest's talks, or of talks that are made."""
+        if self.manifest is not None:
+            return [(talk.language, talk.load()) for talk in read_talks(self.manifest)]
+        rows, speaker, made = dev_rows(self.text), Speaker(), []
+        for number in range(self.talks):
+            language, seed = self.source[number % len(self.source)], 1 + number // len(self.source)
+            config = TalkConfig(seconds=self.seconds, seed=seed)
+            made.append((language, speak_talk(f"{language}-{seed}", rows, language, config, speaker).audio))
+        return made
+
+    def _session(self, loaded: Loaded, source: str) -> SessionConfig:
+        """Return the settings that the model does best with, or those that are asked for, without a bias."""
+        if not self.values:
+            return replace(loaded.session_config(self.to, source, mode=self.mode), bias=0.0)
+        setting = Setting("--set", {"mode": self.mode, **parse_values(self.values)})
+        return setting.session(self.to, source, loaded.endpoints)
 
 
 @dataclass(slots=True)
@@ -104,7 +200,7 @@ def measure_rereading(
     config: RereadingConfig | None = None,
     *,
     vads: Callable[[str], Vad] = load_vad,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Stream every recording, as many at once as each measurement says, and decode every reading in every way.
 
@@ -239,3 +335,24 @@ def _sum(tallies: dict[str, Tally]) -> Tally:
         whole.wall_s += tally.wall_s
         whole.decode_s += tally.decode_s
     return whole
+
+
+def rereading_tables(case: Mapping[str, Any]) -> list[Table]:
+    """Lay one measurement out: passes, then times, a line per length of the reading, promised tokens included."""
+    title = f"{case['streams']} at once, {case['readings_at_once']:.2g} readings together"
+    drafters: Mapping[str, Mapping[str, Any]] = case["drafters"]
+    first, *others = drafters
+    columns = ["tokens", "readings", first]
+    lines = [[label, cell["readings"], cell["passes_per_reading"]] for label, cell in drafters[first].items()]
+    for drafter in others:
+        columns += [drafter, "times fewer", "drafts kept"]
+        for line, cell in zip(lines, drafters[drafter].values(), strict=True):
+            line.extend([cell["passes_per_reading"], cell["fewer_passes"], share_of_drafts(cell["acceptance"])])
+    passes = Table(f"passes per reading; {title}; {case['different']} texts differ", columns, lines)
+    columns, lines = ["tokens"], [[label] for label in drafters[first]]
+    for drafter, cells in drafters.items():
+        columns += [drafter, "with hearing", *([] if drafter == first else ["times faster"])]
+        for line, cell in zip(lines, cells.values(), strict=True):
+            faster = [] if drafter == first else [cell["faster_decoding"]]
+            line.extend([cell["decode_ms_per_reading"], cell["ms_per_reading"], *faster])
+    return [passes, Table(f"ms per reading in the decoder, and with hearing; {title}", columns, lines)]

@@ -9,17 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
-from streamtrans.audio import Samples
-from streamtrans.bench.mixtures import Mixture, Span
+from streamtrans.audio import Samples, read_audio
+from streamtrans.bench.measurement import (
+    DETECTORS,
+    NOISE,
+    Option,
+    Progress,
+    Report,
+    Table,
+    decibels,
+    silent,
+    use_threads,
+)
+from streamtrans.bench.mixtures import Mixture, Span, cut, join, made_noise, read_bounds, spoil
 from streamtrans.core import SAMPLE_RATE, Detection, samples
 from streamtrans.metrics import percentile
 from streamtrans.segment import Closed, EndpointRules, Opened
 from streamtrans.stream.listener import Listener
-from streamtrans.vad import Vad
+from streamtrans.vad import VADS, Vad, load_vad
 
 TOLERANCE_MS = 200
 """How far a boundary may be from the truth."""
@@ -28,6 +40,10 @@ CHUNKS_MS: tuple[int | None, ...] = (1000, 20, 100, None)
 """Sizes of chunk that the same audio arrives in; ``None`` draws them."""
 
 _DETECT_LIMIT_MS = 2_000
+
+
+_SHOWN = ("within", "starts_within", "ends_within", "start_median_ms", "start_p95_ms", "end_median_ms", "end_p95_ms")
+_COUNTED = ("missed", "false", "split", "merged", "lost_share", "alarm_share", "windows_lost", "windows_alarm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,64 @@ class Outcome:
     alarm: int
     windows_lost: float
     windows_alarm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """Find real speech whose bounds are known: joined with known gaps, clean and in noise, with every detector.
+
+    Errors are found minus true; segments count without their pre-roll and padding. Each mixture arrives in chunks of
+    four sizes, drawn ones among them, and must be cut alike.
+    """
+
+    speech: Annotated[Path, Option("Folder with the recordings that the table of stretches names.")]
+    bounds: Annotated[Path, Option("Where speech is in them: file, start_ms, end_ms.")] = Path(
+        "benchmarks/speech_bounds.tsv"
+    )
+    noise: Annotated[tuple[Path, ...], NOISE] = ()
+    snr: Annotated[tuple[float, ...], Option("Speech over noise in dB, joined by commas.", read=decibels)] = (
+        20.0,
+        10.0,
+        5.0,
+    )
+    orders: Annotated[int, Option("Mixtures, each in another order and with other gaps.", least=1)] = 3
+    vads: Annotated[tuple[str, ...], DETECTORS] = tuple(VADS)
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Mix, and find speech with every detector."""
+        use_threads(1)
+        stretches = cut(self.speech, read_bounds(self.bounds))
+        mixtures = self._mixtures(stretches)
+        detectors = {name: load_vad(name) for name in self.vads}
+        found: dict[str, Any] = {}
+        for number, (name, vad) in enumerate(detectors.items()):
+            progress("detectors", number, len(detectors))
+            found |= measure({name: vad}, mixtures)
+        minutes = sum(len(each.audio) for each in mixtures["clean"]) / SAMPLE_RATE / 60
+        about = {"stretches": len(stretches), "minutes_per_condition": round(minutes, 1), "tolerance_ms": TOLERANCE_MS}
+        tables = [
+            Table(
+                f"{name}: boundaries within ±{TOLERANCE_MS} ms, errors in ms",
+                ["", *columns],
+                [[condition, *(told[column] for column in columns)] for condition, told in table.items()],
+            )
+            for name, table in found.items()
+            for columns in (_SHOWN, (*_COUNTED, "chunks_differ"))
+        ]
+        return Report({**about, "vads": found}, tables)
+
+    def _mixtures(self, stretches: Sequence[Samples]) -> dict[str, list[Mixture]]:
+        """Return condition → mixtures: clean, then every noise at every level."""
+        recorded = {path.stem: read_audio(path) for path in self.noise}
+        clean = [join(stretches, seed) for seed in range(self.orders)]
+        mixtures = {"clean": clean}
+        for kind in ("white", "pink", *recorded):
+            for snr in self.snr:
+                mixtures[f"{kind} {snr:g} dB"] = [
+                    spoil(each, recorded[kind] if kind in recorded else made_noise(kind, len(each.audio), seed), snr)
+                    for seed, each in enumerate(clean)
+                ]
+        return mixtures
 
 
 def segment(

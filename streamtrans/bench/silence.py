@@ -6,20 +6,40 @@ Law: equal seeds make equal sounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
-from streamtrans.audio import Samples
+from streamtrans.audio import Samples, read_audio
+from streamtrans.bench.measurement import (
+    DETECTORS,
+    MODE,
+    NOISE,
+    TO,
+    Flags,
+    Option,
+    Progress,
+    Report,
+    Table,
+    check_mode,
+    decibels,
+    names,
+    silent,
+    use_threads,
+)
 from streamtrans.bench.mixtures import made_noise
 from streamtrans.bench.segments import segment
 from streamtrans.core import SAMPLE_RATE, BadConfig, samples
+from streamtrans.evaluate.machine import identity
 from streamtrans.evaluate.replay import replay
+from streamtrans.runtime import ModelChoice, load
 from streamtrans.segment import EndpointRules
-from streamtrans.stream import EngineLike, SessionConfig, Speller
-from streamtrans.vad import Vad
+from streamtrans.stream import EngineLike, Mode, SessionConfig, Speller
+from streamtrans.vad import VADS, Vad, load_vad
 
 SOUNDS = ("silence", "white", "pink", "hum", "music", "band")
 """``music``: chords. ``band``: a melody over chords, a bass and drums. A recording is given by its name."""
@@ -48,6 +68,55 @@ class SilenceConfig:
             raise BadConfig("sounds and levels_db must name one at least")
         if max(self.levels_db) > 0:
             raise BadConfig(f"levels_db has {max(self.levels_db)}; 0 is full scale")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """Play what is no speech; how much each detector takes for speech, and how many characters are committed.
+
+    The sessions have the settings that the server gives by default.
+    """
+
+    minutes: Annotated[float, Option("Of each sound at each level.", least=0.01)] = 10.0
+    sounds: Annotated[
+        tuple[str, ...], Option("Of silence, white, pink, hum, music, band; by default all.", read=names)
+    ] = ()
+    levels: Annotated[
+        tuple[float, ...],
+        Option("Mean power in dB relative to full scale, joined by commas.", read=decibels),
+    ] = LEVELS_DB
+    noise: Annotated[tuple[Path, ...], NOISE] = ()
+    vads: Annotated[tuple[str, ...], DETECTORS] = tuple(VADS)
+    read: Annotated[bool, Option("Also translate what is taken for speech.")] = True
+    to: Annotated[tuple[str, ...], TO] = ("en", "de")
+    mode: Annotated[Mode, MODE] = "live"
+    choice: Annotated[ModelChoice, Flags("model", "device", "dtype", "threads")] = field(
+        default_factory=lambda: ModelChoice(threads=1)
+    )
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode)
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Play everything to every detector, and to a session behind it."""
+        recorded = {path.stem: read_audio(path) for path in self.noise}
+        config = SilenceConfig(self.minutes, self.sounds or (*SOUNDS, *recorded), tuple(sorted(self.levels)))
+        use_threads(self.choice.threads or 1)
+        detectors = {name: load_vad(name) for name in self.vads}
+        about: dict[str, Any] = {"minutes": self.minutes, "targets": self.to, "mode": self.mode}
+        listen = dict[str, Callable[[Samples], dict[str, Any]]]()
+        with ExitStack() as stack:
+            if self.read:
+                about["model"] = identity(self.choice.model)
+                loaded = load(self.choice)
+                stack.callback(loaded.engine.close)
+                for name in detectors:
+                    session = loaded.session_config(self.to, None, name, self.mode)
+                    listen[name] = partial(committed, session, loaded.model.tokenizer, loaded.engine)
+            found = measure(config, detectors, listen, recorded, progress=lambda done: progress("sounds", done, None))
+        columns = [name for name in found[0] if name != "texts"]
+        table = Table("sounds without speech", columns, [[line[name] for name in columns] for line in found])
+        return Report({**about, "sounds": found}, [table])
 
 
 def played(

@@ -7,16 +7,19 @@ scores far below, the ear is the limit; where both score low, the decoder is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 
+from streamtrans.bench.measurement import DEV_TABLES, TABLES, Option, Progress, Report, Table, silent, use_threads
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row, normalise
 from streamtrans.decode import converse, greedy
-from streamtrans.evaluate.dev import sample
+from streamtrans.evaluate.dev import dev_rows, sample
 from streamtrans.metrics import bleu
 from streamtrans.model.features import FeatureConfig
 from streamtrans.model.network import Network
@@ -28,6 +31,34 @@ from streamtrans.train.trainer import stage_network, stage_weights
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextInPlaceOfSpeech:
+    """Translate the text instead of the speech: what the decoder could write if every word were understood."""
+
+    recipe: Annotated[Path, Option("Recipe of the run.", argument=True)] = Path("recipes/nano.toml")
+    stage: Annotated[str, Option("Stage whose weights are taken.")] = "stream"
+    runs: Annotated[Path, Option("Folder of the training runs.")] = Path("runs")
+    tables: Annotated[Path, TABLES] = DEV_TABLES
+    rows: Annotated[int, Option("Sentences, spread over the table.", least=1)] = 40
+    threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Translate, and score in all directions."""
+        use_threads(self.threads)
+        found = score_text(
+            self.recipe,
+            self.stage,
+            self.runs,
+            dev_rows(self.tables),
+            rows_scored=self.rows,
+            progress=partial(progress, "rows"),
+        )
+        codes = list(found["bleu"])
+        rows = [[source, *(found["bleu"][source].get(target) for target in codes)] for source in codes]
+        table = Table(f"BLEU from text, mean {found['mean_bleu']}", ["", *codes], rows)
+        return Report({"recipe": self.recipe.name, "stage": self.stage, **found}, [table])
 
 
 def score_text(

@@ -45,23 +45,20 @@ def align(
 
     Needs the speech synthesis of the train extra.
     """
-    from streamtrans.cli.bench.report import identity, keep, load_alone, progress
-    from streamtrans.core import BadConfig
+    from streamtrans.cli.report import keep, progress
     from streamtrans.corpus import read_table
     from streamtrans.evaluate.alignment import AlignmentConfig, find_heads, write_heads
-    from streamtrans.evaluate.machine import Watch
+    from streamtrans.evaluate.machine import Watch, identity
     from streamtrans.model.loading import find_folder
-    from streamtrans.model.speech import TorchSpeechModel
+    from streamtrans.runtime import load_alone
 
     config = AlignmentConfig(pairs=pairs, most=most)
     rows = read_table(text, on_error="skip")
-    loaded, tokenizer = load_alone(ModelChoice(model, device, dtype, threads=threads))
-    if not isinstance(loaded, TorchSpeechModel):
-        raise BadConfig(f"{loaded.name} has no attention to look into")
+    loaded = load_alone(ModelChoice(model, device, dtype, threads=threads))
     with Watch() as watch, progress() as bar:
         task = bar.add_task("texts", total=None)
         found = find_heads(
-            loaded, tokenizer, rows, config, progress=lambda n, total: bar.update(task, completed=n, total=total)
+            loaded, loaded.tokenizer, rows, config, progress=lambda n, total: bar.update(task, completed=n, total=total)
         )
     if results is not None:
         keep("alignment", {"model": identity(model), "pairs": pairs, **found.figures()}, watch.measured, results)
@@ -73,7 +70,7 @@ def align(
 
 
 def _show(found: AlignmentReport, shown: int) -> None:
-    from streamtrans.cli.bench.report import show
+    from streamtrans.cli.report import show
 
     columns = ["right side of the joint", "in order", "off by, ms"]
     lines = [(f"layer {layer}, head {head}", score) for (layer, head), score in [*found.alone.items()][:shown]]

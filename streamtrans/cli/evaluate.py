@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from streamtrans.runtime import ModelChoice
 if TYPE_CHECKING:
     from streamtrans.evaluate import DevResult
     from streamtrans.evaluate.settings import Setting
+    from streamtrans.model.api import SpeechModel
 
 _TALKS = "Talks (with a manifest)"
 
@@ -171,10 +172,11 @@ def evaluate(
     given = {"--to": to, "--mode": mode, "--set": values, "--settings": settings, "--streams": streams, "--log": log}
     given["--write-table"] = write_table
     _refuse({**given, "--realtime": realtime or None}, "without a manifest of talks there is no")
-    from streamtrans.cli.bench.report import dev_rows, identity, keep, load_alone, progress
+    from streamtrans.cli.report import keep, progress
     from streamtrans.evaluate import DevConfig, Watch, describe_machine, evaluate_dev
-    from streamtrans.evaluate.dev import training_speaker
-    from streamtrans.evaluate.machine import invocation
+    from streamtrans.evaluate.dev import dev_rows, training_speaker
+    from streamtrans.evaluate.machine import identity, invocation
+    from streamtrans.runtime import load_alone
 
     if voices not in ("evaluation", "training"):
         raise BadConfig(f"--voices is {voices!r}; use evaluation or training")
@@ -194,12 +196,12 @@ def evaluate(
     for folder in (results, texts.parent if texts else None):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)  # a wrong path shall not cost an evaluation
-    weights, tokenizer = load_alone(choice)
+    weights = load_alone(choice)
     with Watch() as watch, progress() as bar:
         task = bar.add_task("utterances", total=None)
         result = evaluate_dev(
-            weights,
-            tokenizer,
+            cast("SpeechModel", weights),  # its caches are of its own class
+            weights.tokenizer,
             table,
             config,
             speak=training_speaker() if voices == "training" else None,
@@ -247,7 +249,7 @@ def _refuse(given: Mapping[str, object], why: str) -> None:
 
 
 def _show(result: DevResult) -> None:
-    from streamtrans.cli.bench.report import show
+    from streamtrans.cli.report import show
 
     written = tuple(dict.fromkeys((*(t for row in result.bleu.values() for t in row), *result.error_rate)))
     written = tuple(code for code in result.signatures if code in written)

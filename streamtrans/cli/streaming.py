@@ -51,8 +51,7 @@ class Wanted:
 
 def evaluate_manifest(wanted: Wanted, choice: ModelChoice) -> None:
     """Play the manifest's talks in every setting, and say how well that went."""
-    from streamtrans.cli.bench.report import identity
-    from streamtrans.evaluate.machine import Watch, describe_machine, invocation
+    from streamtrans.evaluate.machine import Watch, describe_machine, identity, invocation
     from streamtrans.evaluate.manifest import read_talks
     from streamtrans.evaluate.report import averaged
 
@@ -107,7 +106,7 @@ def _check(wanted: Wanted, talks: Sequence[Talk]) -> None:
 
 
 def _virtual(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[SettingResult]:
-    from streamtrans.cli.bench.report import progress
+    from streamtrans.cli.report import progress
     from streamtrans.evaluate.streaming import StreamingConfig, evaluate_streaming, targets_of, write_logs
 
     most = max(len(wanted.targets or talk.references) for talk in talks)
@@ -171,8 +170,8 @@ def _real(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[Se
 
 async def _play(setting: Setting, wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> SettingResult:
     """Let ``wanted.streams`` speakers read the talks out to a server of their own."""
-    from streamtrans.cli.bench.realtime import STAGGER_S, ask, served
-    from streamtrans.cli.bench.server import Wish
+    from streamtrans.bench.realtime import STAGGER_S, ask, served
+    from streamtrans.bench.server import Wish
     from streamtrans.client import TranslationClient
     from streamtrans.evaluate.streaming import SettingResult
 
@@ -211,7 +210,7 @@ def targets_of_stream(talk: Talk, asked: tuple[str, ...], known: Sequence[str] |
 
 
 async def _stream(client: Any, talk: Talk, targets: tuple[str, ...], setting: Setting) -> tuple[TalkRun, Summary]:
-    from streamtrans.cli.bench.realtime import speak
+    from streamtrans.bench.realtime import speak
     from streamtrans.core import Caption
     from streamtrans.evaluate.logs import Logged
     from streamtrans.evaluate.scoring import TalkRun
@@ -268,7 +267,7 @@ def _named(run: TalkRun, repeat: int) -> TalkRun:
 
 def _keep(folder: Path, report: Mapping[str, Any], measured: Any) -> None:
     """Store the report as JSON, Markdown and plots."""
-    from streamtrans.cli.bench.report import keep
+    from streamtrans.cli.report import keep
     from streamtrans.evaluate.machine import invocation
     from streamtrans.evaluate.plots import draw
     from streamtrans.evaluate.report import markdown
@@ -281,7 +280,7 @@ def _keep(folder: Path, report: Mapping[str, Any], measured: Any) -> None:
 
 
 def _show(settings: Sequence[Mapping[str, Any]]) -> None:
-    from streamtrans.cli.bench.report import show
+    from streamtrans.cli.report import show
     from streamtrans.evaluate.report import DELAYS, QUALITY, direction_rows, headings, rows
 
     for what, columns in (("quality and cost", QUALITY), ("delays in seconds", DELAYS)):

@@ -36,9 +36,9 @@ def talks(
 
         streamtrans talks runs/hour --languages en --hours 1
     """
-    from streamtrans.cli.bench.report import DEV_TABLE
     from streamtrans.corpus import Speaker, read_table
     from streamtrans.corpus.talks import TalkConfig, write_talks
+    from streamtrans.evaluate.dev import DEV_TABLE
 
     table = text / DEV_TABLE if text.is_dir() or not text.suffix else text
     rows = read_table(table, allow_kinds=("none",))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -25,7 +26,7 @@ from streamtrans.core import (
     Reading,
     Target,
 )
-from streamtrans.corpus import Row, Speaker, Utterance, normalise, spoken, spoken_for_evaluation
+from streamtrans.corpus import Row, Speaker, Utterance, normalise, read_table, spoken, spoken_for_evaluation
 from streamtrans.corpus.augment import CLEAN
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate.beams import BeamEngine
@@ -34,6 +35,8 @@ from streamtrans.stream import Speller
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
+
+DEV_TABLE = "massive_dev.tsv"
 
 _AHEAD = 8
 """Batches spoken at a time: more sorts better by length, and holds more audio."""
@@ -363,6 +366,15 @@ def _languages(asked: tuple[str, ...], row: Row, model: SpeechModel) -> tuple[st
     if not known:
         raise BadConfig(f"the table has {', '.join(row.texts)}, and {model.name} knows none of them")
     return asked or known
+
+
+def dev_rows(tables: Path) -> list[Row]:
+    """Read the evaluation table: ``tables`` itself, or the one of its name in that folder.
+
+    Raises:
+        BadConfig: there is no such table, or it is malformed.
+    """
+    return read_table(tables / DEV_TABLE if tables.is_dir() or not tables.suffix else tables)
 
 
 def training_speaker() -> Callable[[Row, str], Utterance]:

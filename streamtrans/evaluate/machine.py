@@ -138,6 +138,19 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def identity(model: str | None) -> dict[str, str]:
+    """Name the model and the checksum of its weights, without saying where it lies.
+
+    Raises:
+        BadModel: there is no such checkpoint.
+    """
+    from streamtrans.model.loading import find_folder
+
+    folder = find_folder(model)
+    name = folder.name if model is None or Path(model).is_dir() else model
+    return {"name": name, "sha256": weights_sha256(folder)}
+
+
 def _cpu_name() -> str:
     if _CPUINFO.exists():
         for line in _CPUINFO.read_text().splitlines():

@@ -62,7 +62,7 @@ def test_sounds_without_speech_are_counted_and_kept(recordings, tmp_path):
     ("arguments", "problem"),
     [
         (("segments", "--snr", "loud"), "--snr is 'loud'; give numbers of dB"),
-        (("segments", "--vads", " , "), "--vads names no detector"),
+        (("segments", "--vads", " , "), "--vads names nothing"),
         (("segments", "--bounds", "none.tsv"), "there is no such table"),
         (("silence", "--mode", "loud", "--no-read"), "mode is 'loud'"),
         (("silence", "--levels", "", "--no-read"), "--levels is ''"),

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamtrans.cli.bench import soak
-from streamtrans.cli.bench.soak import Heard, Plan, Sample, Weight, figures, pieces
+from streamtrans.bench import soak
+from streamtrans.bench.soak import Heard, Plan, Sample, Weight, figures, pieces
 from streamtrans.client import Caption, Notice
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.segment import EndpointRules

@@ -7,12 +7,34 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from streamtrans.bench.measurement import Flags, Option, Progress, Report, Table, silent
 from streamtrans.core import BadConfig
+from streamtrans.model.loading import find_folder
+from streamtrans.runtime import ModelChoice
 
 _MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Build the wheel; its size, and the model's."""
+
+    project: Annotated[Path, Option("Source folder of the project.")] = Path()
+    choice: Annotated[ModelChoice, Flags("model")] = field(default_factory=ModelChoice)
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Build, and weigh."""
+        progress("wheel", 0, 1)
+        figures = wheel_figures(self.project)
+        figures["model_mb"] = folder_mb(find_folder(self.choice.model))
+        progress("wheel", 1, 1)
+        shown = [(name, value) for name, value in figures.items() if name != "largest"]
+        largest = Table("largest in the wheel", ("file", "MB"), [*figures["largest"].items()])
+        return Report(figures, [Table("size", ("", "value"), shown), largest])
 
 
 def wheel_figures(project: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A server to be measured, in a process of its own: ``python -m streamtrans.cli.bench.server WISH``.
+"""A server to be measured, in a process of its own: ``python -m streamtrans.bench.server WISH``.
 
 It is what ``streamtrans serve`` runs, plus a counter: it prints its port when it is warm, then one line of
 counters for every line that it reads; the end of its input ends it.

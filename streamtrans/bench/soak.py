@@ -16,11 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
 from streamtrans.audio import Samples
+from streamtrans.bench.measurement import ALL, Flags, Option, Progress, Report, Table, silent
+from streamtrans.bench.realtime import speeches
+from streamtrans.bench.startup import started
 from streamtrans.client import (
     Caption,
     ClientError,
@@ -31,7 +34,9 @@ from streamtrans.client import (
     TranslationStream,
 )
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
+from streamtrans.evaluate.machine import identity
 from streamtrans.metrics import percentile, trend
+from streamtrans.runtime import ModelChoice
 
 TARGETS = (("de",), ("fr", "it"), ("en",), ("es",))
 """What the streams ask for, in turn, as far as the model knows it."""
@@ -52,7 +57,7 @@ class Plan:
     """Durations are in minutes; ``every_s`` lies between two samples."""
 
     streams: int = 4
-    minutes: float = 120
+    minutes: float = 120.0
     warm_up: float = 10
     block: float = 5
     every_s: float = 30
@@ -61,6 +66,40 @@ class Plan:
         least = self.warm_up + 4 * self.block
         if self.minutes < least:
             raise BadConfig(f"--minutes is {self.minutes:g}; the warm-up and four blocks take {least:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soak:
+    """Load a server for hours; whether memory or lag grow, with a 95 % interval.
+
+    Streams of speech and silence in real time, against `streamtrans serve` in a process of its own.
+    """
+
+    streams: Annotated[int, Option("Speakers at once.", least=1)] = 4
+    minutes: Annotated[float, Option("How long they go on.", least=0.1)] = 120.0
+    warm_up: Annotated[float, Option("Minutes at the beginning that don't count.", least=0)] = 10
+    block: Annotated[float, Option("Minutes that are averaged before a slope is fitted.", least=0.01)] = 5
+    every: Annotated[float, Option("Seconds between two samples.", least=0.1)] = 30
+    choice: Annotated[ModelChoice, Flags(*ALL)] = field(default_factory=ModelChoice)
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Load a server, and weigh it meanwhile."""
+        plan = Plan(self.streams, self.minutes, self.warm_up, self.block, self.every)
+        who, speech = identity(self.choice.model), speeches(self.streams, 300)
+        options = [*self.choice.arguments(), "--max-sessions", str(self.streams)]
+        with started(options) as (process, port):
+
+            def told(sample: Sample) -> None:
+                progress(line(sample), round(sample.minute), round(self.minutes))
+
+            found = asyncio.run(soak(plan, f"127.0.0.1:{port}", process, speech, told))
+        slopes: dict[str, dict[str, Any] | None] = found["slopes_per_minute"]
+        rows = [
+            [name, *([None] * 4 if each is None else (each["per_minute"], each["low"], each["high"], each["blocks"]))]
+            for name, each in slopes.items()
+        ]
+        columns = ("", "per minute", "95 % from", "to", "blocks")
+        return Report({"model": who, **found}, [Table("slope per minute after the warm-up", columns, rows)])
 
 
 @dataclass(slots=True)
@@ -183,16 +222,6 @@ def line(sample: Sample) -> str:
         f"anonymous {sample.server.anonymous_mb:.1f}, clients {sample.clients.anonymous_mb:.1f}  "
         f"lag {lags} ms  load {sample.load:g}"
     )
-
-
-def slopes_table(found: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
-    """Return the columns and rows that show what :func:`figures` found."""
-    slopes: dict[str, dict[str, Any] | None] = found["slopes_per_minute"]
-    rows: list[list[object]] = [
-        [name, *([None] * 4 if each is None else (each["per_minute"], each["low"], each["high"], each["blocks"]))]
-        for name, each in slopes.items()
-    ]
-    return ["", "per minute", "95 % from", "to", "blocks"], rows
 
 
 async def _speak(

@@ -9,20 +9,35 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from streamtrans.audio import Samples, read_audio
+from streamtrans.bench.measurement import (
+    ALL,
+    MODE,
+    TO,
+    Flags,
+    Option,
+    Progress,
+    Report,
+    Table,
+    check_mode,
+    counts,
+    silent,
+)
+from streamtrans.bench.server import Wish
 from streamtrans.bench.talk import SENTENCES, talk
-from streamtrans.cli.bench.server import Wish
 from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats, samples
 from streamtrans.evaluate.dev import acceptance, ratio
+from streamtrans.evaluate.machine import identity
 from streamtrans.metrics import percentile
 from streamtrans.runtime import ModelChoice
+from streamtrans.stream import Mode
 
 CHUNK = SAMPLE_RATE // 10
 """Samples per message: 100 ms, as a microphone client sends."""
@@ -30,7 +45,7 @@ CHUNK = SAMPLE_RATE // 10
 STAGGER_S = 0.137
 """Between the beginnings of two speakers, so that their readings don't fall due together."""
 
-DEMO = Path(__file__).parents[2] / "demo" / "speech.flac"
+DEMO = Path(__file__).parents[1] / "demo" / "speech.flac"
 """What is played where nothing can speak."""
 
 
@@ -41,6 +56,39 @@ class Case:
     streams: int
     cores: int
     threads: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Realtime:
+    """Serve speakers in real time; real-time factor, lag, passes per token and peak memory.
+
+    A server in a process of its own serves synthetic talks. One speaker gets one core, more get all.
+    """
+
+    streams: Annotated[tuple[int, ...], Option("Speakers at once, one measurement each, such as 1,8.", read=counts)] = (
+        1,
+        8,
+    )
+    seconds: Annotated[float, Option("Audio per speaker; it takes as long.", least=2)] = 60.0
+    to: Annotated[tuple[str, ...], TO] = ("de",)
+    mode: Annotated[Mode, MODE] = "live"
+    choice: Annotated[ModelChoice, Flags(*ALL)] = field(default_factory=ModelChoice)
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode)
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Let them speak, one case after the other."""
+        options = StreamOptions(self.to, encoding="pcm_s16le", mode=self.mode, vad=self.choice.vad)
+        who, found = identity(self.choice.model), []
+        asked = cases(self.streams, self.choice.threads)
+        for number, case in enumerate(asked):
+            progress(f"speakers: {case.streams}, cores: {case.cores}, for {self.seconds:g} s", number, len(asked))
+            found.append(asyncio.run(measure(case, self.choice, speeches(case.streams, self.seconds), options)))
+        figures = {"model": who, "targets": options.targets, "mode": self.mode, "seconds": self.seconds, "cases": found}
+        shown = [name for name in found[0] if name not in ("streams", "acceptance", "captions", "withdrawn")]
+        columns = ["", *(str(case["streams"]) for case in found)]
+        return Report(figures, [Table("realtime", columns, [[n, *(case[n] for case in found)] for n in shown])])
 
 
 def cases(streams: Sequence[int], threads: int | None) -> list[Case]:
@@ -103,7 +151,7 @@ async def served(wish: Wish) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "streamtrans.cli.bench.server",
+        "streamtrans.bench.server",
         wish.text(),
         stdin=PIPE,
         stdout=PIPE,

@@ -10,13 +10,35 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from streamtrans.bench.measurement import ALL, Flags, Option, Progress, Report, Table, silent
 from streamtrans.client import TranslationClient, Unavailable
 from streamtrans.core import BadModel
+from streamtrans.evaluate.machine import identity
+from streamtrans.runtime import ModelChoice
 
 _PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Startup:
+    """Start streamtrans serve; seconds until it serves, and its memory."""
+
+    runs: Annotated[int, Option("How often the server is started.", least=1)] = 3
+    choice: Annotated[ModelChoice, Flags(*ALL)] = field(default_factory=ModelChoice)
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Start it, again and again."""
+        who = identity(self.choice.model)
+        found = []
+        for number in range(1, self.runs + 1):
+            found.append(start_once(self.choice.arguments()))
+            progress("starts", number, self.runs)
+        figures = {"model": who, "runs": found, "slowest_s": max(run["ready_s"] for run in found)}
+        return Report(figures, [Table("startup", list(found[0]), [list(run.values()) for run in found])])
 
 
 def start_once(arguments: Sequence[str]) -> dict[str, Any]:

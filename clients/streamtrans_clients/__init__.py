@@ -11,6 +11,7 @@ from streamtrans_clients.boards import (
     TerminalBoard,
     caption_text,
     clock,
+    escaped,
     marked,
     printable,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "TerminalBoard",
     "caption_text",
     "clock",
+    "escaped",
     "follow",
     "loudness",
     "marked",

@@ -2,6 +2,8 @@
 
 A board is shown events one by one. On a terminal the open segments stay at the bottom and are rewritten; what
 is final moves up and stays. Where the output is no terminal, lines are printed instead.
+
+Law: nothing draws but who shows: a thread that refreshed by itself would lose and double lines that are printed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,12 @@ from streamtrans.client import Caption, Notice, StreamEvent
 
 _METER = 24
 """Width of the level meter in characters."""
+
+_NARROW = 60
+"""Columns below which the meter is half as wide and alone."""
+
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Bidirectional classes that change the order of other characters (Unicode Annex 9)."""
 
 _QUIET_DB, _LOUD_DB = -60.0, -6.0
 """Levels at which the meter is empty and red."""
@@ -54,8 +62,20 @@ def caption_text(caption: Caption) -> Text:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without what would steer the terminal: it comes from somebody else's server."""
-    return "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+    """Return ``text`` without what would steer the terminal: it comes from somebody else's server.
+
+    Control characters and separators of lines become spaces; marks that turn the direction of all that follows are left
+    out. What joins letters, as Persian and emoji need it, stays.
+    """
+    kept = (character for character in text if unicodedata.bidirectional(character) not in _TURNING)
+    return "".join(" " if unicodedata.category(each) in ("Cc", "Zl", "Zp") else each for each in kept)
+
+
+def escaped(name: object) -> str:
+    """Return a name of a file, or what contains one, with escapes in the place of what can't be seen."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in str(name)
+    )
 
 
 def marked(caption: Caption) -> str:
@@ -123,7 +143,7 @@ class TerminalBoard:
         self._footer = footer
         self._open: dict[tuple[int, str], Caption] = {}
         self._level: float | None = None
-        self._live = Live(console=console, refresh_per_second=12, transient=True)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:
         """Take the bottom of the terminal."""
@@ -137,13 +157,13 @@ class TerminalBoard:
         for caption in self._open.values():
             self._live.console.print(caption_text(caption))
         self._open.clear()
-        self._live.update("")
+        self._live.update("", refresh=True)
         self._live.stop()
 
     def show(self, event: StreamEvent) -> None:
         """Take a caption or a notice."""
         if isinstance(event, Notice):
-            self._live.console.print(Text(f"notice: {event.message}", style="yellow"))
+            self._live.console.print(Text(printable(f"notice: {event.message}"), style="yellow"))
         elif isinstance(event, Caption) and event.final:
             self._open.pop((event.segment, event.language), None)
             if event.text:
@@ -162,16 +182,18 @@ class TerminalBoard:
     def _draw(self) -> None:
         lines = [caption_text(caption) for caption in self._open.values()]
         if self._level is not None:
-            lines.append(_meter(self._level, self._footer))
-        self._live.update(Group(*lines))
+            lines.append(_meter(self._level, self._footer, self._console.width))
+        self._live.update(Group(*lines), refresh=True)
 
 
-def _meter(decibels: float, footer: str) -> Text:
+def _meter(decibels: float, footer: str, columns: int) -> Text:
+    width = _METER if columns >= _NARROW else _METER // 2
     share = (decibels - _QUIET_DB) / -_QUIET_DB
-    filled = round(_METER * min(1.0, max(0.0, share)))
+    filled = round(width * min(1.0, max(0.0, share)))
     colour = "red" if decibels >= _LOUD_DB else "green"
     meter = Text("▕", style="dim")
     meter.append("█" * filled, style=colour)
-    meter.append(" " * (_METER - filled) + "▏", style="dim")
-    meter.append(f" {decibels:4.0f} dB  {footer}", style="dim")
+    meter.append(" " * (width - filled) + "▏", style="dim")
+    meter.append(f" {decibels:4.0f} dB  {printable(footer)}", style="dim")
+    meter.truncate(columns - 1, overflow="ellipsis")
     return meter

@@ -1,10 +1,13 @@
 import io
+import re
+import threading
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from streamtrans_clients import FinalLines, GrowingLines, TerminalBoard, caption_text, clock, printable
+from streamtrans_clients import FinalLines, GrowingLines, TerminalBoard, caption_text, clock, escaped, printable
 from streamtrans_clients.boards import _meter
 
 from streamtrans.client import Caption, Notice, SpeechStarted
@@ -71,7 +74,7 @@ def test_a_terminal_keeps_the_finals():
 
 
 def test_the_meter_fills_with_the_level():
-    levels = [_meter(decibels, "Built-in").plain for decibels in (-90.0, -60.0, -30.0, 0.0)]
+    levels = [_meter(decibels, "Built-in", 80).plain for decibels in (-90.0, -60.0, -30.0, 0.0)]
     assert [level.count("█") for level in levels] == [0, 0, 12, 24]
     assert "-30 dB  Built-in" in levels[2]
 
@@ -97,3 +100,58 @@ def test_law_a_server_cannot_steer_the_terminal(committed, tentative):
     plain = caption_text(caption(committed, tentative)).plain
     assert plain == f"00:01 de  {(printable(committed) + printable(tentative)).lstrip()}"
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in plain)
+
+
+class Screen:
+    """A terminal that knows what rich writes: text, line ends, cursor up, and erasing a line."""
+
+    def __init__(self):
+        self.lines, self.row, self.column = [""], 0, 0
+
+    def write(self, text):
+        for move, digits, letter in re.findall(r"(\x1b\[([?\d;]*)([A-Za-z])|[^\x1b])", text):
+            if letter == "A":
+                self.row -= int(digits or 1)
+            elif letter == "K":
+                self.lines[self.row] = ""
+            elif move == "\n":
+                self.row, self.column = self.row + 1, 0
+                self.lines += [""] * (self.row + 1 - len(self.lines))
+            elif move == "\r":
+                self.column = 0
+            elif not letter:
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[: self.column] + move + line[self.column + 1 :]
+                self.column += 1
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_law_a_terminal_shows_every_final_once_and_in_order(width):
+    screen = Screen()
+    console = Console(
+        file=io.StringIO(), width=width, height=24, force_terminal=True, color_system=None, legacy_windows=False
+    )
+    threads = threading.active_count()
+    with TerminalBoard(console, "Built-in") as board:
+        for number in range(40):
+            for growing in ("eins", "eins zwei", f"Satz {number}"):
+                board.level(-20.0)
+                board.show(caption("", growing, segment=number))
+                assert threading.active_count() == threads
+            board.show(caption(f"Satz {number}.", final=True, segment=number))
+    screen.write(console.file.getvalue())
+    assert [line.rstrip() for line in screen.lines if line.strip()] == [f"00:01 de  Satz {n}." for n in range(40)]
+
+
+def test_nothing_turns_the_terminal_or_the_line_around():
+    assert printable("a\x1b[2J\u202eb\u2066c\u2069\u2028d\x9b1m") == "a [2Jbc d 1m"
+    assert printable("می\u200cخواهم 👨\u200d👩") == "می\u200cخواهم 👨\u200d👩"
+
+
+def test_names_show_what_cannot_be_seen():
+    assert escaped("a\x1b[2J\u202eb\nc\udcff.wav") == r"a\x1b[2J\u202eb\nc\udcff.wav"
+    assert escaped("/tmp/Grüße 你好.wav") == "/tmp/Grüße 你好.wav"
+
+
+def test_a_narrow_terminal_has_a_narrow_meter():
+    assert len(_meter(-20.0, "A very long name of a microphone · Ctrl-C ends", 40).plain) < 40

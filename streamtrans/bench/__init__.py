@@ -5,11 +5,11 @@ The project measures itself and the papers here; what a user evaluates is in :mo
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from streamtrans.bench.measurement import Measurement
+from streamtrans.foreign import Table
 
 Needs = Literal["nothing", "tables", "runs"]
 """What must be there beside a clone: text tables, or also runs of training."""
@@ -46,5 +46,5 @@ MEASUREMENTS: dict[str, Line] = {
 
 def load_measurement(name: str) -> type[Measurement]:
     """Import a measurement of the table and return its class."""
-    module, _, attribute = MEASUREMENTS[name].where.partition(":")
-    return cast("type[Measurement]", getattr(importlib.import_module(module), attribute))
+    table: Table[type[Measurement]] = Table("measurement", {name: line.where for name, line in MEASUREMENTS.items()})
+    return table.load(name)

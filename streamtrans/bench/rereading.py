@@ -53,6 +53,7 @@ from streamtrans.evaluate.machine import identity
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.settings import Setting, parse_values
 from streamtrans.evaluate.together import play_together
+from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, load
 from streamtrans.stream import Mode, SessionConfig, Speller
 from streamtrans.vad import load_vad
@@ -125,7 +126,7 @@ class Rereading:
 
     def measure(self, progress: Progress = silent) -> Report:
         """Hear the talks, and decode each reading in every way."""
-        config = RereadingConfig(tuple(self.drafters.split(";")), self.streams)
+        config = RereadingConfig(tuple(map(Chosen, self.drafters.split(";"))), self.streams)
         spoken = self._spoken()
         loaded = load(self.choice, slots=1)
         loaded.engine.close()  # each way of drafting gets its own

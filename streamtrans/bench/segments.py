@@ -28,6 +28,7 @@ from streamtrans.bench.measurement import (
 )
 from streamtrans.bench.mixtures import Mixture, Span, cut, join, made_noise, read_bounds, spoil
 from streamtrans.core import SAMPLE_RATE, Detection, samples
+from streamtrans.foreign import Chosen
 from streamtrans.metrics import percentile
 from streamtrans.segment import Closed, EndpointRules, Opened
 from streamtrans.stream.listener import Listener
@@ -112,7 +113,7 @@ class Segments:
         use_threads(1)
         stretches = cut(self.speech, read_bounds(self.bounds))
         mixtures = self._mixtures(stretches)
-        detectors = {name: load_vad(name) for name in self.vads}
+        detectors = {name: load_vad(Chosen(name)) for name in self.vads}
         found: dict[str, Any] = {}
         for number, (name, vad) in enumerate(detectors.items()):
             progress("detectors", number, len(detectors))

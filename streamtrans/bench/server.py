@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, load
 
 
@@ -34,7 +35,10 @@ class Wish:
     def read(cls, text: str) -> Wish:
         """Read what :meth:`text` wrote."""
         raw = json.loads(text)
-        return cls(**{**raw, "choice": ModelChoice(**raw["choice"])})
+        said: dict[str, Any] = {
+            name: Chosen(value) if isinstance(value, str) else value for name, value in raw["choice"].items()
+        }
+        return cls(**{**raw, "choice": ModelChoice(**said)})
 
 
 async def run(wish: Wish) -> None:

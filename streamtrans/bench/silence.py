@@ -36,6 +36,7 @@ from streamtrans.bench.segments import segment
 from streamtrans.core import SAMPLE_RATE, BadConfig, samples
 from streamtrans.evaluate.machine import identity
 from streamtrans.evaluate.replay import replay
+from streamtrans.foreign import Chosen
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import EngineLike, Mode, SessionConfig, Speller
@@ -102,7 +103,7 @@ class Silence:
         recorded = {path.stem: read_audio(path) for path in self.noise}
         config = SilenceConfig(self.minutes, self.sounds or (*SOUNDS, *recorded), tuple(sorted(self.levels)))
         use_threads(self.choice.threads or 1)
-        detectors = {name: load_vad(name) for name in self.vads}
+        detectors = {name: load_vad(Chosen(name)) for name in self.vads}
         about: dict[str, Any] = {"minutes": self.minutes, "targets": self.to, "mode": self.mode}
         listen = dict[str, Callable[[Samples], dict[str, Any]]]()
         with ExitStack() as stack:

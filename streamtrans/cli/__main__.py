@@ -1,4 +1,9 @@
-"""``python -m streamtrans.cli`` is ``streamtrans``."""
+"""``python -m streamtrans.cli`` is ``streamtrans``: what lies in the working folder is no module of it."""
+
+import sys
+
+if not sys.flags.safe_path:
+    del sys.path[0]  # the working folder, which -m has put there
 
 from streamtrans.cli import main
 

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from streamtrans.core import BadConfig
+from streamtrans.foreign import Chosen
 
 
 def export_log(
     logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="Logs of a run: one per talk.")],
     *,
-    form: Annotated[str, typer.Option("--format", help="simulstream or omnisteval.")],
+    form: Annotated[str, typer.Option("--format", parser=Chosen, metavar="NAME", help="simulstream or omnisteval.")],
     to: Annotated[Path, typer.Option(help="The file to write.")],
     language: Annotated[str, typer.Option(help="Which language; needed where the logs hold several.")] = "",
 ) -> None:
@@ -32,8 +33,7 @@ def export_log(
     from streamtrans.evaluate.exports import EXPORTS
     from streamtrans.evaluate.logs import read_log
 
-    if form not in EXPORTS:
-        raise BadConfig(f"there is no format {form!r}: use {' or '.join(EXPORTS)}")
+    export = EXPORTS.load(form)
     if to.resolve() in {path.resolve() for path in logs}:
         raise BadConfig(f"--to {to} is one of the logs: give the export a name of its own")
     read = [read_log(path) for path in logs]
@@ -43,5 +43,5 @@ def export_log(
     found = sorted({target for log in read for target in log.header.targets})
     if not language and len(found) != 1:
         raise BadConfig(f"the logs hold {', '.join(found) or 'no language'}: say which one with --language")
-    for file in EXPORTS[form](read, to, language or found[0]):
+    for file in export(read, to, language or found[0]):
         typer.echo(str(file))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamtrans.core import BadConfig
+from streamtrans.foreign import Chosen
 from streamtrans.text import canonical
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ Dtype = Annotated[
 Drafter = Annotated[
     str | None,
     typer.Option(
+        parser=Chosen,
+        metavar="NAMES",
         help="Who drafts tokens for the model to verify: none, echo (the previous reading), ngram, kvspn "
         "(the model's speculative network), or a chain such as echo,kvspn. By default echo,kvspn where the "
         "model has a KVSPN, else echo.",
@@ -58,7 +61,15 @@ Beams = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-Vad = Annotated[str, typer.Option(help="Speech detector: silero, webrtc or energy.", rich_help_panel=_PANEL)]
+Vad = Annotated[
+    str,
+    typer.Option(
+        parser=Chosen,
+        metavar="NAME",
+        help="Speech detector: silero, webrtc, energy, or module:Class of an installed package.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(

@@ -9,20 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol
 
 from streamtrans.core import BadConfig, Tokens
+from streamtrans.foreign import Chosen, Table
 from streamtrans.model.api import DecoderCache, Guess, Propose
-
-DRAFTERS: dict[str, str] = {
-    "none": "streamtrans.decode.drafters:NoDraft",
-    "echo": "streamtrans.decode.drafters:Echo",
-    "ngram": "streamtrans.decode.drafters:Ngram",
-    "kvspn": "streamtrans.decode.drafters:Kvspn",
-}
-"""Drafter name → ``module:Class``. The class is called with a :class:`DraftContext`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,27 +296,29 @@ class DrafterFactory:
         return members[0] if len(members) == 1 else Chain(members)
 
 
+DRAFTERS: Table[DrafterClass] = Table(
+    "drafter",
+    {
+        "none": "streamtrans.decode.drafters:NoDraft",
+        "echo": "streamtrans.decode.drafters:Echo",
+        "ngram": "streamtrans.decode.drafters:Ngram",
+        "kvspn": "streamtrans.decode.drafters:Kvspn",
+    },
+)
+"""Drafter name → ``module:Class``. The class is called with a :class:`DraftContext`."""
+
+
 def parse_drafters(spec: str) -> DrafterFactory:
-    """Read a chain such as ``"echo,kvspn"``: names of :data:`DRAFTERS`, or ``module:Class`` of your own.
+    """Read a chain such as ``"echo,kvspn"``: names of :data:`DRAFTERS`, joined by commas.
+
+    A :class:`~streamtrans.foreign.Chosen` chain may hold the paths of drafters of installed packages.
 
     Raises:
-        BadConfig: a name is unknown, or ``module:Class`` can't be imported.
+        BadConfig: a name is unknown, or what it names isn't there.
     """
-    names = [name.strip() for name in spec.split(",")]
-    return DrafterFactory(",".join(names), tuple(_load(name) for name in names))
-
-
-def _load(name: str) -> DrafterClass:
-    path = name if ":" in name else DRAFTERS.get(name)
-    if path is None:
-        near = get_close_matches(name, DRAFTERS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise BadConfig(f"unknown drafter {name!r}: {hint}choose from {', '.join(DRAFTERS)}, joined by commas")
-    module, _, attribute = path.partition(":")
-    try:
-        return cast(DrafterClass, getattr(import_module(module), attribute))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadConfig(f"drafter {name!r} can't be imported as module:Class: {error}") from error
+    word = Chosen if isinstance(spec, Chosen) else str
+    names = [word(name.strip()) for name in spec.split(",")]
+    return DrafterFactory(",".join(names), tuple(DRAFTERS.load(name) for name in names))
 
 
 def parse_top_k(value: str | float) -> float:

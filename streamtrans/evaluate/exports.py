@@ -7,13 +7,14 @@ exports what there is of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamtrans.core import SAMPLE_RATE, BadConfig, Caption
 from streamtrans.evaluate.logs import Log
+from streamtrans.foreign import Table
 from streamtrans.metrics import Timed, TimedWord, settled, shared, units
 from streamtrans.text import joins_without_spaces
 
@@ -76,8 +77,17 @@ def export_omnisteval(logs: Sequence[Log], path: Path, language: str) -> tuple[P
     return (path, *_write_references(logs, path, language))
 
 
-EXPORTS = {"simulstream": export_simulstream, "omnisteval": export_omnisteval}
-"""Format → what writes it."""
+Export = Callable[[Sequence[Log], Path, str], tuple[Path, ...]]
+"""Writes one language of some logs to a file, and returns the files written."""
+
+EXPORTS: Table[Export] = Table(
+    "format",
+    {
+        "simulstream": "streamtrans.evaluate.exports:export_simulstream",
+        "omnisteval": "streamtrans.evaluate.exports:export_omnisteval",
+    },
+)
+"""Format → ``module:function`` that writes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streamtrans.core import BadConfig
+from streamtrans.foreign import Chosen
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import SessionConfig
 
@@ -34,7 +35,10 @@ class Setting:
         Raises:
             BadConfig: a name is no field, or a value is out of range.
         """
-        values = dict(self.values)
+        # who writes settings chooses, so a policy or a detector may be one of an installed package
+        values: dict[str, Any] = {
+            name: Chosen(value) if isinstance(value, str) else value for name, value in self.values.items()
+        }
         rules = endpoints or EndpointRules()
         try:
             if "endpoints" in values:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrans.core import BadConfig
-from streamtrans.stream import SessionConfig
+from streamtrans.stream import POLICIES, SessionConfig
 from streamtrans.stream import Setting as Row
 from streamtrans.stream.settings import FILE
 
@@ -31,7 +31,7 @@ def row_of(figures: Mapping[str, Any]) -> Row | None:
     if any(value is None for value in measured):
         return None
     values = figures["values"]
-    if not set(values) <= {item.name for item in fields(Row)}:
+    if not set(values) <= {item.name for item in fields(Row)} or values.get("policy", "hold") not in POLICIES:
         return None  # it was set in a way that the table can't tell a server
     config = SessionConfig(("en",), **values)
     chosen = {item.name: getattr(config, item.name) for item in fields(Row) if item.name in SessionConfig.__slots__}

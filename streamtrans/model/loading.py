@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.foreign import Table
 from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
@@ -22,10 +22,13 @@ from streamtrans.text import Tokenizer
 
 _log = logging.getLogger(__name__)
 
-FAMILIES: dict[str, str] = {
-    "whisper": "streamtrans.model.whisper:load",
-    "whisper_m2m": "streamtrans.model.whisper_m2m:load",
-}
+FAMILIES: Table[Callable[..., TorchSpeechModel]] = Table(
+    "model_type",
+    {
+        "whisper": "streamtrans.model.whisper:load",
+        "whisper_m2m": "streamtrans.model.whisper_m2m:load",
+    },
+)
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
 
 DTYPES = {"float64": torch.float64, "float16": torch.float16, **PRECISIONS}
@@ -71,15 +74,13 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
     folder = find_folder(where)
     chosen = choose_device(device)
     raw = read_json(folder / "config.json")
-    kind = raw.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise BadModel(f"{folder} holds a model of type {shown(kind)}; known are {', '.join(sorted(FAMILIES))}")
-    module, function = FAMILIES[kind].split(":")
+    try:
+        load = FAMILIES.load(raw.get("model_type"))
+    except BadConfig as error:
+        raise BadModel(f"{folder / 'config.json'}: {error}") from None
     width = raw.get("d_model")
     precision = choose_precision(dtype, chosen, width if isinstance(width, int) else 0)
-    model: TorchSpeechModel = getattr(importlib.import_module(module), function)(
-        folder, device=chosen, dtype=DTYPES[precision]
-    )
+    model = load(folder, device=chosen, dtype=DTYPES[precision])
     model.pack(precision if chosen.type == "cpu" and precision in PRECISIONS else None)
     return model
 

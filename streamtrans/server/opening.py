@@ -106,10 +106,11 @@ def _first(problem: str) -> Refusal:
 def _detector(wishes: StreamOptions, served: Served) -> str:
     if wishes.vad is None:
         return served.vads[0]
-    if wishes.vad not in served.vads:
-        known = ", ".join(served.vads)
-        raise invalid([("endpointing.vad", f"unknown detector {wishes.vad!r}; use one of {known}")])
-    return wishes.vad
+    for name in served.vads:
+        if name == wishes.vad:
+            return name  # the server's own, which may be a Chosen one; the caller's never is
+    known = ", ".join(served.vads)
+    raise invalid([("endpointing.vad", f"unknown detector {wishes.vad!r}; use one of {known}")])
 
 
 def _language(tag: str, path: str, served: Served) -> str:

@@ -5,16 +5,14 @@ Law: a policy is a pure function of the readings of one segment in one language.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from types import MappingProxyType
 from typing import Protocol
 
 from streamtrans.core import BadConfig, Hypothesis, milliseconds, samples
+from streamtrans.foreign import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,8 @@ class Final:
         return 0
 
 
-POLICIES: MappingProxyType[str, str] = MappingProxyType(
+POLICIES: Table[Callable[[int], Policy]] = Table(
+    "policy",
     {
         "hold": "streamtrans.stream.policies:Hold",
         "agreement": "streamtrans.stream.policies:Agreement",
@@ -158,9 +157,10 @@ POLICIES: MappingProxyType[str, str] = MappingProxyType(
         "alignatt": "streamtrans.stream.policies:AlignAtt",
         "waitk": "streamtrans.stream.policies:WaitK",
         "final": "streamtrans.stream.policies:Final",
-    }
+    },
 )
-"""Name → import path; anything else of the form ``package.module:Class`` is taken as a path itself."""
+"""Name → ``module:Class``. A policy of an installed package is named by its path, as a
+:class:`~streamtrans.foreign.Chosen` name."""
 
 
 def load_policy(name: str, n: int) -> Policy:
@@ -169,17 +169,4 @@ def load_policy(name: str, n: int) -> Policy:
     Raises:
         BadConfig: no such policy, or the number is out of its range.
     """
-    path = POLICIES.get(name, name)
-    module, _, attribute = path.partition(":")
-    if not attribute:
-        close = difflib.get_close_matches(name, POLICIES, n=1, cutoff=0.0)
-        raise BadConfig(
-            f"unknown policy {name!r}: did you mean {close[0]!r}? Known are {', '.join(POLICIES)}, "
-            "or a path 'package.module:Class'"
-        )
-    try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise BadConfig(f"policy {name!r} cannot be imported: {error}") from error
-    policy: Policy = make(n)
-    return policy
+    return POLICIES.load(name)(n)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from difflib import get_close_matches
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from streamtrans.core import BadAudio, BadConfig
+from streamtrans.core import BadAudio
+from streamtrans.foreign import Table
 
 Windows: TypeAlias = npt.NDArray[np.float32]
 """Consecutive windows of one stream, ``(count, window)``."""
@@ -46,12 +45,16 @@ class Vad(Protocol):
         ...
 
 
-VADS: dict[str, str] = {
-    "silero": "streamtrans.vad.silero:SileroVad",
-    "webrtc": "streamtrans.vad.webrtc:WebrtcVad",
-    "energy": "streamtrans.vad.energy:EnergyVad",
-}
-"""Name → ``module:Class``. A detector of a third party is named by its path, ``package.module:Class``."""
+VADS: Table[type[Vad]] = Table(
+    "VAD",
+    {
+        "silero": "streamtrans.vad.silero:SileroVad",
+        "webrtc": "streamtrans.vad.webrtc:WebrtcVad",
+        "energy": "streamtrans.vad.energy:EnergyVad",
+    },
+)
+"""Name → ``module:Class``. A detector of an installed package is named by its path, as a
+:class:`~streamtrans.foreign.Chosen` name."""
 
 
 def load_vad(name: str) -> Vad:
@@ -60,7 +63,7 @@ def load_vad(name: str) -> Vad:
     Raises:
         BadConfig: no such detector.
     """
-    return _find(name)()
+    return VADS.load(name)()
 
 
 def vad_window(name: str) -> int:
@@ -69,23 +72,10 @@ def vad_window(name: str) -> int:
     Raises:
         BadConfig: no such detector.
     """
-    return _find(name).window
+    return VADS.load(name).window
 
 
 def check_windows(windows: Windows, window: int) -> None:
     """Refuse what isn't ``(count, window)``."""
     if windows.ndim != 2 or windows.shape[1] != window:
         raise BadAudio(f"the detector takes windows of shape (count, {window}); got {windows.shape}")
-
-
-def _find(name: str) -> type[Vad]:
-    path = VADS.get(name, name)
-    module, colon, attribute = path.partition(":")
-    if not (module and colon and attribute):
-        near = get_close_matches(name, VADS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BadConfig(f"unknown VAD {name!r}; known are {', '.join(VADS)} or a path package.module:Class{hint}")
-    try:
-        return cast("type[Vad]", getattr(importlib.import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
-        raise BadConfig(f"the VAD {name!r} can't be loaded from {path!r}: {error}") from error

@@ -11,7 +11,7 @@ from streamtrans.bench import realtime
 from streamtrans.bench.server import Wish
 from streamtrans.bench.size import folder_mb, wheel_figures
 from streamtrans.bench.talk import talk as real_talk
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate import weights_sha256
 from streamtrans.runtime import ModelChoice

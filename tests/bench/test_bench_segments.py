@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig
 
 

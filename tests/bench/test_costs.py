@@ -21,7 +21,7 @@ from streamtrans.bench.costs import (
     verify,
 )
 from streamtrans.bench.peers import PeerConfig, compare_peers, peer_table
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig
 
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamtrans.bench.hearing import HearingConfig, measure_hearing
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate import DevConfig, evaluate_dev
 from streamtrans.model.layers import Blocks

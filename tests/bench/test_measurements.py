@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from streamtrans.bench import MEASUREMENTS, Line, load_measurement
 from streamtrans.bench.measurement import Flags, Option, Report, Table, counts, silent
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.runtime import ModelChoice
 
 

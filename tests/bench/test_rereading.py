@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamtrans.bench.rereading import BUCKETS, RereadingConfig, Tally, measure_rereading
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, DecodeStats
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate import replay

@@ -1,4 +1,5 @@
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 import streamtrans.cli
 from streamtrans import __version__
-from streamtrans.cli import VERBS, load_verb
+from streamtrans.cli.app import VERBS, load_verb
 
 CLI = Path(streamtrans.cli.__file__).parent
 
@@ -39,7 +40,7 @@ def test_an_unknown_verb_is_refused(run):
 def test_verbs_load_without_torch_and_without_grpc():
     code = (
         "import sys\n"
-        "from streamtrans.cli import VERBS, load_verb\n"
+        "from streamtrans.cli.app import VERBS, load_verb\n"
         "for verb in VERBS: load_verb(verb)\n"
         "print([name for name in ('torch', 'transformers', 'grpc') if name in sys.modules])"
     )
@@ -50,10 +51,10 @@ def test_verbs_load_without_torch_and_without_grpc():
 def test_passive_waiting_is_asked_for_unless_somebody_chose_otherwise(run, monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     run("--version")
-    assert streamtrans.cli.os.environ["OMP_WAIT_POLICY"] == "passive"
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     run("--version")
-    assert streamtrans.cli.os.environ["OMP_WAIT_POLICY"] == "active"
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
 SHARED = {"--model", "--device", "--dtype", "--drafter", "--top-k", "--vad"}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from streamtrans.core import BadAudio, BadConfig
+from streamtrans.foreign import Chosen
 from streamtrans.vad import VADS, Vad, load_vad, vad_window
 
 
@@ -108,14 +109,14 @@ def test_the_state_of_another_detector_is_refused(vad: Vad) -> None:
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(BadConfig, match=r"unknown VAD 'silerro'.*did you mean 'silero'"):
         load_vad("silerro")
-    with pytest.raises(BadConfig, match="can't be loaded"):
-        vad_window("streamtrans.vad.energy:Nothing")
-    with pytest.raises(BadConfig, match="can't be loaded"):
-        vad_window("no_such_package:Vad")
+    with pytest.raises(BadConfig, match="can't be imported"):
+        vad_window(Chosen("streamtrans.vad.energy:Nothing"))
+    with pytest.raises(BadConfig, match="can't be imported"):
+        vad_window(Chosen("no_such_package:Vad"))
 
 
 def test_a_third_party_is_named_by_its_path() -> None:
-    assert vad_window("streamtrans.vad.energy:EnergyVad") == 480
+    assert vad_window(Chosen("streamtrans.vad.energy:EnergyVad")) == 480
 
 
 def test_windows_are_known_without_torch() -> None:

@@ -17,6 +17,7 @@ from streamtrans.decode import (
     parse_drafters,
     parse_top_k,
 )
+from streamtrans.foreign import Chosen
 from streamtrans.model.api import Guess, Propose
 from streamtrans.testing.toy import ToyCache, ToyModel, toy_audio
 
@@ -199,11 +200,13 @@ def test_a_chain_is_read_from_text():
 
 
 def test_a_third_party_plugs_in_by_path():
-    factory = parse_drafters("echo,streamtrans.decode.drafters:Ngram")
+    factory = parse_drafters(Chosen("echo, streamtrans.decode.drafters:Ngram"))
     assert guess(factory.make(context(8, 9, 10)), [20, 8, 9]).tokens == (10, EOT)
 
 
-@pytest.mark.parametrize("spec", ["ehco", "", "echo,", "echo;kvspn", "kvspm"])
+@pytest.mark.parametrize(
+    "spec", ["ehco", "", "echo,", "echo;kvspn", "kvspm", ":Thing", "echo,streamtrans.decode.drafters:Ngram"]
+)
 def test_an_unknown_name_is_refused_with_the_known_ones(spec):
     with pytest.raises(BadConfig) as refused:
         parse_drafters(spec)
@@ -215,10 +218,10 @@ def test_the_nearest_name_is_suggested():
         parse_drafters("kvpsn")
 
 
-@pytest.mark.parametrize("spec", ["no.such.module:Thing", "streamtrans.decode.drafters:Thing", ":Thing"])
+@pytest.mark.parametrize("spec", ["no.such.module:Thing", "echo,streamtrans.decode.drafters:Thing"])
 def test_a_path_that_cannot_be_imported_is_refused(spec):
     with pytest.raises(BadConfig, match="can't be imported"):
-        parse_drafters(spec)
+        parse_drafters(Chosen(spec))
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", 1), ("3", 3), ("inf", math.inf), (2, 2), (math.inf, math.inf)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from streamtrans.cli import app
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row
 from streamtrans.evaluate.alignment import (

@@ -200,7 +200,7 @@ def test_the_verb_asks_for_a_language_and_a_format(tmp_path, capsys):
     write_log(log, Header("a.wav", targets=("de", "fr")), [])
     for options, told in (
         (["--format", "omnisteval"], "de, fr: say which one with --language"),
-        (["--format", "srt"], "simulstream or omnisteval"),
+        (["--format", "srt"], "known are simulstream, omnisteval"),
         (["--format", "omnisteval", "--language", "zh"], "no 'zh'"),
     ):
         status, _, err = run(capsys, "export-log", log, *options, "--to", tmp_path / "out")

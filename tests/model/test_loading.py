@@ -38,7 +38,7 @@ def test_missing_files_are_named(folder: Path, name: str) -> None:
 
 def test_unknown_family(folder: Path) -> None:
     edit(folder, model_type="bert")
-    with pytest.raises(BadModel, match="model of type 'bert'; known are whisper, whisper_m2m"):
+    with pytest.raises(BadModel, match=r"config\.json: unknown model_type 'bert': known are whisper, whisper_m2m"):
         load_model(folder)
 
 

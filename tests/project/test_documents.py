@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 import streamtrans
-from streamtrans.cli import load_verb
+from streamtrans.cli.app import load_verb
 from streamtrans.server import Served, ServerConfig, TranslationServer
 from streamtrans.testing.engine import InstantEngine, hypothesis
 from streamtrans.vad import EnergyVad

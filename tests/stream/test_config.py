@@ -1,6 +1,7 @@
 import pytest
 
 from streamtrans.core import BadConfig, UnsupportedLanguage
+from streamtrans.foreign import Chosen
 from streamtrans.stream import POLICIES, SessionConfig, load_policy
 
 
@@ -18,8 +19,8 @@ def test_languages_are_kept_canonical():
         ({"targets": ("zh", "zh-TW")}, "twice"),
         ({"mode": "lively"}, "unknown mode 'lively'; use one of live, stable, final"),
         ({"policy": "agrement"}, "did you mean 'agreement'"),
-        ({"policy": "nowhere.at.all:Policy"}, "cannot be imported"),
-        ({"policy": "streamtrans.stream.policies:Nothing"}, "cannot be imported"),
+        ({"policy": Chosen("nowhere.at.all:Policy")}, "can't be imported"),
+        ({"policy": Chosen("streamtrans.stream.policies:Nothing")}, "can't be imported"),
         ({"policy": "agreement", "policy_n": 0}, "use 1 or more"),
         ({"policy": "hold", "policy_n": -1}, "use 0 or more"),
         ({"reading_interval_ms": 0}, "reading_interval_ms is 0"),
@@ -40,4 +41,4 @@ def test_unknown_languages_are_refused(settings):
 
 
 def test_a_policy_may_come_from_elsewhere():
-    assert type(load_policy(POLICIES["hold"], 3)) is type(load_policy("hold", 3))
+    assert type(load_policy(Chosen(POLICIES["hold"]), 3)) is type(load_policy("hold", 3))

@@ -5,7 +5,6 @@ A corpus is added by a function here (or anywhere) and a line in :data:`READERS`
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,17 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtrans.core import BadConfig
+from streamtrans.foreign import Chosen, Table
 from streamtrans.text import LANGUAGES, canonical
 from streamtrans.text.languages import ALIASES
 from streamtrans.train.finetune.recipe import Source
-
-READERS: dict[str, str] = {
-    "manifest": "streamtrans.train.finetune.readers:read_manifest",
-    "common_voice": "streamtrans.train.finetune.readers:read_common_voice",
-    "covost2": "streamtrans.train.finetune.readers:read_covost2",
-    "fleurs": "streamtrans.train.finetune.readers:read_fleurs",
-}
-"""Name in a recipe → ``module:function``."""
 
 PLAIN_COLUMNS = ("audio", "text", "language", "id", "pseudo")
 """Columns of a manifest that are no translations. ``pseudo`` lists the languages that a model translated."""
@@ -58,20 +50,25 @@ Reader = Callable[[Source, tuple[str, ...]], Iterator[Line | Problem]]
 """Reads a source; gets the recipe's languages."""
 
 
+READERS: Table[Reader] = Table(
+    "corpus reader",
+    {
+        "manifest": "streamtrans.train.finetune.readers:read_manifest",
+        "common_voice": "streamtrans.train.finetune.readers:read_common_voice",
+        "covost2": "streamtrans.train.finetune.readers:read_covost2",
+        "fleurs": "streamtrans.train.finetune.readers:read_fleurs",
+    },
+)
+"""Name in a recipe → ``module:function``."""
+
+
 def find_reader(name: str) -> Reader:
-    """Return a reader by its name in :data:`READERS`, or by ``module:function``.
+    """Return a reader by its name in :data:`READERS`, or by its path: a recipe is written by who trains with it.
 
     Raises:
         BadConfig: there is none of this name.
     """
-    module, colon, function = READERS.get(name, name).partition(":")
-    if not colon:
-        raise BadConfig(f"there is no corpus reader {name!r}; use {', '.join(READERS)} or module:function")
-    try:
-        reader: Reader = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise BadConfig(f"corpus reader {name!r} can't be loaded: {error}") from None
-    return reader
+    return READERS.load(Chosen(name))
 
 
 def read_manifest(source: Source, languages: tuple[str, ...]) -> Iterator[Line | Problem]:

@@ -1,0 +1,104 @@
+"""The verbs of the program, imported when they are asked for.
+
+A verb is added by a file here and a line in :data:`VERBS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from streamtrans import __version__
+from streamtrans.foreign import Table
+
+VERBS: Table[Any] = Table(
+    "verb",
+    {
+        "translate": "streamtrans.cli.translate:translate",
+        "serve": "streamtrans.cli.serve:serve",
+        "record": "streamtrans.cli.record:record",
+        "replay": "streamtrans.cli.replay:replay",
+        "demo": "streamtrans.cli.demo:demo",
+        "doctor": "streamtrans.cli.doctor:doctor",
+        "bench": "streamtrans.cli.bench:bench",
+        "evaluate": "streamtrans.cli.evaluate:evaluate",
+        "talks": "streamtrans.cli.talks:talks",
+        "convert": "streamtrans.cli.convert:convert",
+        "corpus": "streamtrans.cli.corpus:corpus",
+        "train": "streamtrans.cli.train:train",
+        "export": "streamtrans.cli.export:export",
+        "align": "streamtrans.cli.align:align",
+        "export-log": "streamtrans.cli.export_log:export_log",
+    },
+)
+"""Verb → ``module:function``, or ``module:app`` where the verb has verbs of its own."""
+
+
+class _Verbs(TyperGroup):
+    """A group that imports a verb when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the signature is typer's)
+        """Return the verbs in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 (the signature is typer's)
+        """Return one verb, ``None`` where there is no such."""
+        return load_verb(cmd_name) if cmd_name in VERBS else None
+
+
+def load_verb(name: str) -> Any:
+    """Import a verb of the table and return its command."""
+    verb = VERBS.load(name)
+    if not isinstance(verb, typer.Typer):
+        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        app.command(name)(verb)
+        verb = app
+    command = typer.main.get_command(verb)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    name="streamtrans",
+    cls=_Verbs,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"streamtrans {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=False)
+def _program(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and end."
+    ),
+) -> None:
+    """Live speech translation: speech in, captions in other languages out.
+
+    Translate recordings:
+
+        streamtrans translate talk.wav --to de,fr --srt
+
+    Serve live streams, and speak into one from another terminal:
+
+        streamtrans serve
+
+        streamtrans-mic --to de,fr
+
+    See all of it at work, or find out what is missing:
+
+        streamtrans demo
+
+        streamtrans doctor
+
+    Each verb explains itself: streamtrans translate --help
+    """

@@ -146,12 +146,12 @@ def test_the_room_imports_heavy_things_only_inside_functions():
 def test_a_small_model_gets_one_thread_and_a_large_one_all(tmp_path, monkeypatch):
     import torch
 
-    from streamtrans.cli import options
+    from streamtrans import runtime
     from streamtrans.model.loading import load_model
     from tests.checkpoints import make_whisper_m2m
 
     make_whisper_m2m(tmp_path)
     model = load_model(tmp_path, device="cpu")
-    assert options.default_threads(model) == 1
-    monkeypatch.setattr(options, "SMALL_MODEL", 10)
-    assert options.default_threads(model) == torch.get_num_threads()
+    assert runtime.default_threads(model) == 1
+    monkeypatch.setattr(runtime, "SMALL_MODEL", 10)
+    assert runtime.default_threads(model) == torch.get_num_threads()

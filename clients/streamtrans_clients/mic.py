@@ -7,7 +7,7 @@ import asyncio
 import math
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -68,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--to", default="en", metavar="LANGUAGES", help="such as de,fr (default: en)")
-    parser.add_argument("--from", dest="source", default="", metavar="LANGUAGES", help="what is spoken (default: any)")
+    parser.add_argument("--to", action="append", metavar="LANGUAGES", help="such as de,fr (default: en); repeatable")
+    parser.add_argument(
+        "--from", dest="source", action="append", metavar="LANGUAGES", help="what is spoken, or auto (default: any)"
+    )
     parser.add_argument("--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051")
     parser.add_argument(
         "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"
@@ -147,8 +149,8 @@ async def _metered(source: Source, board: Board) -> AsyncIterator[bytes]:
 
 def _wishes(options: argparse.Namespace, source: Source) -> StreamOptions:
     return StreamOptions(
-        targets=_languages(options.to),
-        source_languages=_languages(options.source),
+        targets=_languages(options.to or ["en"]),
+        source_languages=_languages(source for source in options.source or () if source.strip().lower() != "auto"),
         sample_rate_hertz=source.sample_rate_hertz,
         channels=source.channels,
         mode=options.mode,
@@ -158,8 +160,8 @@ def _wishes(options: argparse.Namespace, source: Source) -> StreamOptions:
     )
 
 
-def _languages(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _languages(lists: Iterable[str]) -> tuple[str, ...]:
+    return tuple(tag.strip() for text in lists for tag in text.split(",") if tag.strip())
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:

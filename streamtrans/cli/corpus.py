@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streamtrans.cli.options import languages
+
 corpus = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
@@ -60,7 +62,7 @@ def pseudo_label(
     manifest: Annotated[Path, typer.Argument(help="A manifest: TSV or JSON Lines with audio, text and language.")],
     *,
     model: Annotated[str, typer.Option(help="A Hugging Face seq2seq folder or hub name.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Languages to fill in, such as de,fr.", show_default=False)],
+    to: Annotated[list[str], typer.Option(help="Languages to fill in, such as de,fr.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The manifest to write; .jsonl gives JSON Lines.", show_default=False)],
     codes: Annotated[
         str, typer.Option(help="The model's codes where they differ, such as zh=zho_Hans,de=deu_Latn.")
@@ -91,7 +93,7 @@ def pseudo_label(
         raise BadConfig(f"--codes: {wrong[0]!r} must look like zh=zho_Hans")
     recipe = PseudoRecipe(
         model,
-        to=tuple(code.strip() for code in to.split(",") if code.strip()),
+        to=languages(to),
         codes={ours.strip(): theirs.strip() for ours, _, theirs in pairs},
         prefix=prefix,
         beams=beams,

@@ -36,6 +36,8 @@ _READY_S = 120.0
 
 _STOP_S = 15.0
 
+_TO = ["fr", "it"]
+
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
@@ -49,7 +51,7 @@ class Sentence:
 
 def demo(
     *,
-    to: Annotated[str, typer.Option("--to", help="Languages to write at once.")] = "fr,it",
+    to: Annotated[list[str], typer.Option("--to", help="Languages to write at once. Repeatable.")] = _TO,
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

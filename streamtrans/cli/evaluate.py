@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     *,
     to: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--to", help="Languages to write. By default every reference.", show_default=False, rich_help_panel=_TALKS
         ),
@@ -97,10 +97,12 @@ def evaluate(
         int | None, typer.Option(min=1, help="Only so many rows, spread over the table.", show_default=False)
     ] = None,
     sources: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(help="Languages to speak, such as en,de. By default all.", show_default=False),
     ] = None,
-    targets: Annotated[str | None, typer.Option(help="Languages to write. By default all.", show_default=False)] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option(help="Languages to write. By default all.", show_default=False)
+    ] = None,
     together: Annotated[int, typer.Option(min=1, help="Utterances decoded, or talks played, at once.")] = 16,
     recheck: Annotated[
         int, typer.Option(min=0, help="Utterances to read again without drafts, to compare passes and texts.")

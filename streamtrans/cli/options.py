@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamtrans.core import BadConfig
 from streamtrans.foreign import Chosen
-from streamtrans.text import canonical
+from streamtrans.text import canonical, region, written
 
 if TYPE_CHECKING:
     pass
@@ -79,27 +80,57 @@ Threads = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-To = Annotated[str, typer.Option("--to", help="Languages to write, such as de,fr. The spoken one gives a transcript.")]
+To = Annotated[
+    list[str],
+    typer.Option("--to", help="Languages to write, such as de,fr. The spoken one gives a transcript. Repeatable."),
+]
 From = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--from",
-        help="The spoken language, for models that must be told (stock Whisper). By default any.",
+        help="The spoken language, for models that must be told (stock Whisper), or auto. By default any.",
         show_default=False,
     ),
 ]
+ENGLISH = ["en"]
+"""What is written where nobody says."""
 
 
-def languages(text: str, option: str = "--to") -> tuple[str, ...]:
-    """Read a list such as ``de,fr`` into canonical codes.
+def languages(given: str | Sequence[str], option: str = "--to") -> tuple[str, ...]:
+    """Read lists such as ``de,fr`` of languages to write into canonical codes, and tell of regions that get lost.
 
     Raises:
-        BadConfig: the list is empty or names a language twice.
-        UnsupportedLanguage: a tag names no language.
+        BadConfig: the lists are empty or name a language twice.
+        UnsupportedLanguage: a tag names no language, or a script that can't be asked for.
     """
-    codes = tuple(canonical(part) for part in text.split(",") if part.strip())
+    tags = _tags(given)
+    codes = tuple(written(tag) for tag in tags)
     if not codes:
         raise BadConfig(f"{option} names no language; give one or more, such as {option} de,fr")
     if len(set(codes)) < len(codes):
-        raise BadConfig(f"{option} {text} names one language twice")
+        raise BadConfig(f"{option} {','.join(tags)} names one language twice")
+    for tag, code in zip(tags, codes, strict=True):
+        if region(tag):
+            typer.echo(f"note: {option} {tag} is taken as {code}: models know no regions", err=True)
     return codes
+
+
+def spoken_language(given: str | Sequence[str] | None, option: str = "--from") -> str | None:
+    """Read the one language that is spoken; ``None`` where nobody says, or says ``auto``.
+
+    Raises:
+        BadConfig: several are named; nothing chooses between them.
+        UnsupportedLanguage: the tag names no language.
+    """
+    tags = _tags(given or ())
+    if len(tags) > 1:
+        raise BadConfig(
+            f"{option} {','.join(tags)} names {len(tags)} languages, and one is what a model can be told; name one, or"
+            " leave it out: models that needn't be told hear any of theirs"
+        )
+    return None if not tags or tags[0].lower() == "auto" else canonical(tags[0])
+
+
+def _tags(given: str | Sequence[str]) -> list[str]:
+    lists = [given] if isinstance(given, str) else given
+    return [tag.strip() for text in lists for tag in text.split(",") if tag.strip()]

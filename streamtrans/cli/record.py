@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamtrans.audio import Decoder, duration_seconds, stream_file
-from streamtrans.cli.options import Device, Drafter, Dtype, From, Model, Threads, To, TopK, Vad, languages
+from streamtrans.cli.options import (
+    ENGLISH,
+    Device,
+    Drafter,
+    Dtype,
+    From,
+    Model,
+    Threads,
+    To,
+    TopK,
+    Vad,
+    languages,
+    spoken_language,
+)
 from streamtrans.core import SAMPLE_RATE, BadConfig, Caption, Event
 from streamtrans.runtime import Loaded, ModelChoice, load
 from streamtrans.stream import FileSink, Mode, Origin, Recorder, Session, fingerprint, pump, settle
@@ -45,7 +58,7 @@ def record(
         typer.Argument(help="A WAV, FLAC, OGG or MP3 file. By default the microphone is heard.", show_default=False),
     ] = None,
     *,
-    to: To = "en",
+    to: To = ENGLISH,
     source: From = None,
     mode: Annotated[
         str,
@@ -81,7 +94,7 @@ def record(
     """
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     targets = languages(to)
-    spoken = languages(source, "--from")[0] if source else None
+    spoken = spoken_language(source)
     _check(out, audio, microphone, realtime=realtime)
     wanted = _mode(mode)
     loaded = load(choice, slots=max(16, len(targets)))

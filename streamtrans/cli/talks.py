@@ -13,6 +13,8 @@ from streamtrans.core import SAMPLE_RATE, BadConfig
 if TYPE_CHECKING:
     from streamtrans.corpus.talks import SpokenTalk
 
+_SPOKEN = ["en", "de", "es", "fr", "it", "zh"]
+
 
 def talks(
     out: Annotated[Path, typer.Argument(help="Folder for the audio, what is said when, and MANIFEST.tsv.")],
@@ -20,7 +22,7 @@ def talks(
     text: Annotated[
         Path, typer.Option(help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form.")
     ] = Path("data/text"),
-    languages: Annotated[str, typer.Option(help="Languages to speak, such as en,de.")] = "en,de,es,fr,it,zh",
+    languages: Annotated[list[str], typer.Option(help="Languages to speak, such as en,de. Repeatable.")] = _SPOKEN,
     minutes: Annotated[float, typer.Option(min=0.05, help="Length of a talk, in about.")] = 5.0,
     hours: Annotated[
         float | None, typer.Option(min=0.01, help="The same in hours, for long talks.", show_default=False)

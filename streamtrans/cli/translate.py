@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamtrans.audio import duration_seconds
-from streamtrans.cli.options import Device, Drafter, Dtype, From, Model, Threads, To, TopK, Vad, languages
+from streamtrans.cli.options import (
+    ENGLISH,
+    Device,
+    Drafter,
+    Dtype,
+    From,
+    Model,
+    Threads,
+    To,
+    TopK,
+    Vad,
+    languages,
+    spoken_language,
+)
 from streamtrans.cli.subtitles import FORMATS, Cue
 from streamtrans.core import SAMPLE_RATE, BadAudio, BadConfig, StreamtransError, milliseconds
 from streamtrans.runtime import Loaded, ModelChoice, load
@@ -43,7 +56,7 @@ class Output:
 def translate(
     files: Annotated[list[Path], typer.Argument(help="Recordings: WAV, FLAC, OGG, MP3.", show_default=False)],
     *,
-    to: To = "en",
+    to: To = ENGLISH,
     source: From = None,
     srt: Annotated[bool, typer.Option("--srt", help="Write FILE.LANGUAGE.srt for each language.")] = False,
     vtt: Annotated[bool, typer.Option("--vtt", help="Write FILE.LANGUAGE.vtt for each language.")] = False,
@@ -93,7 +106,7 @@ def translate(
     lengths, failures = _lengths(paths)
     if lengths:
         growing = sys.stdout.isatty() and not as_json if grow is None else grow
-        spoken = languages(source, "--from")[0] if source else None
+        spoken = spoken_language(source)
         loaded = load(choice, slots=max(16, min(together, len(lengths)) * len(targets)))
         loaded.check_languages(targets, spoken)
         mode: Literal["live", "final"] = "live" if growing else "final"

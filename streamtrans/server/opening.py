@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from streamtrans.core import BadConfig, UnsupportedLanguage
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.refusal import Refusal, invalid, out_of_order, unsupported
 from streamtrans.stream import FileSink, Origin, Recorder, Session, SessionConfig, Setting, UnmetBudget
-from streamtrans.text import canonical
+from streamtrans.text import canonical, written
 from streamtrans.vad import vad_window
 from streamtrans.wire import (
     BadFields,
@@ -50,11 +51,14 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
     except BadFields as error:
         raise invalid(error.fields) from error
     vad = _detector(wishes, served)
-    targets = [_language(tag, f"targets[{index}].language", served) for index, tag in enumerate(wishes.targets)]
+    targets = [
+        _language(tag, f"targets[{index}].language", served, written) for index, tag in enumerate(wishes.targets)
+    ]
     if len(set(targets)) < len(targets):
         raise invalid([("targets", f"name one language twice: {', '.join(wishes.targets)}")])
     sources = [
-        _language(tag, f"source_languages[{index}]", served) for index, tag in enumerate(wishes.source_languages)
+        _language(tag, f"source_languages[{index}]", served, canonical)
+        for index, tag in enumerate(wishes.source_languages)
     ]
     setting = _setting(wishes, served)
     session = _session(wishes, served, config, targets=tuple(targets), sources=tuple(sources), vad=vad)
@@ -113,9 +117,9 @@ def _detector(wishes: StreamOptions, served: Served) -> str:
     raise invalid([("endpointing.vad", f"unknown detector {wishes.vad!r}; use one of {known}")])
 
 
-def _language(tag: str, path: str, served: Served) -> str:
+def _language(tag: str, path: str, served: Served, read: Callable[[str], str]) -> str:
     try:
-        code = canonical(tag)
+        code = read(tag)
     except UnsupportedLanguage as error:
         raise unsupported(f"{path}: {error}") from error
     if code not in served.languages:

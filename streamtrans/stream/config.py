@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from streamtrans.core import BadConfig
 from streamtrans.segment import EndpointRules
 from streamtrans.stream.policies import load_policy
-from streamtrans.text import canonical
+from streamtrans.text import canonical, written
 
 Mode = Literal["live", "stable", "final"]
 
@@ -70,7 +70,7 @@ class SessionConfig:
         targets = tuple(canonical(target) for target in self.targets)
         if len(set(targets)) != len(targets):
             raise BadConfig(f"targets {', '.join(self.targets)} name one language twice")
-        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "targets", tuple(written(target) for target in self.targets))
         if self.source is not None:
             object.__setattr__(self, "source", canonical(self.source))
         if self.mode not in get_args(Mode):

@@ -5,7 +5,7 @@ vocabulary.
 """
 
 from streamtrans.text.detokenizer import Detokenizer
-from streamtrans.text.languages import LANGUAGES, canonical, display_name, joins_without_spaces
+from streamtrans.text.languages import LANGUAGES, canonical, display_name, joins_without_spaces, region, written
 from streamtrans.text.tokenizer import Tokenizer, segment_text
 from streamtrans.text.training import train_tokenizer
 
@@ -16,6 +16,8 @@ __all__ = [
     "canonical",
     "display_name",
     "joins_without_spaces",
+    "region",
     "segment_text",
     "train_tokenizer",
+    "written",
 ]

@@ -47,17 +47,75 @@ ALIASES: MappingProxyType[str, str] = MappingProxyType(
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
 
 
+_SCRIPTS = """
+cyrl ru uk bg mk be kk mn tg ba tt|arab ar fa ur ps sd|hebr he yi|deva hi mr ne sa|beng bn as|hans zh|jpan ja|kore ko
+grek el|thai th|taml ta|mlym ml|telu te|knda kn|guru pa|sinh si|khmr km|geor ka|ethi am|gujr gu|laoo lo|mymr my|tibt bo
+armn hy"""
+_SCRIPT_OF = {
+    code: script for script, *codes in map(str.split, _SCRIPTS.strip().replace("\n", "|").split("|")) for code in codes
+}
+"""The script that a language is written in where nobody says; of those not listed it is ``latn``."""
+_OF_TWO_SCRIPTS = frozenset({"sr", "uz", "yue"})
+"""Written in two scripts, and models write either."""
+_REGIONAL = MappingProxyType(
+    dict.fromkeys(("zh-tw", "zh-hk", "zh-mo"), "hant")
+    | dict.fromkeys(("pa-pk", "uz-af", "az-ir", "kk-cn", "tg-pk", "ms-bn"), "arab")
+    | {"sr-me": "latn", "sd-in": "deva", "mn-cn": "mong", "yue-cn": "hans"}
+)
+"""Regions where a language is written in another script than elsewhere."""
+_WORDS = MappingProxyType({"latin": "latn", "cyrillic": "cyrl", "arabic": "arab", "devanagari": "deva"})
+"""What POSIX calls scripts, as in ``sr_RS@latin``."""
+
+
 def canonical(code: str) -> str:
-    """Return the code used inside for a BCP-47 tag: ``"zh-CN"`` → ``"zh"``.
+    """Return the code used inside for a BCP-47 tag: ``"zh-CN"`` → ``"zh"``. Script and region make no difference.
 
     Raises:
         UnsupportedLanguage: the tag names no known language; the message says which one is nearest.
     """
-    base = code.strip().replace("_", "-").lower().partition("-")[0]
+    base, *rest = _subtags(code)
+    if base == "zh" and rest and len(rest[0]) == 3:  # a Chinese language of its own: zh-yue is Cantonese
+        base = rest[0]
     base = ALIASES.get(base, base)
     if base in LANGUAGES:
         return base
     raise UnsupportedLanguage(f"unknown language {code!r}: {_nearest(code)}")
+
+
+def written(code: str) -> str:
+    """Return the canonical code of a language to write in, whose script is the one that models write.
+
+    Raises:
+        UnsupportedLanguage: the tag names no known language, or a script that nobody can be asked for.
+    """
+    language = canonical(code)
+    base, *rest = _subtags(code)
+    script = next((tag for tag in rest if len(tag) == 4 and tag.isalpha()), None)
+    script = script or next((_REGIONAL[key] for tag in rest if (key := f"{language}-{tag}") in _REGIONAL), None)
+    script = script or ("latn" if base == "sh" else None)
+    usual = _SCRIPT_OF.get(language, "latn")
+    if script is None or (script == usual and language not in _OF_TWO_SCRIPTS):
+        return language
+    how = "either script" if language in _OF_TWO_SCRIPTS else f"the script {usual.title()}"
+    raise UnsupportedLanguage(
+        f"{code!r} asks for the script {script.title()}, which can't be chosen: models write"
+        f" {LANGUAGES[language]} in {how}; ask for {language!r}"
+    )
+
+
+def region(code: str) -> str | None:
+    """Return the region of a tag in capitals: ``"pt-BR"`` → ``"BR"``."""
+    found = (
+        tag for tag in _subtags(code)[1:] if (len(tag) == 2 and tag.isalpha()) or (len(tag) == 3 and tag.isdigit())
+    )
+    return next((tag.upper() for tag in found), None)
+
+
+def _subtags(code: str) -> list[str]:
+    """Return the parts of a tag in small letters; POSIX's ``de_DE.UTF-8`` and ``sr_RS@latin`` are read, too."""
+    plain, _, script = code.strip().lower().partition("@")
+    tags = plain.partition(".")[0].replace("_", "-").split("-")
+    return [*tags, *([_WORDS.get(script, script)] if script else [])]
 
 
 def display_name(code: str) -> str:
@@ -71,9 +129,11 @@ def joins_without_spaces(code: str) -> bool:
 
 
 def _nearest(code: str) -> str:
+    if code.strip().lower() in ("auto", "any", "und", "mul"):
+        return "leave the spoken language out where it isn't known; one to write has to be named"
     by_name = {name.lower(): known for known, name in LANGUAGES.items()}
     by_name.update({known: known for known in LANGUAGES})
-    close = difflib.get_close_matches(code.strip().lower(), by_name, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(code.strip().lower(), by_name, n=1, cutoff=0.7)
     if close:
         known = by_name[close[0]]
         return f"did you mean {known!r} ({LANGUAGES[known]})?"

@@ -50,6 +50,16 @@ def many_targets(house):
 
 CASES = {
     "audio before config": (lambda h: [sound()], CODE.FAILED_PRECONDITION, "send `config` first"),
+    "another script": (
+        lambda h: [h.opening(targets=("zh-Hant",))],
+        CODE.UNIMPLEMENTED,
+        "'zh-Hant' asks for the script Hant",
+    ),
+    "auto as a language": (
+        lambda h: [h.opening(source_languages=("auto",))],
+        CODE.UNIMPLEMENTED,
+        "leave the spoken language out",
+    ),
     "nothing at all": (lambda h: [], CODE.FAILED_PRECONDITION, "ended before it began"),
     "config twice": (lambda h: [h.opening(), h.opening()], CODE.FAILED_PRECONDITION, "came twice"),
     "odd PCM": (lambda h: [h.opening(), audio_message(b"abc", 1)], CODE.INVALID_ARGUMENT, "audio.data"),

@@ -17,7 +17,7 @@ from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
 from streamtrans.model.config import NetworkConfig, read_features, read_json, shown
 from streamtrans.model.loading import check_vocabulary, load_network, read_alignment_heads
 from streamtrans.model.speech import Manner, TorchSpeechModel
-from streamtrans.text import Tokenizer, canonical
+from streamtrans.text import Tokenizer, canonical, written
 
 ENGLISH_VOCABULARY = 51_864
 """Tokens of the English-only checkpoints; multilingual ones have one more, or two."""
@@ -56,7 +56,7 @@ class Prompts:
         Raises:
             UnsupportedLanguage: Whisper can't write ``target`` from ``source``, or ``source`` isn't known.
         """
-        target = canonical(target)
+        target = written(target)
         quiet = self._required("<|notimestamps|>")
         if not self.multilingual:
             if target != "en" or (source is not None and canonical(source) != "en"):

@@ -14,7 +14,7 @@ from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
 from streamtrans.model.config import NetworkConfig, read_features, read_json, shown
 from streamtrans.model.loading import check_vocabulary, load_network, read_alignment_heads
 from streamtrans.model.speech import Manner, TorchSpeechModel
-from streamtrans.text import Tokenizer, canonical
+from streamtrans.text import Tokenizer, canonical, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,9 @@ class Prompts:
         Raises:
             UnsupportedLanguage: the model knows one of the two not.
         """
-        for code in (target, source):
-            if code is not None and canonical(code) not in self.languages:
-                raise UnsupportedLanguage(
-                    f"this model has no language {canonical(code)!r}; it has {', '.join(self.languages)}"
-                )
+        for code in (written(target), canonical(source or target)):
+            if code not in self.languages:
+                raise UnsupportedLanguage(f"this model has no language {code!r}; it has {', '.join(self.languages)}")
         return (self.tokenizer.sot, self.tokenizer.language_token(target))
 
 

@@ -214,7 +214,7 @@ class _Bench:
         context = DraftContext(len(prompt), model.eot, draft, way.top_k, way.count, model.draft_acceptance)
         drafter = parse_drafters(way.drafter).make(context)
         caches = [self._slots.open(memory) for _ in range(way.search.caches)]
-        limit = self._limits.limit(model.max_tokens, prompt, heard)
+        limit = self._limits.limit(model.max_tokens, prompt, heard, model.tokens_per_second(target))
         wall, cpu = time.perf_counter(), time.thread_time()
         if way.beams > 1:
             talk = beam(prompt, (), caches, way.search, eot=model.eot, limit=limit)

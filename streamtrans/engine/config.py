@@ -22,8 +22,8 @@ class EngineConfig:
     drafter: str | None = None  # a chain such as "echo,kvspn"; None = that, or "echo" without a speculator
     top_k: float = 1  # for the speculator's drafts: 1 is exact, larger is faster and looser, inf never checks
     draft_tokens: int | None = None  # the speculator's guesses at a time, 0 to 8; None follows what is accepted
-    spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds
-    tokens_per_s: float = 12.0  # may hold spare_tokens + tokens_per_s * s tokens; smaller stops a loop sooner
+    spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds may hold
+    tokens_per_s: float = 12.0  # spare_tokens + tokens_per_s * s tokens, or what its language needs if that is more
     final_hearing: str = "blocks"  # a last reading hears on in "blocks", or the "whole" anew: better, less calm
     final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
 
@@ -42,7 +42,10 @@ class EngineConfig:
         if self.drafter is not None:
             parse_drafters(self.drafter)
 
-    def limit(self, max_tokens: int, prompt: Tokens, heard: int) -> int:
-        """Return the most positions that a text about ``heard`` samples may fill, prompt included."""
-        guard = self.spare_tokens + math.ceil(self.tokens_per_s * heard / SAMPLE_RATE)
+    def limit(self, max_tokens: int, prompt: Tokens, heard: int, needed: float = 0.0) -> int:
+        """Return the most positions that a text about ``heard`` samples may fill, prompt included.
+
+        ``needed`` is what the fastest speech in its language takes, in tokens per second.
+        """
+        guard = self.spare_tokens + math.ceil(max(self.tokens_per_s, needed) * heard / SAMPLE_RATE)
         return min(max_tokens, len(prompt) + guard)

@@ -272,7 +272,8 @@ class Engine:
                 biases=target.biases,
             )
             drafter = self._drafters.make(context)
-            limit = self.config.limit(model.max_tokens, prompt, len(work.job.audio))
+            needed = model.tokens_per_second(target.language)
+            limit = self.config.limit(model.max_tokens, prompt, len(work.job.audio), needed)
             cache = self._slots.open(heard.memory)
             locate = partial(self._locate, work)
             conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit, locate=locate)

@@ -77,7 +77,9 @@ class BeamEngine:
         held, talks = [], []
         for target, prompt in zip(job.targets, prompts, strict=True):
             caches = [self._slots.open(memory) for _ in range(self._search.caches)]
-            limit = self._config.limit(model.max_tokens, prompt, len(job.audio))
+            limit = self._config.limit(
+                model.max_tokens, prompt, len(job.audio), model.tokens_per_second(target.language)
+            )
             talks.append(beam(prompt, target.prefix, caches, self._search, eot=eot, limit=limit))
             held += caches
         try:

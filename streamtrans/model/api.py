@@ -239,6 +239,10 @@ class SpeechModel(Protocol):
         """The share of the speculative network's guesses that are usually right; any number without one."""
         ...
 
+    def tokens_per_second(self, language: str) -> float:
+        """Return how many tokens the fastest speech needs per second in ``language``; 0 where nobody knows."""
+        ...
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``; at least one.
 

@@ -34,7 +34,7 @@ from streamtrans.model.hearing import BlockHearing
 from streamtrans.model.layers import Blocks
 from streamtrans.model.linear import pack
 from streamtrans.model.network import Network
-from streamtrans.text import Tokenizer
+from streamtrans.text import Tokenizer, canonical, tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class TorchSpeechModel:
         self.precision = str(dtype).removeprefix("torch.")
         self.config = network.config
         self.manner = manner
+        self._rates: dict[str, float] = {}  # tokens per second, by language
         self.log_mel = LogMel(features, self.device, dtype)
         mask = torch.zeros(self.config.vocab_size, device=self.device, dtype=self._score_type())
         mask[sorted(manner.suppressed)] = float("-inf")
@@ -102,6 +103,13 @@ class TorchSpeechModel:
     def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Spoken language and what the model makes of it; empty: any of its languages becomes any."""
         return self.manner.translations
+
+    def tokens_per_second(self, language: str) -> float:
+        """Return how many tokens the fastest speech needs per second in ``language``."""
+        code = canonical(language)
+        if code not in self._rates:
+            self._rates[code] = tokens_per_second(self.tokenizer, code)
+        return self._rates[code]
 
     @property
     def max_tokens(self) -> int:

@@ -158,6 +158,10 @@ class ToyModel:
         self.guesses: list[int] = []
         self.threads: set[int] = set()
 
+    def tokens_per_second(self, language: str) -> float:  # noqa: ARG002
+        """Return 0: nobody speaks the toy's language."""
+        return 0.0
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return ``(start, language)``."""
         for code in (target, source):

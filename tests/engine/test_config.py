@@ -14,6 +14,13 @@ def test_a_text_may_grow_with_its_audio_up_to_the_models_size():
     assert config.limit(30, (1, 2), 30 * SAMPLE_RATE) == 30
 
 
+def test_a_language_that_needs_more_tokens_may_have_them():
+    config = EngineConfig(spare_tokens=12, tokens_per_s=12)
+    assert config.limit(448, (1, 2), 2 * SAMPLE_RATE, 66.6) == 14 + 134
+    assert config.limit(448, (1, 2), 2 * SAMPLE_RATE, 7.4) == 14 + 24
+    assert config.limit(100, (1, 2), 2 * SAMPLE_RATE, 66.6) == 100
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

@@ -18,7 +18,7 @@ def alone(model, audio, target):
     prompt = model.prompt(target, None)
     cache = model.allocate(1).open(model.encode([audio])[0])
     nobody = parse_drafters("none").make(DraftContext(len(prompt), model.eot))
-    limit = EngineConfig().limit(model.max_tokens, prompt, len(audio))
+    limit = EngineConfig().limit(model.max_tokens, prompt, len(audio), model.tokens_per_second(target))
     return converse(model, decode(prompt, (), cache, nobody, eot=model.eot, limit=limit))
 
 
@@ -71,7 +71,7 @@ def test_beams_score_what_each_search_finds_alone(model, rows, speak):
         prompt, audio = model.prompt(text.target, None), speak(rows[0], text.source).audio
         slots, memory = model.allocate(3), model.encode([audio])[0]
         caches = [slots.open(memory) for _ in range(3)]
-        limit = EngineConfig().limit(model.max_tokens, prompt, len(audio))
+        limit = EngineConfig().limit(model.max_tokens, prompt, len(audio), model.tokens_per_second(text.target))
         found = converse_beam(model, beam(prompt, (), caches, config, eot=model.eot, limit=limit))
         assert text.hypothesis == model.tokenizer.decode(found[0].hypothesis.tokens).strip()
     assert result.recheck is not None

@@ -27,6 +27,7 @@ def test_data_and_marks_travel(wheel):
         "streamtrans/py.typed",
         "streamtrans/corpus/lexicon.tsv",
         "streamtrans/corpus/simplified.txt",
+        "streamtrans/text/article1.tsv",
         "streamtrans/v1/streamtrans_pb2.py",
         "streamtrans/v1/streamtrans_pb2.pyi",
         "streamtrans/v1/streamtrans_pb2_grpc.py",

@@ -5,10 +5,12 @@ Law: whoever needs a model, a server, a measurement or a verb, gets it here, so 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from streamtrans.core import UnsupportedLanguage, milliseconds
+from streamtrans.core import BadModel, UnsupportedLanguage, milliseconds
 from streamtrans.segment import EndpointRules
 
 if TYPE_CHECKING:
@@ -147,3 +149,33 @@ def default_threads(model: TorchSpeechModel) -> int:
     import torch
 
     return 1 if model.parameters < SMALL_MODEL else torch.get_num_threads()
+
+
+def identity(model: str | None) -> dict[str, str]:
+    """Name the model and the checksum of its weights, without saying where it lies.
+
+    Raises:
+        BadModel: there is no such checkpoint.
+    """
+    from streamtrans.model.loading import find_folder
+
+    folder = find_folder(model)
+    name = folder.name if model is None or Path(model).is_dir() else model
+    return {"name": name, "sha256": weights_sha256(folder)}
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the checksum over a checkpoint's weights, shards in order of their names.
+
+    Raises:
+        BadModel: the folder holds no safetensors.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadModel(f"{folder} has no .safetensors file: there are no weights to identify")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

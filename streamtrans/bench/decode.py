@@ -25,9 +25,8 @@ from streamtrans.bench.paper import DOUBLE, EQUAL, MEDUSA, PRUNED, fill_tables, 
 from streamtrans.core import BadConfig
 from streamtrans.corpus import spoken_for_evaluation
 from streamtrans.evaluate.dev import dev_rows, sample
-from streamtrans.evaluate.machine import identity
 from streamtrans.model.api import SpeechModel
-from streamtrans.runtime import ModelChoice, load_alone
+from streamtrans.runtime import ModelChoice, identity, load_alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,12 +20,11 @@ from streamtrans.audio import Samples
 from streamtrans.bench.measurement import Flags, Option, Progress, Report, Table, silent
 from streamtrans.bench.talk import talk
 from streamtrans.core import SAMPLE_RATE, BadConfig
-from streamtrans.evaluate.machine import identity
 from streamtrans.model.api import Hearing
 from streamtrans.model.hearing import EncoderState
 from streamtrans.model.layers import Blocks
 from streamtrans.model.speech import TorchSpeechModel
-from streamtrans.runtime import ModelChoice, load_alone
+from streamtrans.runtime import ModelChoice, identity, load_alone
 
 _AT = (1, 2, 5, 15, 30)
 _MINUTE = 60 * SAMPLE_RATE

@@ -34,9 +34,8 @@ from streamtrans.bench.talk import SENTENCES, talk
 from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats, samples
 from streamtrans.evaluate.dev import acceptance, ratio
-from streamtrans.evaluate.machine import identity
 from streamtrans.metrics import percentile
-from streamtrans.runtime import ModelChoice
+from streamtrans.runtime import ModelChoice, identity
 from streamtrans.stream import Mode
 
 CHUNK = SAMPLE_RATE // 10

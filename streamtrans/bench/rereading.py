@@ -49,12 +49,11 @@ from streamtrans.corpus import Speaker
 from streamtrans.corpus.talks import TalkConfig, speak_talk
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate.dev import dev_rows, ratio
-from streamtrans.evaluate.machine import identity
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.settings import Setting, parse_values
 from streamtrans.evaluate.together import play_together
 from streamtrans.foreign import Chosen
-from streamtrans.runtime import Loaded, ModelChoice, load
+from streamtrans.runtime import Loaded, ModelChoice, identity, load
 from streamtrans.stream import Mode, SessionConfig, Speller
 from streamtrans.vad import load_vad
 

@@ -34,10 +34,9 @@ from streamtrans.bench.measurement import (
 from streamtrans.bench.mixtures import made_noise
 from streamtrans.bench.segments import segment
 from streamtrans.core import SAMPLE_RATE, BadConfig, samples
-from streamtrans.evaluate.machine import identity
 from streamtrans.evaluate.replay import replay
 from streamtrans.foreign import Chosen
-from streamtrans.runtime import ModelChoice, load
+from streamtrans.runtime import ModelChoice, identity, load
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import EngineLike, Mode, SessionConfig, Speller
 from streamtrans.vad import VADS, Vad, load_vad

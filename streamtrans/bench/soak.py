@@ -34,9 +34,8 @@ from streamtrans.client import (
     TranslationStream,
 )
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
-from streamtrans.evaluate.machine import identity
 from streamtrans.metrics import percentile, trend
-from streamtrans.runtime import ModelChoice
+from streamtrans.runtime import ModelChoice, identity
 
 TARGETS = (("de",), ("fr", "it"), ("en",), ("es",))
 """What the streams ask for, in turn, as far as the model knows it."""

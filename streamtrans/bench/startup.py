@@ -17,8 +17,7 @@ from typing import Annotated, Any
 from streamtrans.bench.measurement import ALL, Flags, Option, Progress, Report, Table, silent
 from streamtrans.client import TranslationClient, Unavailable
 from streamtrans.core import BadModel
-from streamtrans.evaluate.machine import identity
-from streamtrans.runtime import ModelChoice
+from streamtrans.runtime import ModelChoice, identity
 
 _PATIENCE_S = 300.0
 

@@ -48,9 +48,9 @@ def align(
     from streamtrans.cli.report import keep, progress
     from streamtrans.corpus import read_table
     from streamtrans.evaluate.alignment import AlignmentConfig, find_heads, write_heads
-    from streamtrans.evaluate.machine import Watch, identity
+    from streamtrans.evaluate.machine import Watch
     from streamtrans.model.loading import find_folder
-    from streamtrans.runtime import load_alone
+    from streamtrans.runtime import identity, load_alone
 
     config = AlignmentConfig(pairs=pairs, most=most)
     rows = read_table(text, on_error="skip")

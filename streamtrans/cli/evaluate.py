@@ -177,8 +177,8 @@ def evaluate(
     from streamtrans.cli.report import keep, progress
     from streamtrans.evaluate import DevConfig, Watch, describe_machine, evaluate_dev
     from streamtrans.evaluate.dev import dev_rows, training_speaker
-    from streamtrans.evaluate.machine import identity, invocation
-    from streamtrans.runtime import load_alone
+    from streamtrans.evaluate.machine import invocation
+    from streamtrans.runtime import identity, load_alone
 
     if voices not in ("evaluation", "training"):
         raise BadConfig(f"--voices is {voices!r}; use evaluation or training")

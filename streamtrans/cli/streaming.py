@@ -51,9 +51,10 @@ class Wanted:
 
 def evaluate_manifest(wanted: Wanted, choice: ModelChoice) -> None:
     """Play the manifest's talks in every setting, and say how well that went."""
-    from streamtrans.evaluate.machine import Watch, describe_machine, identity, invocation
+    from streamtrans.evaluate.machine import Watch, describe_machine, invocation
     from streamtrans.evaluate.manifest import read_talks
     from streamtrans.evaluate.report import averaged
+    from streamtrans.runtime import identity
 
     talks = read_talks(wanted.manifest)
     _check(wanted, talks)

@@ -5,7 +5,7 @@ speed. Importing the room loads no torch; measuring does.
 """
 
 from streamtrans.evaluate.dev import DevConfig, DevResult, Text, evaluate_dev, sample
-from streamtrans.evaluate.machine import Machine, Measured, Watch, describe_machine, store, weights_sha256
+from streamtrans.evaluate.machine import Machine, Measured, Watch, describe_machine, store
 from streamtrans.evaluate.replay import Replay, read_offline, replay
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "replay",
     "sample",
     "store",
-    "weights_sha256",
 ]

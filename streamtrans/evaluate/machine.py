@@ -5,7 +5,6 @@ A busy neighbour changes a timing by a factor, so what else ran is measured besi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -20,8 +19,6 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-from streamtrans.core import BadModel
 
 _CPUINFO, _STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 
@@ -119,36 +116,6 @@ def store(
 def invocation() -> str:
     """Return the command line of this process, without the folder that its program is in."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def weights_sha256(folder: Path) -> str:
-    """Return the checksum over a checkpoint's weights, shards in order of their names.
-
-    Raises:
-        BadModel: the folder holds no safetensors.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BadModel(f"{folder} has no .safetensors file: there are no weights to identify")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def identity(model: str | None) -> dict[str, str]:
-    """Name the model and the checksum of its weights, without saying where it lies.
-
-    Raises:
-        BadModel: there is no such checkpoint.
-    """
-    from streamtrans.model.loading import find_folder
-
-    folder = find_folder(model)
-    name = folder.name if model is None or Path(model).is_dir() else model
-    return {"name": name, "sha256": weights_sha256(folder)}
 
 
 def _cpu_name() -> str:

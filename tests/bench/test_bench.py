@@ -13,8 +13,7 @@ from streamtrans.bench.size import folder_mb, wheel_figures
 from streamtrans.bench.talk import talk as real_talk
 from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, BadModel
-from streamtrans.evaluate import weights_sha256
-from streamtrans.runtime import ModelChoice
+from streamtrans.runtime import ModelChoice, weights_sha256
 
 HEADER = "id\tscenario\tentities\ten\tde\tzh"
 ROW = "turn on the light\tmach das licht an\t打开厨房的灯"

@@ -5,8 +5,9 @@ import sys
 import pytest
 
 from streamtrans.core import BadModel
-from streamtrans.evaluate import Watch, describe_machine, store, weights_sha256
+from streamtrans.evaluate import Watch, describe_machine, store
 from streamtrans.evaluate.machine import invocation
+from streamtrans.runtime import weights_sha256
 
 
 def test_a_number_is_stored_with_its_command_and_machine(tmp_path, monkeypatch):

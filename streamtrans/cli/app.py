@@ -26,6 +26,7 @@ VERBS: Table[Any] = Table(
         "evaluate": "streamtrans.cli.evaluate:evaluate",
         "talks": "streamtrans.cli.talks:talks",
         "convert": "streamtrans.cli.convert:convert",
+        "compress": "streamtrans.cli.compress:compress",
         "corpus": "streamtrans.cli.corpus:corpus",
         "train": "streamtrans.cli.train:train",
         "export": "streamtrans.cli.export:export",

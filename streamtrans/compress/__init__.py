@@ -1,6 +1,6 @@
 """Law: a smaller model is made from a larger one by a rule that is written down, and says what it lost.
 
-So far: a Whisper checkpoint becomes a whisperM2M one with a shallower decoder.
+A Whisper checkpoint becomes a whisperM2M one with a shallower decoder; fine-tuned models become one.
 """
 
 from streamtrans.compress.convert import convert, kept_layers

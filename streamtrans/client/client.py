@@ -28,6 +28,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),  # a speaker may be silent for minutes
 )
 
+_TIMEOUT_S = 30.0
+"""How long a server is waited for that says nothing at all."""
+
 _WAITING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND)
 """Answers of the health service that may yet change."""
 
@@ -75,18 +78,18 @@ class TranslationClient:
         await self._connection[0].close(None)
         self._open = None
 
-    def stream(self, options: StreamOptions) -> TranslationStream:
-        """Return a stream to enter with ``async with``."""
-        return TranslationStream(self._connection[1], options)
+    def stream(self, options: StreamOptions, *, timeout_s: float = _TIMEOUT_S) -> TranslationStream:
+        """Return a stream to enter with ``async with``; entering fails where the server says nothing in time."""
+        return TranslationStream(self._connection[1], options, timeout_s)
 
-    async def capabilities(self) -> Capabilities:
+    async def capabilities(self, *, timeout_s: float = _TIMEOUT_S) -> Capabilities:
         """Ask what the server offers.
 
         Raises:
-            ClientError: the server refused, or there is none.
+            ClientError: the server refused, there is none, or it says nothing in time.
         """
         try:
-            response = await self._connection[1].ListCapabilities(CapabilitiesRequest())
+            response = await self._connection[1].ListCapabilities(CapabilitiesRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise client_error(error) from error
         return capabilities_from_proto(response)

@@ -52,7 +52,21 @@ class Overloaded(ClientError):
 
 
 class Unavailable(ClientError):
-    """There is no server, it is still loading its model, or it is going away; try again."""
+    """There is no server, it is still loading its model, or it is going away; try again.
+
+    A server that is there names a time, ``retry_after_s``; ``TranslationClient.wait_ready`` waits until one serves.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        fields: tuple[tuple[str, str], ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(code, message, fields, retry_after_s)
+        if retry_after_s is not None:
+            self.add_note("the server is loading or going away: `await client.wait_ready()` waits until one serves")
 
 
 class TimedOut(ClientError):

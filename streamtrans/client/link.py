@@ -28,35 +28,37 @@ _PATIENCE_S = 1.0
 
 
 class Link:
-    """Write and read the messages of one call; reading may be cancelled without harm to the call."""
+    """Write and read the messages of one call; cancelling either does the call no harm."""
 
     def __init__(self, call: StreamCall) -> None:
         self.closed = False
         self._call = call
         self._responses = aiter(call)
         self._arriving: asyncio.Task[ServerMessage | None] | None = None
+        self._leaving: asyncio.Task[ClientError | None] | None = None
         self._kept: deque[ServerMessage] = deque()
         self._reading = asyncio.Lock()
         self._over = False
         self._status: Status | None = None
         call.add_done_callback(self._note)
 
-    async def write(self, message: ClientMessage) -> None:
-        """Send ``message``; waits while the server is behind.
+    async def clear(self) -> None:
+        """Wait until a message is on its way whose writer was cancelled; it is to be awaited before the next one."""
+        if self._leaving is not None:
+            await asyncio.wait([self._leaving])
+
+    async def write(self, message: ClientMessage, *, last: bool = False) -> None:
+        """Send ``message``, and say whether it is the last one; waits while the server is behind.
+
+        Who is cancelled has sent it nevertheless, from the first moment on.
 
         Raises:
             ClientError: the call has ended.
         """
-        try:
-            await self._call.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            await self._read_to_the_end()
-            ended = InvalidRequest(grpc.StatusCode.FAILED_PRECONDITION, "the server has ended the stream")
-            raise await self._failure() or ended from error
-
-    async def finish(self) -> None:
-        """Say that nothing more will be written."""
-        await self._call.done_writing()
+        self._leaving = asyncio.ensure_future(self._send(message, last))
+        error = await asyncio.shield(self._leaving)  # gRPC would end the call with a cancelled write
+        if error is not None:
+            raise error
 
     async def read(self) -> ServerMessage | None:
         """Return the next message, ``None`` once the call has ended well or was closed.
@@ -78,9 +80,27 @@ class Link:
         """End the call; one that has come to its end is left as it is."""
         self.closed = True
         self._call.cancel()
-        if self._arriving is not None:
-            self._arriving.cancel()
-            await asyncio.wait([self._arriving])
+        for task in (self._arriving, self._leaving):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _send(self, message: ClientMessage, last: bool) -> ClientError | None:
+        """Write ``message``; return what it met, for there may be nobody left to catch it."""
+        try:
+            await self._call.write(message)
+            if last:
+                await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            if not self.closed:
+                await self._read_to_the_end()
+                return await self._failure() or _ended("the server has ended the stream")
+        except asyncio.CancelledError:
+            if not self.closed:
+                raise
+        else:
+            return None
+        return _ended("the stream was left")
 
     async def _next(self) -> ServerMessage | None:
         if self._over:
@@ -126,6 +146,10 @@ class Link:
         status = _at_once(_status(call))
         if self._status is None and status is not None and status[:2] != _MADE_UP:
             self._status = status
+
+
+def _ended(why: str) -> ClientError:
+    return InvalidRequest(grpc.StatusCode.FAILED_PRECONDITION, why)
 
 
 async def _status(call: StreamCall) -> Status:

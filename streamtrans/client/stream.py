@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -11,13 +13,12 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from streamtrans.client.errors import DataLost, InvalidRequest, ServerFault
+from streamtrans.client.errors import DataLost, InvalidRequest, ServerFault, TimedOut
 from streamtrans.client.link import Link
 from streamtrans.core import Event
 from streamtrans.wire import (
     BYTES_PER_SAMPLE,
     BadFields,
-    ClientMessage,
     Cursors,
     LostMessage,
     Notice,
@@ -41,6 +42,8 @@ from streamtrans.wire import (
 )
 
 StreamEvent = Event | Started | Notice | Summary
+Sound = npt.NDArray[np.floating] | bytes | bytearray | memoryview
+"""What can be sent: samples, or bytes in the announced encoding."""
 
 _CHUNK_S = 0.25
 """Audio in one message; a longer piece is cut. Larger saves messages, smaller starts sooner."""
@@ -51,9 +54,12 @@ class TranslationStream:
 
     Sending waits while the server or the network is behind, so a caller who only sends and never iterates
     may wait for ever: do both, each in a task of its own, or iterate once everything short is sent.
+
+    Sending and iterating may be cancelled, by a timeout for instance, and the stream goes on: the next event is
+    still to come, and of a long piece of audio what has not begun to be sent is left out.
     """
 
-    def __init__(self, stub: ServiceStub, options: StreamOptions) -> None:
+    def __init__(self, stub: ServiceStub, options: StreamOptions, timeout_s: float) -> None:
         self.options = options
         self.cursors = Cursors()
         """Positions that the newest message told."""
@@ -61,12 +67,15 @@ class TranslationStream:
         """Of the newest answered :meth:`ping`."""
         self.summary: Summary | None = None
         self._stub = stub
+        self._timeout_s = timeout_s
         self._link: Link | None = None
         self._started: Started | None = None
         self._fresh = True
         self._reducer = Reducer()
         self._events = 0
         self._sequence = 0
+        self._odd = b""
+        """The beginning of a frame whose end is to come."""
         self._ended = False
         self._writing = asyncio.Lock()
 
@@ -74,17 +83,23 @@ class TranslationStream:
         """Open the stream and wait until the server has admitted it.
 
         Raises:
-            BadFields: an option has no form on the wire.
+            BadFields: there is no target, or an option has no form on the wire.
             ClientError: the server refused.
         """
+        if not self.options.targets:
+            raise BadFields([("targets", "is empty; name at least one language to translate into")])
         opening = config_message(self.options)
         self._link = Link(self._stub.StreamTranslate())
         try:
-            await self._write(opening)
-            response = await self._read()
+            async with asyncio.timeout(self._timeout_s):
+                await self._link.write(opening)
+                response = await self._read()
             if response is None or payload_of(response) != "started":
                 raise ServerFault(grpc.StatusCode.INTERNAL, "the server didn't answer the configuration")
             self._started = started_from_proto(response)
+        except TimeoutError as error:
+            silent = f"the server said nothing within {self._timeout_s:g} s"
+            raise TimedOut(grpc.StatusCode.DEADLINE_EXCEEDED, silent) from error
         except BadFields as error:
             raise ServerFault(grpc.StatusCode.INTERNAL, f"the server's configuration is malformed: {error}") from error
         finally:
@@ -105,47 +120,55 @@ class TranslationStream:
             raise RuntimeError("the stream isn't open; use it in `async with client.stream(...) as stream`")
         return self._started
 
-    async def send(self, audio: npt.NDArray[np.floating] | bytes) -> None:
-        """Send audio: bytes in the announced encoding, or samples in [-1, 1] for a PCM encoding.
+    async def send(self, audio: Sound) -> None:
+        """Send audio: bytes in the announced encoding, or samples for a PCM encoding.
 
-        Samples have shape ``(n,)`` or ``(n, channels)`` at the announced rate. Any length is fine; long ones
-        are cut. Waits while the server is behind.
+        Samples are floats in [-1, 1] of shape ``(n,)`` or ``(n, channels)`` at the announced rate. Any length is fine:
+        long ones are cut, and of bytes what doesn't fill a frame waits for the next ones. Waits while the server is
+        behind.
 
         Raises:
             ClientError: the server has ended the call.
-            ValueError: samples of a wrong shape, or for an encoding that only bytes can carry.
+            TypeError: it is neither an array nor bytes.
+            ValueError: samples of a wrong type or shape, or for an encoding that only bytes can carry.
         """
-        data = audio if isinstance(audio, bytes) else encode(audio, self.options)
         frame = BYTES_PER_SAMPLE.get(self.options.encoding, 1) * self.options.channels
+        if isinstance(audio, bytes | bytearray | memoryview):
+            data = self._odd + bytes(audio)
+            whole = len(data) // frame * frame
+            data, self._odd = data[:whole], data[whole:]
+        else:
+            data = encode(audio, self.options)
         most = min(round(self.options.sample_rate_hertz * _CHUNK_S) * frame, self.started.limits.max_chunk_bytes)
         step = max(frame, most // frame * frame)
         for start in range(0, len(data), step):
-            await self._write_counted(data[start : start + step])
+            async with self._turn():
+                self._sequence += 1
+                await self._running.write(audio_message(data[start : start + step], self._sequence))
 
     async def send_silence(self, duration_ms: int) -> None:
         """Stand for digital silence without sending it."""
-        async with self._writing:
+        async with self._turn():
             self._sequence += 1
-            await self._write(silence_message(duration_ms, self._sequence))
+            await self._running.write(silence_message(duration_ms, self._sequence))
 
     async def end_utterance(self) -> None:
         """Close the current segment here, without waiting for silence."""
-        async with self._writing:
-            await self._write(end_utterance_message())
+        async with self._turn():
+            await self._running.write(end_utterance_message())
 
     async def ping(self) -> None:
         """Measure the round trip; the answer updates :attr:`round_trip_ms` while you iterate."""
-        async with self._writing:
-            await self._write(ping_message(time.monotonic_ns() // 1_000_000))
+        async with self._turn():
+            await self._running.write(ping_message(time.monotonic_ns() // 1_000_000))
 
     async def end(self) -> None:
         """Say that no audio follows; the last captions and the summary come, then the iteration ends."""
-        async with self._writing:
-            if self._ended:
-                return
+        if self._ended:
+            return
+        async with self._turn():
             self._ended = True
-            await self._write(end_message(self._sequence))
-            await self._running.finish()
+            await self._running.write(end_message(self._sequence), last=True)
 
     def __aiter__(self) -> Self:
         """Iterate over the events; the first is :class:`Started`, the last :class:`Summary`."""
@@ -202,32 +225,34 @@ class TranslationStream:
         self.cursors = cursors_from_proto(response.cursors)
         return response
 
-    async def _write_counted(self, data: bytes) -> None:
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for whoever writes; what is counted in here and then written is on its way, cancelled or not."""
         async with self._writing:
-            self._sequence += 1
-            await self._write(audio_message(data, self._sequence))
-
-    async def _write(self, message: ClientMessage) -> None:
-        if self._ended and payload_of(message) != "end":
-            raise InvalidRequest(grpc.StatusCode.FAILED_PRECONDITION, "the stream has ended; open a new one")
-        await self._running.write(message)
+            await self._running.clear()
+            if self._ended:
+                raise InvalidRequest(grpc.StatusCode.FAILED_PRECONDITION, "the stream has ended; open a new one")
+            yield
 
 
 def encode(samples: npt.NDArray[np.floating], options: StreamOptions) -> bytes:
     """Return ``samples``, ``(n,)`` or ``(n, channels)`` in [-1, 1], in the PCM encoding of ``options``.
 
     Raises:
-        ValueError: the shape doesn't fit the channels, or the encoding is not PCM.
+        TypeError: it is no array.
+        ValueError: they are no floats, or not finite, the shape doesn't fit the channels, or the encoding is not PCM.
     """
+    if not isinstance(samples, np.ndarray):
+        raise TypeError(f"audio is a {type(samples).__name__}; send a numpy array, or bytes in the stream's encoding")
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(f"samples must be floats in [-1, 1], not {samples.dtype}; send integers as bytes")
-    if samples.shape[1:] not in ([(), (1,)] if options.channels == 1 else [(options.channels,)]):
+    if not samples.ndim or samples.shape[1:] not in ([(), (1,)] if options.channels == 1 else [(options.channels,)]):
         raise ValueError(f"samples of shape {samples.shape} don't fit {options.channels} channels")
+    if options.encoding not in ("pcm_s16le", "pcm_f32le"):
+        raise ValueError(f"{options.encoding} takes bytes; samples go with pcm_s16le or pcm_f32le")
+    if not np.isfinite(samples).all():
+        raise ValueError("samples must be finite numbers; there is a NaN or an infinity")
     if options.encoding == "pcm_f32le":
         return samples.astype("<f4").tobytes()
-    if options.encoding == "pcm_s16le":
-        if not np.isfinite(samples).all():
-            raise ValueError("samples must be finite numbers; there is a NaN or an infinity")
-        scaled = np.clip(samples, -1.0, 1.0) * 32767
-        return bytes(scaled.round().astype("<i2").tobytes())
-    raise ValueError(f"{options.encoding} takes bytes; samples go with pcm_s16le or pcm_f32le")
+    scaled = np.multiply(np.clip(samples, -1.0, 1.0), 32767, dtype=np.float64)  # 32767 is none of float16's numbers
+    return bytes(scaled.round().astype("<i2").tobytes())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from types import MappingProxyType
 from typing import Literal
 
@@ -96,12 +97,27 @@ class StreamOptions:
     latency_budget_ms: int | None = None
     """How late words may have settled, on average (StreamLAAL): smaller is sooner and less calm."""
 
+    def __post_init__(self) -> None:
+        """Refuse a string where languages go, for each of its letters would be taken for one.
+
+        Raises:
+            BadFields: languages are no tuple or list of strings.
+        """
+        for name in ("targets", "source_languages"):
+            given = getattr(self, name)
+            if isinstance(given, str):
+                raise BadFields([(name, f"{given!r} is a string; give a tuple of languages, such as ({given!r},)")])
+            wrong = [each for each in given if not isinstance(each, str)]
+            if wrong:
+                raise BadFields([(name, f"{wrong[0]!r} is no language; give strings such as 'de'")])
+            object.__setattr__(self, name, tuple(given))
+
 
 def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     """Return the message for ``options``.
 
     Raises:
-        BadFields: an encoding or a mode has no name on the wire, or a number is negative or too large.
+        BadFields: an encoding or a mode has no name on the wire, or a number is no whole one, negative or too large.
     """
     errors = []
     if options.encoding not in ENCODINGS:
@@ -109,7 +125,9 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     if options.mode not in MODES:
         errors.append(("mode", f"unknown mode {options.mode!r}; use one of {', '.join(MODES)}"))
     for name, value in _numbers(options):
-        if value is not None and not 0 < value < 2**31:
+        if value is not None and not isinstance(value, Integral):
+            errors.append((name, f"{value!r} is no whole number; give one, such as int(...)"))
+        elif value is not None and not 0 < value < 2**31:
             errors.append((name, f"{value} is out of range; use a positive number"))
     if options.erasure_budget is not None and not 0 <= options.erasure_budget < math.inf:
         errors.append(("erasure_budget", f"{options.erasure_budget} is out of range; use 0 or more"))

@@ -1,3 +1,6 @@
+import socket
+import traceback
+
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -46,6 +49,26 @@ async def test_nobody_there():
             await client.wait_ready(0.05)
 
 
+async def test_a_listener_that_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        async with TranslationClient(address) as client:
+            with pytest.raises(TimedOut):
+                await client.capabilities(timeout_s=0.2)
+            with pytest.raises(TimedOut, match="said nothing"):
+                await client.stream(StreamOptions(("de",)), timeout_s=0.2).__aenter__()
+
+
+def test_a_server_that_is_there_but_not_ready_is_told_how_to_wait_for():
+    retry, box = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1)), Any()
+    box.Pack(retry)
+    details = status_pb2.Status(code=14, message="not warm", details=[box]).SerializeToString()
+    loading = error_of(CODE.UNAVAILABLE, "not warm", (("grpc-status-details-bin", details),))
+    assert loading.retry_after_s == 1
+    assert "await client.wait_ready()" in "".join(traceback.format_exception(loading))
+    assert "wait_ready" not in "".join(traceback.format_exception(error_of(CODE.UNAVAILABLE, "refused", ())))
+
+
 async def test_a_server_without_health_service_is_told_apart(stage):
     async with stage.scripted(None) as (client, _):
         with pytest.raises(Unsupported):
@@ -60,6 +83,8 @@ async def test_a_denial_is_named(stage):
 
 async def test_wrong_options_never_leave_the_house(stage):
     async with stage.scripted(None) as (client, service):
+        with pytest.raises(BadFields, match="targets: is empty; name at least one language"):
+            await client.stream(StreamOptions(())).__aenter__()
         with pytest.raises(BadFields, match="unknown encoding"):
             await client.stream(StreamOptions(("de",), encoding="mp3")).__aenter__()
     assert service.heard == []

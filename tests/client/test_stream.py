@@ -14,10 +14,13 @@ from streamtrans.client import (
     Started,
     StreamOptions,
     Summary,
+    TimedOut,
 )
 from streamtrans.client.stream import encode
 from streamtrans.wire import Encoder, ServerMessage, pong_message
 
+LONG = b"\x01\x02" * 32_000_000
+"""More than fits on the way to a server that doesn't read."""
 CAPTION = Caption(0, 1, "de", "Guten", " Tag", False, 0, 160, 160, 0.5)
 
 
@@ -225,6 +228,154 @@ async def test_leaving_early_ends_the_call_and_its_readers(stage):
         await asyncio.wait_for(gone.wait(), 1)
 
 
+async def test_a_cancelled_send_leaves_the_call_and_its_numbers_whole(stage):
+    go = asyncio.Event()
+
+    async def play(service, context, say):
+        await say(stage.started())
+        await go.wait()
+        await stage.hear(service, context)
+        await say(stage.summary())
+
+    async with stage.scripted(play) as (client, service), client.stream(stage.options) as stream:
+        await anext(stream)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.send(LONG), 0.2)
+        full = stream._sequence
+        go.set()
+        await stream.send(np.full(4_000, -0.5, np.float32))
+        await stream.end()
+        assert isinstance([event async for event in stream][-1], Summary)
+    _, *messages, end = service.heard
+    assert [message.audio.sequence for message in messages] == list(range(1, full + 2))
+    assert all(len(message.audio.data) == 8_000 for message in messages)
+    assert {message.audio.data[1] >> 7 for message in messages[:-1]} == {0}
+    assert messages[-1].audio.data[1] >> 7 == 1
+    assert end.end.last_sequence == full + 1
+
+
+async def test_a_cancelled_end_still_ends(stage):
+    async def play(service, context, say):
+        await say(stage.started())
+        await stage.hear(service, context)
+        await say(stage.summary())
+
+    async with stage.scripted(play) as (client, service), client.stream(stage.options) as stream:
+        ending = asyncio.create_task(stream.end())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        await stream.end()
+        assert isinstance([event async for event in stream][-1], Summary)
+        with pytest.raises(InvalidRequest, match="the stream has ended; open a new one"):
+            await stream.send(bytes(2))
+    assert [message.WhichOneof("payload") for message in service.heard] == ["config", "end"]
+
+
+async def test_leaving_wakes_a_sender_that_waits(stage):
+    async def play(service, context, say):
+        await say(stage.started())
+        await asyncio.sleep(60)
+
+    async with stage.scripted(play) as (client, _):
+        async with client.stream(stage.options) as stream:
+            sending = asyncio.create_task(stream.send(LONG))
+            await asyncio.sleep(0.2)
+            assert not sending.done()
+        with pytest.raises(InvalidRequest, match="the stream was left"):
+            await asyncio.wait_for(sending, 5)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize(("encoding", "channels"), [("pcm_s16le", 1), ("pcm_s16le", 2), ("pcm_f32le", 1), ("mulaw", 1)])
+async def test_bytes_of_any_kind_and_length_are_joined_to_frames(stage, kind, encoding, channels):
+    async def play(service, context, say):
+        await say(stage.started())
+        await stage.hear(service, context)
+        await say(stage.summary())
+
+    options = StreamOptions(("de",), encoding=encoding, channels=channels)
+    frame = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1}[encoding] * channels
+    said = bytes(range(240)) * 50
+    async with stage.scripted(play) as (client, service), client.stream(options) as stream:
+        at = 0
+        for length in (1, 1, 0, 5, 3, 30, 10_001):
+            await stream.send(kind(said[at : at + length]))
+            at += length
+        await stream.send_silence(10)
+        await stream.send(kind(said[at : 40 * frame * (at // (40 * frame) + 1)]))
+        await stream.end()
+        async for _ in stream:
+            pass
+    pieces = [message.audio.data for message in service.heard if message.HasField("audio")]
+    assert all(piece and len(piece) % frame == 0 for piece in pieces)
+    whole = b"".join(pieces)
+    assert len(whole) > 10_041
+    assert said.startswith(whole)
+
+
+async def test_a_view_of_samples_is_their_bytes(stage):
+    async def play(service, context, say):
+        await say(stage.started())
+        await stage.hear(service, context)
+        await say(stage.summary())
+
+    samples = np.arange(6, dtype="<i2")
+    async with stage.scripted(play) as (client, service), client.stream(stage.options) as stream:
+        await stream.send(memoryview(samples[::2]))
+        await stream.end()
+        async for _ in stream:
+            pass
+    assert service.heard[1].audio.data == samples[::2].tobytes()
+
+
+async def test_a_cancelled_send_of_bytes_keeps_the_frames_together(stage):
+    go = asyncio.Event()
+
+    async def play(service, context, say):
+        await say(stage.started())
+        await go.wait()
+        await stage.hear(service, context)
+        await say(stage.summary())
+
+    async with stage.scripted(play) as (client, service), client.stream(stage.options) as stream:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.send(LONG + b"\x01"), 0.2)
+        go.set()
+        await stream.send(b"\x02" + b"\x01\x02" * 9)
+        await stream.end()
+        async for _ in stream:
+            pass
+    pieces = [message.audio.data for message in service.heard if message.HasField("audio")]
+    assert pieces[-1] == b"\x01\x02" * 10
+    assert {piece[:2] for piece in pieces} == {b"\x01\x02"}
+
+
+async def test_entering_has_a_timeout(stage):
+    async def play(service, context, say):
+        await asyncio.sleep(60)
+
+    async with stage.scripted(play) as (client, _):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TimedOut, match=r"the server said nothing within 0\.2 s"):
+            await client.stream(stage.options, timeout_s=0.2).__aenter__()
+        assert asyncio.get_running_loop().time() - began < 5
+
+
+@pytest.mark.parametrize("audio", [[0.0, 0.1], "text", None, 0.5])
+async def test_what_is_no_audio_is_refused_by_name(stage, audio):
+    async def play(service, context, say):
+        await say(stage.started())
+        await asyncio.sleep(60)
+
+    async with stage.scripted(play) as (client, _), client.stream(stage.options) as stream:
+        with pytest.raises(TypeError, match=f"audio is a {type(audio).__name__}; send a numpy array, or bytes"):
+            await stream.send(audio)
+
+
 async def _send_for_ever(stream):
     while True:
         await stream.send(bytes(8_000))
@@ -232,6 +383,14 @@ async def _send_for_ever(stream):
 
 async def _all(stream):
     return [event async for event in stream]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", "longdouble"])
+def test_floats_of_every_width_and_order_are_taken(dtype):
+    samples = np.array([0.5, -1.0, 0.25], dtype)
+    assert np.frombuffer(encode(samples, StreamOptions(("de",))), "<i2").tolist() == [16384, -32767, 8192]
+    whole = encode(samples, StreamOptions(("de",), encoding="pcm_f32le"))
+    assert np.frombuffer(whole, "<f4").tolist() == [0.5, -1.0, 0.25]
 
 
 def test_samples_are_encoded_as_announced():
@@ -248,6 +407,9 @@ def test_samples_are_encoded_as_announced():
         (np.zeros((3, 2)), StreamOptions(("de",)), "don't fit 1 channel"),
         (np.zeros(4), StreamOptions(("de",), channels=2), "don't fit 2 channels"),
         (np.zeros(4, np.int16), StreamOptions(("de",)), "floats"),
+        (np.zeros(4, bool), StreamOptions(("de",)), "not bool"),
+        (np.array(0.5), StreamOptions(("de",)), r"shape \(\) don't fit"),
+        (np.array([np.inf]), StreamOptions(("de",), encoding="pcm_f32le"), "infinity"),
         (np.array([np.nan]), StreamOptions(("de",)), "NaN"),
         (np.zeros(4), StreamOptions(("de",), encoding="mulaw"), "takes bytes"),
     ],

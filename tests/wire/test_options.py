@@ -134,3 +134,28 @@ def test_a_resume_token_is_seen():
     message.config.resume.token = "x"
     assert asks_to_resume(message.config)
     assert not asks_to_resume(config())
+
+
+@pytest.mark.parametrize(
+    ("wish", "problem"),
+    [
+        ({"targets": "de"}, r"targets: 'de' is a string; give a tuple of languages, such as \('de',\)"),
+        ({"targets": ("de",), "source_languages": "en"}, "source_languages: 'en' is a string"),
+        ({"targets": ("de", 5)}, "targets: 5 is no language"),
+        ({"targets": ("de",), "source_languages": [None]}, "source_languages: None is no language"),
+    ],
+)
+def test_languages_are_tuples_of_strings(wish, problem):
+    with pytest.raises(BadFields, match=problem):
+        StreamOptions(**wish)
+
+
+def test_a_list_of_languages_is_as_good():
+    assert StreamOptions(["de"], source_languages=["en"]) == StreamOptions(("de",), source_languages=("en",))
+
+
+@pytest.mark.parametrize("name", ["sample_rate_hertz", "channels", "min_interval_ms", "max_segment_ms"])
+@pytest.mark.parametrize("value", [44_100.0, "16000"])
+def test_numbers_are_whole(name, value):
+    with pytest.raises(BadFields, match=f"{name}: {value!r} is no whole number"):
+        config_message(StreamOptions(("de",), **{name: value}))

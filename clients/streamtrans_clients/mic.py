@@ -25,6 +25,9 @@ from streamtrans_clients.boards import Board, FinalLines, TerminalBoard
 from streamtrans_clients.follow import follow
 from streamtrans_clients.sources import Source, SourceError, loudness, microphone, microphones, recording
 
+_LOADING_S = 300.0
+"""How long a server may load its model."""
+
 _EXAMPLES = """\
 examples:
   streamtrans serve                        in another terminal, starts a server
@@ -111,12 +114,23 @@ async def _listen(options: argparse.Namespace) -> Summary | None:
     before = signal.signal(signal.SIGINT, _stopper(loop, stop))
     try:
         async with TranslationClient(options.server, tls=_tls(options)) as client:
-            await client.capabilities()  # a server that isn't there is told before a microphone is opened
+            await _served(client)  # a server that isn't there is told before a microphone is opened
             source = recording(options.file, stop) if options.file else _microphone(options.device, stop)
             with _board(source) as board:
                 return await follow(client, _wishes(options, source), _metered(source, board), board.show)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+async def _served(client: TranslationClient) -> None:
+    """Wait for a server that is there and still loads its model; one that isn't there is an error."""
+    try:
+        await client.capabilities()
+    except Unavailable as error:
+        if error.retry_after_s is None:
+            raise
+        print(f"{client.address} isn't ready ({error.message}); waiting …", file=sys.stderr)
+        await client.wait_ready(_LOADING_S)
 
 
 def _stopper(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Callable[[int, object], None]:

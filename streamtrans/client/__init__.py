@@ -3,6 +3,7 @@
 An async client without torch::
 
     async with TranslationClient("localhost:50051") as client:
+        await client.wait_ready()
         async with client.stream(StreamOptions(targets=("de", "fr"))) as stream:
             await stream.send(samples)
             await stream.end()

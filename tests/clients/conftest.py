@@ -30,13 +30,20 @@ def tone(seconds, rate=16_000):
 
 
 @asynccontextmanager
-async def _running(**changes):
-    """Yield the address of a warm server; a certificate is made out to a name."""
+async def _running(*, loaded=None, **changes):
+    """Yield the address of a warm server, or of one that loads until an event; a certificate is made out to a name."""
     session = SessionConfig(targets=("en",), endpoints=RULES, reading_interval_ms=160, min_first_reading_ms=160)
     config = ServerConfig(port=0, limits=Limits(), session=session, grace_ms=0, **changes)
     served = Served(InstantEngine(count, Loud()), Words(), ("en", "de", "zh"), "toy", ("energy",))
-    async with TranslationServer(config, lambda: served) as server:
-        await server.ready()
+
+    def load():
+        if loaded is not None:
+            loaded.wait()
+        return served
+
+    async with TranslationServer(config, load) as server:
+        if loaded is None:
+            await server.ready()
         yield f"localhost:{server.port}" if config.tls else f"127.0.0.1:{server.port}"
 
 

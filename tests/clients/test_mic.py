@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 
 import pytest
 from streamtrans_clients import mic
@@ -40,6 +41,17 @@ def test_no_server_says_how_to_start_one(run, talk):
     assert (status, out) == (2, "")
     assert err.startswith("error: 127.0.0.1:")
     assert "streamtrans serve" in err
+
+
+async def test_a_server_that_still_loads_is_waited_for(running, talk, capsys):
+    go = threading.Event()
+    asyncio.get_running_loop().call_later(0.5, go.set)
+    async with running(loaded=go) as address:
+        summary = await mic._listen(wishes("--file", talk, "--to", "de", "--server", address))
+    out, err = capsys.readouterr()
+    assert err.startswith(f"{address} isn't ready (the model is not warm yet); waiting …\n")
+    assert out.startswith("00:00 de ")
+    assert summary.segments == 1
 
 
 def test_help_teaches(run):

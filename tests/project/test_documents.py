@@ -1,6 +1,9 @@
 """What the documents name exists, and the example of the README runs against the real client."""
 
 import re
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -92,20 +95,37 @@ def test_commands_of_the_readme_exist_with_their_options(line):
     assert {word for word in words if word.startswith("--")} <= known
 
 
+def example_of_the_readme():
+    [block] = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    return block
+
+
 async def test_the_example_of_the_readme_prints_captions(tmp_path, capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
-    assert len(blocks) == 1
     example = {"__name__": "readme"}
-    exec(compile(blocks[0], "README.md", "exec"), example)
+    exec(compile(example_of_the_readme(), "README.md", "exec"), example)
     recording = tmp_path / "talk.wav"
     loud = np.random.default_rng(1).normal(0, 0.1, 16_000)
     soundfile.write(recording, np.concatenate([np.zeros(8_000), loud, np.zeros(16_000)]), 16_000)
     engine = InstantEngine(lambda job, target: hypothesis((*range(len(job.audio) // 4_000),), 0.5), EnergyVad())
     served = Served(engine, Words(), ("de", "fr"), "toy", vads=("energy",))
-    async with TranslationServer(ServerConfig(port=0, grace_ms=0), lambda: served) as server:
-        await server.ready()
+
+    def load():
+        time.sleep(0.3)  # the example waits for it
+        return served
+
+    async with TranslationServer(ServerConfig(port=0, grace_ms=0), load) as server:
         await example["captions"](str(recording), f"127.0.0.1:{server.port}")
     lines = capsys.readouterr().out.splitlines()
     finals = [line for line in lines if line.endswith("[]")]
     assert {line.split()[1] for line in finals} == {"de", "fr"}
     assert all("w0 w1 w2" in line for line in finals)
+
+
+def test_the_example_ends_in_one_line_where_it_is_refused(tmp_path):
+    loud = np.random.default_rng(1).normal(0, 0.1, 16_000)
+    soundfile.write(tmp_path / "talk.wav", loud, 16_000)
+    block = example_of_the_readme().replace("wait_ready()", "wait_ready(0.1)").replace(":50051", ":1")
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: UNAVAILABLE: localhost:1 was not ready within 0.1 s")
+    assert "Traceback" not in done.stderr

@@ -320,8 +320,8 @@ class Engine:
             if not talk.work.talks:
                 continue  # a sibling failed a moment ago, and the job with it
             outcome = answer if isinstance(answer, Exception) else attempt(partial(_send, talk, answer))
-            if isinstance(outcome, StopIteration):
-                talk.pending, talk.hypothesis = None, outcome.value
+            if isinstance(outcome, Hypothesis):
+                talk.pending, talk.hypothesis = None, outcome
                 self._close_if_done(talk.work)
             elif isinstance(outcome, Exception):
                 self._end(talk.work, outcome)
@@ -378,5 +378,10 @@ class Engine:
 _CLOSED = "the engine was closed while this request waited: submit it to a new one"
 
 
-def _send(talk: _Talk, answer: Choices | Guess | None) -> Forward | Propose:
-    return next(talk.conversation) if answer is None else talk.conversation.send(answer)
+def _send(talk: _Talk, answer: Choices | Guess | None) -> Forward | Propose | Hypothesis:
+    """Return what the conversation wants next, or what it came to."""
+    try:
+        return next(talk.conversation) if answer is None else talk.conversation.send(answer)
+    except StopIteration as end:  # kept, its traceback would hold the frames of this turn, and they it
+        hypothesis: Hypothesis = end.value
+        return hypothesis

@@ -13,6 +13,7 @@ import asyncio
 import secrets
 import time
 from concurrent.futures import Future
+from functools import partial
 
 from streamtrans.core import Caption, Detection, Event, Job, Reading, Request
 from streamtrans.server.arrivals import Arrivals
@@ -137,22 +138,21 @@ class _Watched:
         self._engine = engine
         self._arrivals = arrivals
         self._loop = asyncio.get_running_loop()
-        self._awaited: set[Future[Answer]] = set()
+        # Who waits → what was asked of the engine. Futures keep their callbacks for ever, so these name neither other.
+        self._awaited: dict[Future[Answer], Future[Answer]] = {}
         self._hurried = False
 
     def submit(self, request: Request) -> Future[Answer]:
         """Ask the engine, unless nothing is waited for any more."""
         answer: Future[Answer] = Future()
-        self._awaited.add(answer)
-        answer.add_done_callback(self._awaited.discard)
         if self._hurried:
             self._fail(answer)
             return answer
-        asked = self._engine.submit(request)
-        answer.add_done_callback(lambda _: asked.cancel())
+        asked = self._awaited[answer] = self._engine.submit(request)
+        answer.add_done_callback(self._over)
         if isinstance(request, Job):
             self._arrivals.began(request)
-        asked.add_done_callback(lambda _: self._answered(request, asked, answer, time.monotonic()))
+        asked.add_done_callback(partial(self._answered, request, answer))
         return answer
 
     def hurry(self) -> None:
@@ -161,10 +161,14 @@ class _Watched:
         for answer in tuple(self._awaited):
             self._fail(answer)
 
-    def _answered(self, request: Request, asked: Future[Answer], answer: Future[Answer], now: float) -> None:
-        """Hand over, from whatever thread, what the engine said at ``now``."""
+    def _over(self, answer: Future[Answer]) -> None:
+        """Withdraw what was asked for ``answer``, if it is still being worked on."""
+        self._awaited.pop(answer).cancel()
+
+    def _answered(self, request: Request, answer: Future[Answer], asked: Future[Answer]) -> None:
+        """Hand over, from whatever thread, what the engine says now."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._hand_over, request, asked, answer, now)
+            self._loop.call_soon_threadsafe(self._hand_over, request, asked, answer, time.monotonic())
 
     def _hand_over(self, request: Request, asked: Future[Answer], answer: Future[Answer], now: float) -> None:
         if isinstance(request, Job):

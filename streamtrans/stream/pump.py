@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
 from streamtrans.core import Detection, EngineClosed, Event, Job, Reading, Request
+from streamtrans.stream.bridge import awaitable
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.listener import Samples
 from streamtrans.stream.session import Cursors, SessionStats
@@ -80,7 +81,7 @@ async def pump(
         while True:
             changed.clear()
             for request in session.requests():
-                under_way[asyncio.wrap_future(engine.submit(request))] = request
+                under_way[awaitable(engine.submit(request))] = request
                 asked_at = clock() if isinstance(request, Job) else asked_at
             events = session.events()
             if events:

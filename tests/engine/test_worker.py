@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 from concurrent.futures import CancelledError, wait
 from dataclasses import dataclass, field
 
@@ -117,6 +119,21 @@ def test_a_job_is_answered_in_every_language_from_one_encoding(engine):
     assert engine.model.encodes == [1]
     assert len(engine.model.threads) == 1
     assert threading.get_ident() not in engine.model.threads
+
+
+def test_what_was_asked_is_let_go_once_it_is_answered(engine):
+    gc.collect()
+    gc.disable()
+    try:
+        kept = weakref.WeakValueDictionary()
+        for number in range(12):
+            request = job("de", "fr", seed=number)
+            kept[number] = request.audio
+            engine.submit(request).result(PATIENCE_S)
+            del request
+        assert len(kept) <= 2  # the thread may still name the newest
+    finally:
+        gc.enable()
 
 
 def test_prefix_and_draft_are_used(engine):

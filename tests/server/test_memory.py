@@ -1,0 +1,66 @@
+"""What a stream asked, and what it was answered, is let go at once: no garbage collector has to look for it."""
+
+import asyncio
+import gc
+import weakref
+from concurrent.futures import Future
+from dataclasses import replace
+
+from streamtrans.client import StreamOptions
+from streamtrans.core import Detect
+from streamtrans.testing.engine import InstantEngine
+
+
+class State:
+    """What an encoder would remember; megabytes."""
+
+
+class Watched:
+    """Answers from another thread; remembers nothing, but sees what is still alive of what it handed out."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.seen = weakref.WeakSet()
+        self.most = self.states = 0
+
+    def submit(self, request):
+        future = Future()
+        asyncio.get_running_loop().run_in_executor(None, self._answer, request, future)
+        return future
+
+    def close(self):
+        self._inner.close()
+
+    def _answer(self, request, future):
+        answer = self._inner.submit(request).result()
+        self._inner.requests.clear()
+        if not isinstance(request, Detect):
+            answer = replace(answer, state=State())
+            self.seen.add(answer.state)
+            self.states += 1
+            self.most = max(self.most, len(self.seen))
+        if future.set_running_or_notify_cancel():
+            future.set_result(answer)
+
+
+async def test_what_readings_brought_is_let_go_with_the_next_one(house):
+    engine = Watched(InstantEngine(house.grow, house.Loud()))
+    gc.collect()
+    gc.disable()
+    try:
+        async with house.running(house.served(engine)) as (_, client), client.stream(StreamOptions(("de",))) as stream:
+            speech = house.speech(*(0.8, 2.4) * 4, 0.8)
+            reading = asyncio.create_task(_all(stream))
+            for start in range(0, len(speech), 1_600):
+                await stream.send(speech[start : start + 1_600])
+                await asyncio.sleep(0.005)
+            await stream.end()
+            await reading
+        assert engine.states > 15
+        assert engine.most <= 4  # the newest, the one it replaces, and what threads and frames still name
+    finally:
+        gc.enable()
+
+
+async def _all(stream):
+    return [event async for event in stream]

@@ -19,6 +19,7 @@ from streamtrans.core import (
     UnsupportedLanguage,
 )
 from streamtrans.engine import Engine, EngineConfig
+from streamtrans.foreign import Chosen
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 
 PATIENCE_S = 10
@@ -251,7 +252,7 @@ class Broken:
 
 
 def test_a_broken_drafter_fails_its_job_and_not_the_engine():
-    with Engine(ToyModel(), vads, EngineConfig(drafter=f"{__name__}:Broken")) as engine:
+    with Engine(ToyModel(), vads, EngineConfig(drafter=Chosen(f"{__name__}:Broken"))) as engine:
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
                 engine.submit(job("de", "fr")).result(PATIENCE_S)

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamtrans.core import Caption, Hypothesis, Target, Tokens, samples
 from streamtrans.stream.config import SessionConfig
@@ -28,12 +28,26 @@ class Speller(Protocol):
         ...
 
     def boundary(self, tokens: Sequence[int], n: int, *, final: bool = False) -> int:
-        """Return the largest ``m <= n`` at which ``tokens[:m]`` ends with a whole word."""
+        """Return the largest ``m <= n`` at which ``tokens[:m]`` ends with a whole word that can be promised."""
         ...
 
     def sentence_end(self, tokens: Sequence[int]) -> tuple[int, int] | None:
         """Return where the first sentence ends and where the next begins, if more than one has begun."""
         ...
+
+
+@runtime_checkable
+class Polyglot(Protocol):
+    """A speller that knows what its languages call a word and a sentence."""
+
+    def speaking(self, language: str) -> Speller:
+        """Return the speller of one language."""
+        ...
+
+
+def speaking(speller: Speller, language: str) -> Speller:
+    """Return how ``speller`` spells a language, if it tells them apart."""
+    return speller.speaking(language) if isinstance(speller, Polyglot) else speller
 
 
 @dataclass(frozen=True, slots=True)

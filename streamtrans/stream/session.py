@@ -27,7 +27,7 @@ from streamtrans.core import (
 )
 from streamtrans.segment import Boundary, Closed, Opened
 from streamtrans.stream.config import SessionConfig
-from streamtrans.stream.lines import Line, Speller
+from streamtrans.stream.lines import Line, Speller, speaking
 from streamtrans.stream.listener import Listener, Samples
 from streamtrans.stream.policies import Span, load_policy
 from streamtrans.stream.sentences import sentence_end
@@ -307,7 +307,7 @@ class Session:
 
     def _new_segment(self, start: int, *, fresh: bool) -> _Segment:
         config = self.config
-        lines = [Line(target, self._tokenizer, self._policy, config) for target in config.targets]
+        lines = [Line(target, speaking(self._tokenizer, target), self._policy, config) for target in config.targets]
         self._count(segments=1)
         segment = _Segment(self._stats.segments - 1, start, lines, fresh=fresh)
         segment.credible = not self._enough

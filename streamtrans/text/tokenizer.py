@@ -18,12 +18,13 @@ import tokenizers
 from streamtrans.core import BadModel, Tokens, UnsupportedLanguage
 from streamtrans.text.detokenizer import Detokenizer
 from streamtrans.text.languages import ALIASES, LANGUAGES, canonical
+from streamtrans.text.sentences import sentence_ends
+from streamtrans.text.spelling import Spelling
 
 END_OF_TEXT = "<|endoftext|>"
 START_OF_TRANSCRIPT = "<|startoftranscript|>"
 MOST_TOKENS = 10_000_000
 """More than any vocabulary has: a token is a place in a list."""
-_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _CONTROL = re.compile(r"<\|([^|<>]*)\|>")
 
 # Scripts written without spaces: every whole character may end a "word".
@@ -174,21 +175,35 @@ class Tokenizer:
                 return m
         return 0
 
-    def sentence_end(self, tokens: Sequence[int]) -> tuple[int, int] | None:
+    def sentence_end(self, tokens: Sequence[int], language: str = "en") -> tuple[int, int] | None:
         """Return where the first sentence ends and the next begins, ``(stop, resume)``, if a next one has begun.
 
-        A sentence ends with a line, whose break belongs to neither, or with ``.``, ``?``, ``!`` or their kin before
-        a space or a script without spaces.
+        A sentence ends with a line, whose break belongs to neither, or where ``sentences`` sees an end in ``language``
+        that lies between two tokens.
         """
         detokenizer = Detokenizer(self.piece)
         text = ""
+        starts: dict[int, int] = {}  # length of the text so far → the token that goes on from there
         for at, token in enumerate(tokens):
+            if detokenizer.whole:
+                starts[len(text)] = at  # tokens without text belong to what is before them
             added = detokenizer.add(token)
             if added.endswith("\n"):
-                return (at, at + 1) if text and at + 1 < len(tokens) else None
-            if text.endswith(_SENTENCE_ENDS) and added and (self.piece(token)[:1] == b" " or _is_unspaced(added[0])):
-                return at, at
+                found = self._seam(text, starts, language)
+                return found or ((at, at + 1) if text and at + 1 < len(tokens) else None)
             text += added
+        return self._seam(text, starts, language)
+
+    def speaking(self, language: str) -> Spelling:
+        """Return how this vocabulary spells a language."""
+        return Spelling(self, canonical(language))
+
+    def _seam(self, text: str, starts: dict[int, int], language: str) -> tuple[int, int] | None:
+        """Return the first end of a sentence in a line of text at which a token starts."""
+        for end in sentence_ends(text, language):
+            for place in range(len(text[:end].rstrip()), end + 1):
+                if place in starts:
+                    return starts[place], starts[place]
         return None
 
     def _required(self, name: str, origin: str) -> int:

@@ -44,6 +44,7 @@ class Caption:
     (1.0 for an empty tail). ``start`` and ``end`` are samples; while the segment is open, ``end`` is
     what has been ``heard`` of it. A text that isn't ``complete`` was ended by the model's limit, not by the model.
     ``words`` are there where the session was asked for them; they don't travel.
+    ``moved`` is what was shown at the end of a final caption's segment and is shown in the next one now.
     """
 
     segment: int
@@ -58,6 +59,7 @@ class Caption:
     stability: float = 1.0
     complete: bool = True
     words: tuple[Word, ...] = field(default=(), compare=False)
+    moved: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:

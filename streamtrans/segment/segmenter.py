@@ -94,6 +94,7 @@ class Segmenter:
         self._doubtful = 0  # where the newest run of windows that may belong to an onset began
         self._recent: deque[int | None] = deque(maxlen=onset)  # where speech that began with this window would start
         self._energies: deque[float] = deque(maxlen=self._search + 1)
+        self._sure: deque[bool] = deque(maxlen=self._search + 1)  # whether these windows were speech beyond doubt
 
     def _check(self, onset: int) -> None:
         ms = milliseconds(self.window)
@@ -136,7 +137,8 @@ class Segmenter:
             self._speaking = True
         elif probability < self.rules.release_threshold:
             self._speaking = False
-        self._voiced += probability >= self.rules.sure_threshold
+        self._sure.append(probability >= self.rules.sure_threshold)
+        self._voiced += self._sure[-1]
         if probability < self.rules.onset_threshold:
             self._doubtful = self.heard
         if self._open is None:
@@ -172,9 +174,7 @@ class Segmenter:
         if not places:
             return []
         cut = min(places)[1]
-        closed = self._close(cut, "sentence")
-        self._open = _Open(cut, cut, segment.speech_end)
-        return [closed, Opened(cut)]
+        return self._cut(cut, segment, "sentence")
 
     def flush(self) -> list[Boundary]:
         """Close what is open, or what was about to open, at the end of the audio heard.
@@ -212,9 +212,14 @@ class Segmenter:
         if cut >= segment.speech_end:
             # Only silence would be left for the next segment: it has no reason to exist.
             return [self._close_in_silence(segment)]
-        speech_end = segment.speech_end
-        closed = self._close(cut, "length")
-        self._open = _Open(cut, cut, speech_end)
+        return self._cut(cut, segment, "length")
+
+    def _cut(self, cut: int, segment: _Open, reason: Reason) -> list[Boundary]:
+        """End the open segment within speech; the windows beyond belong to the next one."""
+        closed = self._close(cut, reason)
+        self._open = _Open(cut, cut, segment.speech_end)
+        beyond = (self.heard - cut) // self.window
+        self._voiced = sum(list(self._sure)[len(self._sure) - beyond :])
         return [closed, Opened(cut)]
 
     def _begin(self, start: int) -> Opened:

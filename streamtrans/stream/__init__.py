@@ -7,11 +7,12 @@ promises, and the pumps that run it against an engine.
 from streamtrans.stream.config import Mode, SessionConfig
 from streamtrans.stream.lines import Speller
 from streamtrans.stream.policies import POLICIES, Policy, Span, load_policy
+from streamtrans.stream.progress import Cursors, SessionStats
 from streamtrans.stream.pump import EngineLike, SessionLike, drive, pump, replay, settle
 from streamtrans.stream.recording import FileSink, Origin, Recorder, Recording, fingerprint
 from streamtrans.stream.records import BadRecording
 from streamtrans.stream.rerun import Difference, Differs, rerun
-from streamtrans.stream.session import Cursors, Session, SessionStats
+from streamtrans.stream.session import Session
 from streamtrans.stream.settings import Setting, Settings, UnmetBudget
 
 __all__ = [

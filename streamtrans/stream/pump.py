@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from streamtrans.core import Detection, EngineClosed, Event, Job, Reading, Reque
 from streamtrans.stream.bridge import awaitable
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.listener import Samples
-from streamtrans.stream.session import Cursors, SessionStats
+from streamtrans.stream.progress import Cursors, SessionStats
 
 Result = Detection | Reading
 
@@ -34,6 +34,8 @@ class SessionLike(Protocol):
     def end_utterance(self) -> None: ...
 
     def end(self) -> None: ...
+
+    def retarget(self, targets: Sequence[str]) -> int: ...
 
     def requests(self) -> list[Request]: ...
 

@@ -9,8 +9,8 @@ ends came; that order, and not its time, is what a recording holds. In a file of
 - ``HEADER``: JSON of what read (:class:`Origin`), the session's settings, and the detector's window;
 - ``TOKENIZER``: the model's ``tokenizer.json``, deflated, so that a session can be replayed without its model;
 - then one record per call of the session: ``INT16`` or ``FLOAT32`` the samples heard (little-endian; int16 ``k`` stands
-  for ``k / 32768`` where all are such, as from 16 kHz PCM); ``UTTERANCE_END``; ``END``; ``TAKEN`` what was asked of the
-  engine; ``ANSWERED`` a result; ``FAILED`` an error instead; ``TOLD`` the events taken;
+  for ``k / 32768`` where all are such, as from 16 kHz PCM); ``UTTERANCE_END``; ``END``; ``TARGETS`` other languages;
+  ``TAKEN`` what was asked of the engine; ``ANSWERED`` a result; ``FAILED`` an error instead; ``TOLD`` the events taken;
 - ``CLOSED``: nobody calls it any more. Where it is missing, the recorder was interrupted.
 
 What a model remembers between readings isn't kept: computed again it comes out again, and recorded answers need none.
@@ -23,7 +23,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +39,7 @@ from streamtrans.stream.calls import (
     Fail,
     Hear,
     Kind,
+    Retarget,
     Take,
     Tell,
     read,
@@ -46,9 +47,9 @@ from streamtrans.stream.calls import (
 )
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.listener import Samples
+from streamtrans.stream.progress import Cursors, SessionStats
 from streamtrans.stream.pump import SessionLike
 from streamtrans.stream.records import BadRecording, Record, Records, from_json, pack, preface, to_json
-from streamtrans.stream.session import Cursors, SessionStats
 
 _log = logging.getLogger(__name__)
 
@@ -159,6 +160,13 @@ class Recorder:
         """Pass it on."""
         self._session.end()
         self._keep(End())
+
+    def retarget(self, targets: Sequence[str]) -> int:
+        """Pass it on and keep it."""
+        effective_at = self._session.retarget(targets)
+        self.config = self._session.config
+        self._keep(Retarget(self.config.targets))
+        return effective_at
 
     def requests(self) -> list[Request]:
         """Return what the session asks."""

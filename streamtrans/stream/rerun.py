@@ -15,7 +15,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass, replace
 
 from streamtrans.core import Caption, Detect, Detection, EngineClosed, Event, Request, SpeechStarted, StreamtransError
-from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Take, Tell
+from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Retarget, Take, Tell
 from streamtrans.stream.pump import EngineLike, SessionLike
 from streamtrans.stream.recording import Recording
 from streamtrans.stream.records import BadRecording
@@ -70,12 +70,8 @@ def rerun(
     asked: dict[bool, Request] = {}  # by whether it is a detection; at most one of both is under way
     for call in calls:
         match call:
-            case Hear(samples):
-                session.hear(samples)
-            case EndUtterance():
-                session.end_utterance()
-            case End():
-                session.end()
+            case Hear() | EndUtterance() | End() | Retarget():
+                _say(session, call)
             case Take(was):
                 taken = session.requests()
                 asked |= {isinstance(request, Detect): request for request in taken}
@@ -96,6 +92,19 @@ def rerun(
                 if difference is not None:
                     raise Differs(difference)
                 yield was_told, told
+
+
+def _say(session: SessionLike, call: Hear | EndUtterance | End | Retarget) -> None:
+    """Make a call that nothing answers."""
+    match call:
+        case Hear(samples):
+            session.hear(samples)
+        case EndUtterance():
+            session.end_utterance()
+        case End():
+            session.end()
+        case Retarget(targets):
+            session.retarget(targets)
 
 
 def first_difference(was: Sequence[Event], now: Sequence[Event], at: int, *, exactly: bool) -> Difference | None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from streamtrans.core import (
-    DecodeStats,
     Detect,
     Detection,
     Event,
@@ -30,63 +31,14 @@ from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.lines import Line, Speller, speaking
 from streamtrans.stream.listener import Listener, Samples
 from streamtrans.stream.policies import Span, load_policy
+from streamtrans.stream.progress import Cursors, SessionStats
+from streamtrans.stream.segments import Segment
 from streamtrans.stream.sentences import sentence_end
 
 _log = logging.getLogger(__name__)
 
 PAUSE = samples(250)
 """Silence from which speech has paused, and a reading may think again; stops and breaths are shorter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursors:
-    """How far a session is, in samples since the stream began; each only grows.
-
-    ``received``: heard. ``decoded``: read, or known to be no speech. ``committed``: end of the audio whose
-    reading promised something last. ``final``: everything before is in final captions.
-    """
-
-    received: int = 0
-    decoded: int = 0
-    committed: int = 0
-    final: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SessionStats:
-    """What a session has cost so far. ``skipped`` readings fell due and were replaced by newer ones.
-
-    ``divided`` segments ended with a sentence and not with a pause. ``partials`` are the texts read of segments that
-    were still open, and ``partial_decode`` what they cost; ``decode`` is all.
-    """
-
-    segments: int = 0
-    readings: int = 0
-    skipped: int = 0
-    failures: int = 0
-    divided: int = 0
-    partials: int = 0
-    decode: DecodeStats = field(default_factory=DecodeStats)
-    partial_decode: DecodeStats = field(default_factory=DecodeStats)
-
-
-class _Segment:
-    """A stretch of speech whose final captions are not out yet."""
-
-    def __init__(self, number: int, start: int, lines: list[Line], *, fresh: bool) -> None:
-        self.number = number
-        self.start = start
-        self.end: int | None = None
-        self.lines = lines
-        self.due = 0  # newest reading due or taken, counted in intervals since the start
-        self.read_to = start
-        self.credible = False  # whether there is enough speech in it to believe what is read
-        self.fresh = fresh  # after silence: what the encoder remembers of before is of no use
-
-    @property
-    def open_lines(self) -> list[Line]:
-        """The lines that have no final caption yet."""
-        return [line for line in self.lines if not line.closed]
 
 
 class Session:
@@ -96,10 +48,25 @@ class Session:
     error to ``fail``); show what ``events`` returns; ``end``, and go on until ``finished``.
     """
 
-    def __init__(self, config: SessionConfig, tokenizer: Speller, *, window: int = 512) -> None:
-        """Begin; ``window`` is the number of samples per window of the detector ``config.vad``."""
+    def __init__(
+        self,
+        config: SessionConfig,
+        tokenizer: Speller,
+        *,
+        window: int = 512,
+        spellers: Mapping[str, Speller] = MappingProxyType({}),
+    ) -> None:
+        """Begin.
+
+        Args:
+            config: its targets may change later, see :meth:`retarget`.
+            tokenizer: of the model that writes.
+            window: samples per window of the detector ``config.vad``.
+            spellers: language → the tokenizer of another model that writes it.
+        """
         self.config = config
         self._tokenizer = tokenizer
+        self._spellers = spellers
         self._policy = load_policy(config.policy, config.policy_n)
         self._listener = Listener(config.endpoints, window, config.vad, config.detect_limit_ms)
         self._interval = samples(config.reading_interval_ms)
@@ -110,7 +77,7 @@ class Session:
         self._enough = samples(config.min_voiced_ms)
         self._lag, self._patience = samples(config.sentence_lag_ms), samples(config.sentence_patience_ms)
         self._max_behind = samples(config.max_behind_ms)
-        self._segments: deque[_Segment] = deque()  # oldest first; only the last may be open
+        self._segments: deque[Segment] = deque()  # oldest first; only the last may be open
         self._due: int | None = None  # end of the reading of the open segment that waits to be taken
         self._detecting: Detect | None = None
         self._reading: Job | None = None
@@ -137,6 +104,32 @@ class Session:
         """Hear no more; the last segment closes and its final captions follow."""
         self._listener.end()
         self._advance()
+
+    def retarget(self, targets: Sequence[str]) -> int:
+        """Write these languages from now on; return from which sample on that holds for all that is said.
+
+        In the open segment a new line is empty until the next reading, which hears the segment from its beginning; a
+        line whose language goes gets its final caption at once, and doesn't come back in this segment. Segments that
+        have ended keep their lines.
+
+        Raises:
+            BadConfig: no language, or one twice.
+            UnsupportedLanguage: a tag names no language.
+        """
+        self.config = replace(self.config, targets=tuple(targets))
+        if self._segments and self._segments[-1].end is None:
+            segment = self._segments[-1]
+            heard = segment.read_to if segment.read_to > segment.start else self._listener.position
+            for line in segment.open_lines:
+                if line.language not in self.config.targets:
+                    span = Span(segment.number, segment.start, heard)
+                    self._events.append(line.finish(None, span, credible=segment.credible))
+            new = [target for target in self.config.targets if segment.line(target) is None]
+            segment.lines += map(self._line, new)
+            if not segment.open_lines:  # nobody is left to read it for
+                self._drop_due()
+                self._advance()
+        return self._listener.received
 
     def requests(self) -> list[Request]:
         """Take what the engine may be asked now: at most one job and one detection are under way.
@@ -170,7 +163,7 @@ class Session:
     def fail(self, request: Request, error: BaseException) -> None:
         """Go on without the result of ``request``; of a last reading, what was believed before is final."""
         _log.warning("session goes on without a %s: %r", type(request).__name__, error)
-        self._count(failures=1)
+        self._stats = self._stats.plus(failures=1)
         if isinstance(request, Detect):
             self._settle_detection(request)
             self._listener.undetected(request)
@@ -205,6 +198,9 @@ class Session:
 
     def _next_job(self) -> Job | None:
         """Return what to read next: finals in order of their segments, then the open segment."""
+        while self._segments and self._segments[0].end is not None and not self._segments[0].open_lines:
+            self._segments.popleft()  # all of its languages have gone
+            self._advance()
         if not self._segments:
             return None
         segment = self._segments[0]
@@ -241,10 +237,11 @@ class Session:
         self._state = None if reading is None else reading.state
         segment = self._segments[0]
         span = Span(job.segment, job.start, job.end)
-        lines = segment.open_lines
-        hypotheses = reading.hypotheses if reading is not None else (None,) * len(lines)
+        hypotheses = reading.hypotheses if reading is not None else ()
+        read = {target.language: said for target, said in zip(job.targets, hypotheses, strict=False)}
         certain = segment.start + (self._certain if segment.credible else 0)
-        for line, hypothesis in zip(lines, hypotheses, strict=True):
+        for line in segment.open_lines:  # languages may have come and gone since the job was taken
+            hypothesis = read.get(line.language)
             if job.last:
                 self._events.append(line.finish(hypothesis, span, credible=segment.credible))
             elif hypothesis is not None:
@@ -255,15 +252,17 @@ class Session:
             self._segments.popleft()
         if reading is not None:
             segment.read_to = job.end
-            self._count_reading(reading, partial=not job.last)
+            self._stats = self._stats.plus_reading(reading, partial=not job.last)
             if segment.end is None:
                 self._divide(segment, span)
 
-    def _divide(self, segment: _Segment, heard: Span) -> None:
+    def _divide(self, segment: Segment, heard: Span) -> None:
         """End the open segment where all of its lines, or most of them for a while, saw a sentence end.
 
         What was said after that moves to a new segment with the words it has, so nothing is read, or shown, twice.
         """
+        if not segment.credible:
+            return  # a sentence of words that nobody may have said
         lines = segment.open_lines
         ready = [line for line in lines if line.ending is not None]
         joint = sentence_end(ready, segment.start)
@@ -284,34 +283,36 @@ class Session:
         cut = boundaries[0].end if isinstance(boundaries[0], Closed) else segment.start
         self._drop_due()
         segment.end = cut
-        following = self._new_segment(cut, fresh=not self.config.carry_state)
-        following.credible = True
+        following = self._new_segment(cut, fresh=not self.config.carry_state, after=segment)
         following.due = max(0, heard.end - cut) // self._interval
         following.read_to = max(cut, heard.end)
-        self._events.append(SpeechEnded(segment.number, cut))
-        rests = []
+        closing, carried = [], []
         for line in ready:
-            caption, rest = line.finish_sentence(Span(segment.number, segment.start, cut))
-            self._events.append(caption)
-            rests.append((line.language, rest))
+            final, rest = line.finish_sentence(Span(segment.number, segment.start, cut))
+            onward = following.line(line.language)
+            assert onward is not None, f"{line.language} is open and no target"
+            shown = onward.carry(rest, Span(following.number, cut, following.read_to))
+            if shown is not None:
+                final = replace(final, moved=shown.text)
+                carried.append(shown)
+            closing.append(final)
+        self._events += [SpeechEnded(segment.number, cut), *closing, SpeechStarted(following.number, cut), *carried]
         if not segment.open_lines:
             self._segments.popleft()
         self._segments.append(following)
-        self._events.append(SpeechStarted(following.number, cut))
-        for language, rest in rests:
-            line = next(line for line in following.lines if line.language == language)
-            shown = line.carry(rest, Span(following.number, cut, max(cut, heard.end)))
-            if shown is not None:
-                self._events.append(shown)
-        self._count(divided=1)
+        self._weigh()
+        self._stats = self._stats.plus(divided=1)
 
-    def _new_segment(self, start: int, *, fresh: bool) -> _Segment:
-        config = self.config
-        lines = [Line(target, speaking(self._tokenizer, target), self._policy, config) for target in config.targets]
-        self._count(segments=1)
-        segment = _Segment(self._stats.segments - 1, start, lines, fresh=fresh)
-        segment.credible = not self._enough
+    def _new_segment(self, start: int, *, fresh: bool, after: Segment | None = None) -> Segment:
+        """Return a segment; of one that goes on ``after`` what was believed a trace of speech is enough."""
+        self._stats = self._stats.plus(segments=1)
+        segment = Segment(self._stats.segments - 1, start, list(map(self._line, self.config.targets)), fresh=fresh)
+        segment.needed = min(1, self._enough) if after is not None and after.credible else self._enough
         return segment
+
+    def _line(self, language: str) -> Line:
+        speller = speaking(self._spellers.get(language, self._tokenizer), language)
+        return Line(language, speller, self._policy, self.config)
 
     def _advance(self) -> None:
         """Let the listener go on, but not past a reading that an idle engine is about to take."""
@@ -319,9 +320,9 @@ class Session:
             boundaries = self._listener.step()
             if boundaries is None:
                 break
-            self._weigh()
             for boundary in boundaries:
                 self._cross(boundary)
+            self._weigh()
             self._fall_due()
         self._update_cursors()
         self._listener.forget(self._segments[0].start if self._segments else self._listener.safe_until)
@@ -330,7 +331,7 @@ class Session:
         """Note whether there is enough speech in the open segment."""
         if self._segments and self._segments[-1].end is None:
             segment = self._segments[-1]
-            segment.credible |= self._listener.voiced >= self._enough
+            segment.credible |= self._listener.voiced >= segment.needed
 
     @property
     def _waiting(self) -> bool:
@@ -341,9 +342,11 @@ class Session:
         if isinstance(boundary, Opened):
             before = self._segments[-1] if self._segments else None
             goes_on = before is not None and before.end == boundary.start
-            segment = self._new_segment(boundary.start, fresh=not (goes_on and self.config.carry_state))
-            if before is not None and goes_on:
-                segment.credible = before.credible
+            segment = self._new_segment(
+                boundary.start,
+                fresh=not (goes_on and self.config.carry_state),
+                after=before if goes_on else None,
+            )
             self._segments.append(segment)
             self._events.append(SpeechStarted(segment.number, segment.start))
         elif isinstance(boundary, Closed):
@@ -357,6 +360,8 @@ class Session:
         if self.config.mode == "final" or not self._segments or self._segments[-1].end is not None:
             return
         segment = self._segments[-1]
+        if not segment.open_lines:
+            return
         count = (self._listener.position - segment.start) // self._interval
         if count >= self._first and count > segment.due:
             self._drop_due()
@@ -366,7 +371,7 @@ class Session:
     def _drop_due(self) -> None:
         if self._due is not None:
             self._due = None
-            self._count(skipped=1)
+            self._stats = self._stats.plus(skipped=1)
 
     def _update_cursors(self) -> None:
         before = self._cursors
@@ -374,8 +379,9 @@ class Session:
         if self._segments:
             first = self._segments[0]
             final, decoded = first.start, first.read_to
-            promised = [line.promised_at for line in first.lines if line.promised_at is not None]
-            committed = min(promised) if len(promised) == len(first.lines) else first.start
+            lines = first.open_lines
+            promised = [line.promised_at for line in lines if line.promised_at is not None]
+            committed = min(promised, default=first.start) if len(promised) == len(lines) else first.start
         else:
             final = decoded = committed = safe
         self._cursors = Cursors(
@@ -384,17 +390,3 @@ class Session:
             committed=max(before.committed, committed),
             final=max(before.final, final),
         )
-
-    def _count(self, **more: int) -> None:
-        self._stats = replace(self._stats, **{name: getattr(self._stats, name) + each for name, each in more.items()})
-
-    def _count_reading(self, reading: Reading, *, partial: bool) -> None:
-        stats = self._stats
-        cost = sum((hypothesis.stats for hypothesis in reading.hypotheses), DecodeStats())
-        self._stats = replace(stats, readings=stats.readings + 1, decode=stats.decode + cost)
-        if partial:
-            self._stats = replace(
-                self._stats,
-                partials=stats.partials + len(reading.hypotheses),
-                partial_decode=stats.partial_decode + cost,
-            )

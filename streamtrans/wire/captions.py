@@ -6,7 +6,7 @@ this one    |======== committed ========|==== append ====|~ new tail ~|
                                         |- agrees -|-- withdrawn --|
 ```
 ``withdrawn`` is what the viewer sees vanish: the old tail beyond the point where the new text (append, then
-new tail) stops agreeing with it, in Unicode code points.
+new tail) stops agreeing with it, in Unicode code points; less what only moves on to the next segment.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class Encoder:
         if caption.final and caption.tentative:
             raise BrokenPromise(f"segment {caption.segment}, {caption.language}: a final caption has a tail")
         append = caption.committed[len(before.committed) :]
-        agreed = _common_prefix(before.tentative, append + caption.tentative)
+        lost = _lost(before.tentative, append + caption.tentative, caption.moved)
         sent = replace(caption, revision=before.revision + 1)
-        message = _message(sent, append=append, withdrawn=len(before.tentative) - agreed, snapshot=False)
+        message = _message(sent, append=append, withdrawn=lost, snapshot=False)
         self._sent[key] = sent
         if sent.final:
             _forget(self._sent)
@@ -154,6 +154,13 @@ def _forget(held: dict[Key, Caption]) -> None:
     closed = [key for key, caption in held.items() if caption.final]
     for key in closed[:-KEPT_FINALS]:
         del held[key]
+
+
+def _lost(before: str, now: str, moved: str) -> int:
+    """Return how many code points of the tail ``before`` neither ``now`` shows nor, after that, ``moved``."""
+    rest = before[_common_prefix(before, now) :]
+    stays = _common_prefix(rest.lstrip(), moved.lstrip())
+    return len(rest.lstrip()) - stays if stays else len(rest)
 
 
 def _common_prefix(one: str, other: str) -> int:

@@ -246,3 +246,85 @@ def test_masked_words_are_not_shown_but_for_the_first(masked):
     assert shown[0][0] == "w1"
     for words in shown:
         assert len(words) == 1 or masked == 0 or int(words[-1][1:]) < 900
+
+
+class Murmur(ScriptedVad):
+    """Finds something in all that sounds, but is sure of it only in ``spoken``: music, a crowd."""
+
+    def __init__(self, sounds, spoken=()):
+        super().__init__(sounds)
+        self.spoken = ScriptedVad(spoken)
+
+    def detect(self, streams):
+        sure = self.spoken.detect(streams)
+        return [
+            (np.where(loud > 0.5, np.where(voice > 0.5, 0.95, 0.7), 0.05), state)
+            for (loud, state), (voice, _) in zip(super().detect(streams), sure, strict=True)
+        ]
+
+
+def murmur(talk, spoken, **changes):
+    config = SessionConfig(targets=("de", "fr"), endpoints=RULES, policy="hold", policy_n=2, **changes)
+    session = Session(config, Words(), window=512)
+    engine = InstantEngine(talk.read, Murmur([(talk.start, talk.end)], spoken))
+    audio = talk.audio()
+    for start in range(0, len(audio), 1_600):
+        session.hear(audio[start : start + 1_600])
+        settle(session, engine)
+    session.end()
+    settle(session, engine)
+    return session, session.events()
+
+
+@pytest.mark.parametrize("sentences", [[6], [6, 7], [6, 7, 5, 8, 6]])
+def test_words_for_sound_that_is_no_speech_are_never_final_however_many_sentences(sentences):
+    session, events = murmur(Talk(sentences), [])
+    assert session.stats.divided == 0
+    assert {caption.text for language in ("de", "fr") for caption in finals(events, language)} == {""}
+
+
+def test_music_after_speech_is_not_believed_for_the_speech_before_it():
+    talk = Talk([6, 7, 5, 8, 6])
+    session, events = murmur(talk, [(talk.start, talk.joints[0] - 2_000)])
+    said = words_of(finals(events, "de"))
+    assert said == talk.words[:6]
+    assert session.stats.divided == 1
+
+
+def test_music_after_speech_that_runs_on_is_not_believed_after_a_cut():
+    class Endless(Talk):
+        def read(self, job, target):
+            said = super().read(job, target)
+            keep = [i for i, token in enumerate(said.tokens) if token != BREAK]
+            return Hypothesis(
+                tuple(said.tokens[i] for i in keep),
+                tuple(said.logprobs[i] for i in keep),
+                ends=tuple(said.ends[i] for i in keep),
+            )
+
+    talk = Endless([60])
+    _, events = murmur(talk, [(talk.start, talk.start + 4_800)])
+    texts = [caption.text for caption in finals(events, "de")]
+    assert len(texts) >= 3
+    assert texts[0]
+    assert set(texts[1:]) == {""}
+
+
+def test_words_that_only_move_to_the_next_segment_are_not_withdrawn():
+    _, events, _ = run(Talk([6, 7, 5, 8, 6]))
+    moving = [event for event in events if isinstance(event, Caption) and event.moved]
+    assert len(moving) == 8  # four joints, two languages
+    for final in moving:
+        at = events.index(final)
+        onward = next(
+            e
+            for e in events[at:]
+            if isinstance(e, Caption) and e.segment == final.segment + 1 and e.language == final.language
+        )
+        shown = [
+            e
+            for e in events[:at]
+            if isinstance(e, Caption) and (e.segment, e.language) == (final.segment, final.language)
+        ][-1]
+        assert onward.text == final.moved
+        assert shown.text.endswith(final.moved)

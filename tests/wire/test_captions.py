@@ -19,6 +19,24 @@ def test_only_what_is_new_is_sent():
     assert not second.snapshot
 
 
+@pytest.mark.parametrize(
+    ("tail", "committed", "moved", "withdrawn"),
+    [
+        (" Morgen. Wie geht", "Guten Morgen.", "Wie geht", 0),
+        (" Morgen. Wie geht", "Guten Morgen.", "", len(" Wie geht")),
+        (" Morgen. Wie geht", "Guten Morgen.", "Wie ginge es", len("eht")),
+        (" Morgen. Wie", "Guten Morgen.", "Wie geht es", 0),
+        (" Morgen, wie geht", "Guten Morgen.", "Wie geht", len(", wie geht")),
+        (" Morgen.", "Guten Morgen.", "Wie geht", 0),
+    ],
+)
+def test_what_moves_to_the_next_segment_is_not_withdrawn(tail, committed, moved, withdrawn):
+    encoder = Encoder()
+    encoder.encode(replace(FIRST, tentative=tail))
+    final = replace(FIRST, committed=committed, tentative="", final=True, moved=moved)
+    assert encoder.encode(final).caption.withdrawn == withdrawn
+
+
 def test_a_character_beyond_the_bmp_is_one_withdrawn():
     encoder = Encoder()
     encoder.encode(replace(FIRST, tentative=" 😀"))

@@ -1,0 +1,29 @@
+"""A stretch of speech whose final captions are not out yet."""
+
+from __future__ import annotations
+
+from streamtrans.stream.lines import Line
+
+
+class Segment:
+    """One that has lines to finish: what is said in each language, and how far it was read."""
+
+    def __init__(self, number: int, start: int, lines: list[Line], *, fresh: bool) -> None:
+        self.number = number
+        self.start = start
+        self.end: int | None = None
+        self.lines = lines
+        self.due = 0  # newest reading due or taken, counted in intervals since the start
+        self.read_to = start
+        self.credible = False  # whether there is enough speech in it to believe what is read
+        self.needed = 0  # samples of speech from which it is
+        self.fresh = fresh  # after silence: what the encoder remembers of before is of no use
+
+    @property
+    def open_lines(self) -> list[Line]:
+        """The lines that have no final caption yet."""
+        return [line for line in self.lines if not line.closed]
+
+    def line(self, language: str) -> Line | None:
+        """Return the line in ``language``, if there is one."""
+        return next((line for line in self.lines if line.language == language), None)

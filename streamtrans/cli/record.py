@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 SUFFIX = ".stsession"
 
+PACKAGES = ("torch", "numpy", "silero-vad")
+"""Whose versions a recording tells, beside ours."""
+
 _BLOCK_S = 0.1
 """Audio heard at a time, as live streams send it."""
 
@@ -135,7 +138,7 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
         "threads": torch.get_num_threads(),
         "engine": asdict(loaded.config),
     }
-    packages = {name: version(name) for name in ("torch", "numpy", "silero-vad")}
+    packages = {name: version(name) for name in PACKAGES}
     return Origin(
         loaded.model.name,
         fingerprint(folder),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from streamtrans.cli.options import Device, Model, Threads
+from streamtrans.cli.record import PACKAGES
 from streamtrans.core import SAMPLE_RATE, BadModel, Caption, Event, milliseconds
+from streamtrans.foreign import BadValue, Chosen, parse
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.stream import (
     BadRecording,
@@ -25,6 +27,7 @@ from streamtrans.stream import (
     fingerprint,
     rerun,
 )
+from streamtrans.stream.records import checked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +53,16 @@ class _Result:
                     self.finals.append(other)
 
 
+def _theirs(what: str) -> Any:
+    """Return an option that names what isn't ours and a recording was made with: data can't name code."""
+    return typer.Option(
+        parser=Chosen,
+        metavar="NAME",
+        help=f"The {what} that it was recorded with, where module:Class of another package was.",
+        show_default=False,
+    )
+
+
 def replay(
     file: Annotated[Path, typer.Argument(help="What streamtrans record or a server wrote.", show_default=False)],
     *,
@@ -61,6 +74,9 @@ def replay(
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print every caption, revision by revision.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
+    policy: Annotated[str | None, _theirs("policy")] = None,
+    vad: Annotated[str | None, _theirs("detector")] = None,
+    drafter: Annotated[str | None, _theirs("drafters")] = None,
     model: Model = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -84,8 +100,11 @@ def replay(
             opened = stack.enter_context(file.open("rb"))
         except OSError as error:
             raise BadRecording(f"{file} can't be read: {error.strerror}") from error
-        recording = Recording(opened, str(file))
-        speller, engine = _recorded(recording) if answers else _computing(recording, model, device, threads, stack)
+        recording = Recording(opened, str(file), chosen=[name for name in (policy, vad) if name is not None])
+        if answers:
+            speller, engine = _recorded(recording)
+        else:
+            speller, engine = _computing(recording, stack, drafter=drafter, model=model, device=device, threads=threads)
         session = Session(recording.config, speller, window=recording.window)
         tell = _printer(stderr=as_json) if show else None
         result = _run(recording, session, engine, tell)
@@ -111,25 +130,71 @@ def _run(
 
 def _recorded(recording: Recording) -> tuple[Speller, None]:
     """Return the tokenizer in the recording."""
-    import tokenizers
-
     from streamtrans.text import Tokenizer
 
-    if not recording.origin.tokenizer:
+    text = recording.origin.tokenizer
+    if not text:
         raise BadRecording(f"{recording.name} holds no tokenizer; replay it with its model, without --answers")
-    return Tokenizer(tokenizers.Tokenizer.from_str(recording.origin.tokenizer), origin=recording.name), None
+    try:
+        return Tokenizer.of(parse(text, len(text)), origin=recording.name), None
+    except BadValue as error:
+        raise BadRecording(f"{recording.name}: the tokenizer in it can't be read: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoding:
+    """What a recording says of the engine and matters to what is said."""
+
+    slots: int
+    drafter: str | None
+    top_k: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """What a recording says of how its model was loaded."""
+
+    model: str | None
+    dtype: str
+    threads: int
+    engine: _Decoding
+
+    @classmethod
+    def of(cls, recording: Recording) -> Self:
+        """Read the settings of a recording's origin.
+
+        Raises:
+            BadRecording: they aren't there, of another type, or more than a machine like this one has.
+        """
+        settings = recording.origin.settings
+        if not settings:
+            raise BadRecording(f"{recording.name} doesn't say how its model was loaded; replay it with --answers")
+        known = {item.name: settings[item.name] for item in fields(cls) if item.name in settings}
+        if isinstance(engine := known.get("engine"), dict):
+            known["engine"] = {item.name: engine[item.name] for item in fields(_Decoding) if item.name in engine}
+        loading: Self = checked(cls, known, "settings")
+        for name, value, most in (("threads", loading.threads, 1_024), ("engine.slots", loading.engine.slots, 4_096)):
+            if not 1 <= value <= most:
+                raise BadRecording(f"{recording.name}: settings.{name} is {value}; 1 to {most:,} can be")
+        return loading
 
 
 def _computing(
-    recording: Recording, model: str | None, device: str, threads: int | None, stack: ExitStack
+    recording: Recording,
+    stack: ExitStack,
+    *,
+    drafter: str | None,
+    model: str | None,
+    device: str,
+    threads: int | None,
 ) -> tuple[Speller, EngineLike]:
     """Load the model that the recording was made with, as it was loaded then."""
     from streamtrans.model.loading import find_folder
 
-    origin, settings = recording.origin, recording.origin.settings
-    if not settings:
-        raise BadRecording(f"{recording.name} doesn't say how its model was loaded; replay it with --answers")
-    where = model if model is not None else settings["model"]
+    origin, loading = recording.origin, _Loading.of(recording)
+    where = model if model is not None else loading.model
+    if model is None and where is not None and not Path(where).is_dir():
+        raise BadRecording(f"{recording.name} was recorded with {where}, which is no folder here: name it with --model")
     folder = find_folder(where)
     found = fingerprint(folder)
     if found != origin.fingerprint:
@@ -138,17 +203,17 @@ def _computing(
             f"{folder.name} (weights {found[:12]}) is another model; name the right one with --model, or replay the "
             "recorded answers with --answers"
         )
-    engine = settings["engine"]
+    engine = loading.engine
     choice = ModelChoice(
         where,
         device,
-        settings["dtype"],
-        engine["drafter"],
-        f"{engine['top_k']:g}",
+        loading.dtype,
+        drafter if drafter == engine.drafter else engine.drafter,
+        f"{engine.top_k:g}",
         recording.config.vad,
-        threads or settings["threads"],
+        threads or loading.threads,
     )
-    loaded = load(choice, slots=engine["slots"])
+    loaded = load(choice, slots=engine.slots)
     stack.callback(loaded.engine.close)
     return loaded.model.tokenizer, loaded.engine
 
@@ -189,9 +254,11 @@ def _changed(recording: Recording) -> str:
 
     from streamtrans import __version__
 
-    now = {name: __version__ if name == "streamtrans" else version(name) for name in recording.origin.versions}
+    now = {"streamtrans": __version__, **{name: version(name) for name in PACKAGES}}
     return ", ".join(
-        f"{name} {was} (here {now[name]})" for name, was in recording.origin.versions.items() if was != now[name]
+        f"{name} {was} (here {now[name]})"
+        for name, was in recording.origin.versions.items()
+        if name in now and was != now[name]
     )
 
 

@@ -110,7 +110,7 @@ def _dataclass(kind: type, value: Any, where: str) -> Any:
     hints, needed = _fields(kind)
     given = _object(value, where)
     if unknown := given.keys() - hints.keys():
-        raise BadValue(f"{_of(where, kind.__name__)} has no {', '.join(sorted(unknown))} that this version knows")
+        raise BadValue(f"{_of(where, kind.__name__)} has no {', '.join(sorted(unknown))}")
     if missing := needed - given.keys():
         raise BadValue(f"{_of(where, kind.__name__)} lacks {', '.join(sorted(missing))}")
     return kind(
@@ -132,7 +132,7 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
         return value if type(value) is float else _float(value, where)
     if hint is int and type(value) is float and value.is_integer():
         return int(value)
-    if type(value) is not hint:  # true is an int to Python, and to nobody else
+    if type(value) is not hint and not (hint is str and isinstance(value, str)):  # true is an int to Python alone
         _refuse(where, value, {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint])
     return value
 

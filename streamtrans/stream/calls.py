@@ -5,8 +5,7 @@ Law: a call that was written and read again is the same call, every bit of its s
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal, Self
@@ -15,7 +14,7 @@ import numpy as np
 
 from streamtrans.core import Caption, Detect, Detection, Event, Hypothesis, Reading, Request, SpeechEnded, SpeechStarted
 from streamtrans.stream.listener import Samples
-from streamtrans.stream.records import BadRecording, Record, from_json, to_json
+from streamtrans.stream.records import BadRecording, Record, checked, from_json, to_json
 
 _EVENTS: dict[str, type[Event]] = {kind.__name__: kind for kind in (SpeechStarted, SpeechEnded, Caption)}
 
@@ -144,11 +143,20 @@ def read(record: Record) -> Call:
     """Return the call that ``record`` holds.
 
     Raises:
-        BadRecording: it holds none that is known.
+        BadRecording: it holds none that is known, or one that no recorder wrote.
     """
     if record.kind not in _READERS:
         raise BadRecording(f"the recording holds a record of unknown kind {record.kind} at byte {record.offset}")
     return _READERS[record.kind](record.payload)
+
+
+def _heard(data: bytes, kind: str) -> Hear:
+    if len(data) % np.dtype(kind).itemsize:
+        raise BadRecording(f"the recording holds {len(data)} bytes of samples of {np.dtype(kind).itemsize} bytes each")
+    samples = np.frombuffer(data, kind).astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise BadRecording("the recording holds samples that are no finite numbers")
+    return Hear(samples / _FULL_SCALE if kind == "<i2" else samples)
 
 
 def _packed(samples: Samples) -> tuple[Kind, bytes]:
@@ -160,28 +168,44 @@ def _packed(samples: Samples) -> tuple[Kind, bytes]:
     return Kind.FLOAT32, samples.astype("<f4").tobytes()
 
 
-def _result(said: dict[str, Sequence[Any]]) -> Detection | Reading:
-    [(kind, kept)] = said.items()
-    if kind == Detection.__name__:
-        return Detection(tuple(kept), None)
-    return Reading(tuple(from_json(Hypothesis, hypothesis) for hypothesis in kept))
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What an ``ANSWERED`` record holds: one of both."""
+
+    Detection: tuple[float, ...] | None = None
+    Reading: tuple[Hypothesis, ...] | None = None
+
+
+def _answer(data: bytes) -> Answer:
+    said: _Answered = from_json(_Answered, data)
+    if said.Detection is not None and said.Reading is None:
+        return Answer(Detection(said.Detection, None))
+    if said.Reading is not None and said.Detection is None:
+        return Answer(Reading(said.Reading))
+    raise BadRecording("the recording holds an answer that is neither a detection nor a reading")
+
+
+def _told(data: bytes) -> Tell:
+    told: tuple[tuple[str, dict[str, Any]], ...] = from_json(tuple[tuple[str, dict[str, Any]], ...], data)
+    return Tell(tuple(_event(*event) for event in told))
 
 
 def _event(kind: str, said: dict[str, Any]) -> Event:
     if kind not in _EVENTS:
         raise BadRecording(f"the recording holds an event of unknown kind {kind}; replay it with a newer streamtrans")
-    return from_json(_EVENTS[kind], said)
+    event: Event = checked(_EVENTS[kind], said, kind)
+    return event
 
 
 _READERS: dict[int, Callable[[bytes], Call]] = {
-    Kind.INT16: lambda data: Hear(np.frombuffer(data, "<i2").astype(np.float32) / _FULL_SCALE),
-    Kind.FLOAT32: lambda data: Hear(np.frombuffer(data, "<f4").astype(np.float32)),
+    Kind.INT16: lambda data: _heard(data, "<i2"),
+    Kind.FLOAT32: lambda data: _heard(data, "<f4"),
     Kind.UTTERANCE_END: lambda _: EndUtterance(),
     Kind.END: lambda _: End(),
-    Kind.TAKEN: lambda data: Take(tuple(from_json(Asked, asked) for asked in json.loads(data))),
-    Kind.ANSWERED: lambda data: Answer(_result(json.loads(data))),
-    Kind.FAILED: lambda data: from_json(Fail, json.loads(data)),
-    Kind.TARGETS: lambda data: from_json(Retarget, json.loads(data)),
-    Kind.TOLD: lambda data: Tell(tuple(_event(*told) for told in json.loads(data))),
+    Kind.TAKEN: lambda data: Take(from_json(tuple[Asked, ...], data)),
+    Kind.ANSWERED: _answer,
+    Kind.FAILED: lambda data: from_json(Fail, data),  # type: ignore[no-any-return]
+    Kind.TARGETS: lambda data: from_json(Retarget, data),  # type: ignore[no-any-return]
+    Kind.TOLD: _told,
 }
 """How the payload of each kind is read; ``HEADER``, ``TOKENIZER`` and ``CLOSED`` are no calls."""

@@ -19,17 +19,17 @@ What a model remembers between readings isn't kept: computed again it comes out 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from streamtrans.core import SAMPLE_RATE, Detect, Detection, Event, Reading, Request
+from streamtrans.foreign import BadValue, Chosen, inflate
 from streamtrans.stream.calls import (
     Answer,
     Asked,
@@ -49,7 +49,7 @@ from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.listener import Samples
 from streamtrans.stream.progress import Cursors, SessionStats
 from streamtrans.stream.pump import SessionLike
-from streamtrans.stream.records import BadRecording, Record, Records, from_json, pack, preface, to_json
+from streamtrans.stream.records import BadRecording, Record, Records, checked, from_json, pack, preface, to_json
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,10 @@ _DECISIVE = (
     "tokenizer.json",
 )
 """Files of a checkpoint that a fingerprint is of; what else lies there, such as measured settings, may change."""
+
+
+_MOST_TOKENIZER = 64 << 20
+"""Bytes of a ``tokenizer.json``: those of a quarter of a million tokens have 35 million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,15 @@ class Origin:
     """Package → version."""
     tokenizer: str = field(default="", repr=False)
     """The text of ``tokenizer.json``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What a recording begins with; the settings of the session are looked at by themselves."""
+
+    origin: Origin
+    session: dict[str, Any]
+    window: int
 
 
 class Sink(Protocol):
@@ -255,12 +268,13 @@ class Recording:
     Args:
         file: open for reading bytes; it is read as :meth:`calls` goes on.
         name: what messages call it.
+        chosen: what it may name that isn't ours, ``module:Class``: for it was given to who replays it, too.
 
     Raises:
         BadRecording: it is none, or one of a newer format, or ends before it says what it is.
     """
 
-    def __init__(self, file: BinaryIO, name: str = "the recording") -> None:
+    def __init__(self, file: BinaryIO, name: str = "the recording", *, chosen: Collection[str] = ()) -> None:
         self.name = name
         self.received = 0
         """Samples in the calls read so far."""
@@ -272,21 +286,27 @@ class Recording:
         first = next(self._iterator, None)
         if first is None or first.kind != Kind.HEADER:
             raise BadRecording(f"{name} ends, or is damaged, before it says what was recorded; it can't be replayed")
-        header = json.loads(first.payload)
-        self.config = from_json(SessionConfig, header["session"])
-        self.window = int(header["window"])
+        header: _Header = from_json(_Header, first.payload)
+        session = {
+            field: Chosen(value) if isinstance(value, str) and value in chosen else value
+            for field, value in header.session.items()
+        }
+        self.config: SessionConfig = checked(SessionConfig, session, "session")
+        self.window = header.window
+        if not 0 < self.window <= SAMPLE_RATE:
+            raise BadRecording(f"{name} is of windows of {self.window} samples; 1 to {SAMPLE_RATE} can be")
         self._waiting = next(self._iterator, None)
         tokenizer = ""
         if self._waiting is not None and self._waiting.kind == Kind.TOKENIZER:
-            tokenizer = zlib.decompress(self._waiting.payload).decode()
+            tokenizer = _inflated(self._waiting.payload, name)
             self._waiting = None
-        self.origin = from_json(Origin, header["origin"] | {"tokenizer": tokenizer})
+        self.origin = replace(header.origin, tokenizer=tokenizer)
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls, once, up to the end or to where the file was cut off or damaged; then see ``problem``."""
         for record in self._rest():
             if record.kind == Kind.CLOSED:
-                self.finished = bool(json.loads(record.payload)["finished"])
+                self.finished = from_json(dict[str, bool], record.payload).get("finished", False)
                 continue
             call = read(record)
             if isinstance(call, Hear):
@@ -312,6 +332,13 @@ class Recording:
             yield self._waiting
             self._waiting = None
         yield from self._iterator
+
+
+def _inflated(data: bytes, name: str) -> str:
+    try:
+        return inflate(data, _MOST_TOKENIZER).decode()
+    except (BadValue, UnicodeDecodeError) as error:
+        raise BadRecording(f"{name}: the tokenizer in it can't be read: {error}") from None
 
 
 def fingerprint(folder: Path) -> str:

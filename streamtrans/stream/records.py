@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import json
 import struct
-import types
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cache
-from typing import Any, BinaryIO, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, BinaryIO, Literal
 from zlib import crc32
 
 import numpy as np
 
 from streamtrans import __version__
-from streamtrans.core import StreamtransError
+from streamtrans.core import BadConfig, StreamtransError, UnsupportedLanguage
+from streamtrans.foreign import BadValue, parse, typed
 
 MAGIC = b"stsession\n"
 VERSION = 1
@@ -34,7 +33,11 @@ _VERSION = struct.Struct("<H")
 _HEAD = struct.Struct("<BI")
 _CHECK = struct.Struct("<I")
 
-Value = TypeVar("Value")
+_BLOCK = 1 << 20
+"""Bytes read at a time."""
+
+_MOST_JSON = 4 << 20
+"""Bytes of JSON that a record may hold: the captions of a dozen languages are a few thousand."""
 
 
 class BadRecording(StreamtransError):
@@ -106,7 +109,7 @@ class Records:
                 self.ending = Ending("damaged", offset)
                 return
             kind, length = _HEAD.unpack(head[: _HEAD.size])
-            body = self._file.read(length + _CHECK.size)
+            body = self._take(length + _CHECK.size)
             if len(body) < length + _CHECK.size:
                 self.ending = Ending("cut", offset)
                 return
@@ -116,35 +119,44 @@ class Records:
             yield Record(kind, body[:length], offset)
             offset += len(head) + len(body)
 
+    def _take(self, length: int) -> bytes:
+        """Read ``length`` bytes, or what there is: the room that it takes is that of the file, not of the number."""
+        blocks = []
+        while length and (block := self._file.read(min(length, _BLOCK))):
+            blocks.append(block)
+            length -= len(block)
+        return b"".join(blocks)
+
 
 def to_json(value: object) -> bytes:
     """Write numbers, texts, lists and dataclasses; a float comes back as the very same one."""
     return json.dumps(value, default=_plain, separators=(",", ":")).encode()
 
 
-def from_json(kind: type[Value], value: Any) -> Value:
-    """Make a ``kind``, a dataclass, of what :func:`to_json` wrote of one and ``json.loads`` has read.
+def from_json(kind: Any, data: bytes) -> Any:
+    """Make a ``kind`` of what :func:`to_json` wrote of one; see :func:`checked`."""
+    try:
+        value = parse(data, _MOST_JSON)
+    except BadValue as error:
+        raise BadRecording(f"the recording is damaged: of a record, {error}") from None
+    return checked(kind, value)
+
+
+def checked(kind: Any, value: Any, where: str = "") -> Any:
+    """Make a ``kind``, a dataclass or whatever else ``typed`` knows, of what JSON holds.
 
     A field that isn't there gets its default: it came with a newer version than the file.
 
     Raises:
-        BadRecording: there is a field that ``kind`` doesn't have.
+        BadRecording: a value is missing, unknown, out of range or of another type; ``where`` it stands is told.
     """
-    hints = _hints(kind)  # type: ignore[arg-type]  # mypy holds type[Value] not hashable
-    if not isinstance(value, dict) or (unknown := sorted(set(value) - set(hints))):
-        what = ", ".join(unknown) if isinstance(value, dict) else repr(value)
+    try:
+        return typed(kind, value, where)
+    except (BadValue, BadConfig, UnsupportedLanguage) as error:
         raise BadRecording(
-            f"the recording says something of a {kind.__name__} that streamtrans {__version__} doesn't know: {what}; "
-            "replay it with the version that made it"
-        )
-    return kind(**{name: _typed(hints[name], item) for name, item in value.items()})
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    """Return the types of the fields of a dataclass; to find them out is slow."""
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind) if field.init}
+            f"the recording says what streamtrans {__version__} doesn't understand: {error}; replay it with the "
+            "version that made it"
+        ) from None
 
 
 def _plain(value: object) -> object:
@@ -153,21 +165,3 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a recording can't hold a {type(value).__name__}")
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """Give ``value`` the shape that ``hint`` names: JSON knows no tuples and no dataclasses."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if value is None:
-        return None
-    if origin in (Union, types.UnionType):
-        [chosen, *_] = [argument for argument in arguments if argument is not type(None)]
-        return _typed(chosen, value)
-    if is_dataclass(hint) and isinstance(hint, type):
-        return from_json(hint, value)
-    if origin is tuple:
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        return tuple(_typed(kind, item) for kind, item in zip(kinds, value, strict=True))
-    if origin is dict:
-        return {key: _typed(arguments[1], item) for key, item in value.items()}
-    return value

@@ -14,7 +14,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 
-from streamtrans.core import Caption, Detect, Detection, EngineClosed, Event, Request, SpeechStarted, StreamtransError
+from streamtrans.core import (
+    Caption,
+    Detect,
+    Detection,
+    EngineClosed,
+    Event,
+    Reading,
+    Request,
+    SpeechStarted,
+    StreamtransError,
+)
 from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Retarget, Take, Tell
 from streamtrans.stream.pump import EngineLike, SessionLike
 from streamtrans.stream.recording import Recording
@@ -80,6 +90,7 @@ def rerun(
                     raise Differs(_earliest(calls, session, was, now, exactly=engine is None))
             case Answer(result):
                 request = _under_way(asked, isinstance(result, Detection))
+                _check_answer(request, result)
                 if engine is None:
                     session.answer(request, result)
                 else:
@@ -135,6 +146,29 @@ def _under_way(asked: dict[bool, Request], detection: bool) -> Request:
     if detection not in asked:
         raise BadRecording("the recording answers what was never asked; it was made by something else than a recorder")
     return asked.pop(detection)
+
+
+def _check_answer(request: Request, result: Detection | Reading) -> None:
+    """Refuse what no engine could have answered."""
+    if not _suits(request, result):
+        raise BadRecording(f"the recording holds an answer that {Asked.of(request)} can't have had")
+
+
+def _suits(request: Request, result: Detection | Reading) -> bool:
+    """Whether there are as many answers as questions, and of each token all that is told."""
+    if isinstance(request, Detect) and isinstance(result, Detection):
+        return len(result.probabilities) == len(request.windows) and all(
+            0 <= each <= 1 for each in result.probabilities
+        )
+    if isinstance(request, Detect) or isinstance(result, Detection):
+        return False
+    return len(result.hypotheses) == len(request.targets) and all(
+        len(each.logprobs) == len(each.tokens)
+        and len(each.ends) in (0, len(each.tokens))
+        and each.tokens[: len(target.prefix)] == target.prefix
+        and all(token >= 0 for token in each.tokens)
+        for each, target in zip(result.hypotheses, request.targets, strict=True)
+    )
 
 
 def _ask(engine: EngineLike, session: SessionLike, request: Request) -> None:

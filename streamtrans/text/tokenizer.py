@@ -88,16 +88,28 @@ class Tokenizer:
         path = vocabulary if slow else path
         try:
             layout = _slow_layout(Path(folder)) if slow else json.loads(path.read_text(encoding="utf-8"))
-            _check_layout(layout)
         except (OSError, ValueError, RecursionError) as error:
             raise BadModel(f"{path}: not a readable Hugging Face tokenizer of byte-level BPE ({error})") from error
+        return cls.of(layout, origin=str(path))
+
+    @classmethod
+    def of(cls, layout: object, *, origin: str) -> Tokenizer:
+        """Build what a ``tokenizer.json`` describes; ``origin`` is what error messages call it.
+
+        Raises:
+            BadModel: it describes none, or one that isn't in Whisper's manner.
+        """
+        try:
+            _check_layout(layout)
+        except ValueError as error:
+            raise BadModel(f"{origin}: not a readable Hugging Face tokenizer of byte-level BPE ({error})") from error
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(layout))
         except Exception as error:
             if type(error) is not Exception:  # the library raises nothing narrower for what it can't build
                 raise
-            raise BadModel(f"{path}: not a tokenizer that can be built ({error})") from error
-        return cls(backend, origin=str(path))
+            raise BadModel(f"{origin}: not a tokenizer that can be built ({error})") from error
+        return cls(backend, origin=origin)
 
     def layout(self) -> str:
         """Return the text of a ``tokenizer.json`` that says all of it."""

@@ -238,7 +238,7 @@ def test_what_a_newer_version_added_is_refused_by_name(small):
     header = json.loads(records[0].payload)
     header["session"]["telepathy"] = 3
     changed = preface() + pack(Kind.HEADER, json.dumps(header).encode())
-    with pytest.raises(BadRecording, match=r"SessionConfig .* telepathy; replay it with the version that made it"):
+    with pytest.raises(BadRecording, match=r"SessionConfig.* telepathy; replay it with the version that made it"):
         Recording(io.BytesIO(changed), "x")
     unknown = data[: whole_records(data)[0]] + pack(99, b"")
     with pytest.raises(BadRecording, match="unknown kind 99 at byte"):

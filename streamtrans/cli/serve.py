@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +44,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    record_quota: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="What that folder may hold; a recording beyond it ends there.")
+    ] = 10_000,
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -71,7 +75,9 @@ def serve(
 
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
-    config = ServerConfig(host=host, port=port, tls=tls, max_sessions=max_sessions, record=_folder(record))
+    config = ServerConfig(
+        host=host, port=port, tls=tls, max_sessions=max_sessions, record=_folder(record), record_quota_mb=record_quota
+    )
     typer.echo(f"loading {model or 'the embedded model'} …", err=True)
     served: list[Served] = []
 
@@ -96,7 +102,8 @@ def _tls(certificate: Path | None, key: Path | None, client_roots: Path | None) 
     if certificate is not None and key is not None:
         return Tls(certificate, key, client_roots)
     if certificate is not None or key is not None or client_roots is not None:
-        raise BadConfig("encryption needs both --tls-cert and --tls-key")
+        why = "--tls-client-ca asks clients for certificates, which is part of encryption, and " if client_roots else ""
+        raise BadConfig(f"{why}encryption needs both --tls-cert and --tls-key")
     return None
 
 
@@ -104,9 +111,14 @@ def _folder(record: Path | None) -> Path | None:
     """Make the folder for recordings, so that a wrong path is told before anybody calls."""
     if record is not None:
         try:
+            made = not record.exists()
             record.mkdir(parents=True, exist_ok=True)
+            if made:
+                record.chmod(0o700)  # whatever the umask is; a folder that was there is its owner's affair
         except OSError as error:
             raise BadConfig(f"--record {record} can't be made: {error.strerror}") from error
+        if not made and os.name == "posix" and record.stat().st_mode & 0o077:
+            typer.echo(f"warning: others may look into {record}, which will hold what people say: chmod 700", err=True)
     return record
 
 

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Job, Target
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.service import TranslationService
+from streamtrans.server.tls import credentials, is_loopback
 from streamtrans.vad import vad_window
 from streamtrans.wire import SERVICE_NAME, add_service
 
@@ -279,17 +280,15 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
 def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
     address = f"{config.host}:{config.port}"
     try:
-        if config.tls is None:
-            return server.add_insecure_port(address)
-        tls = config.tls
-        credentials = grpc.ssl_server_credentials(
-            [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-            root_certificates=tls.client_roots.read_bytes() if tls.client_roots else None,
-            require_client_auth=tls.client_roots is not None,
-        )
-        return server.add_secure_port(address, credentials)
-    except OSError as error:
-        raise BadConfig(f"a TLS file can't be read: {error}") from error
+        if config.tls is not None:
+            return server.add_secure_port(address, credentials(config.tls))
+        port = server.add_insecure_port(address)
     except RuntimeError as error:
-        unfit = "" if config.tls is None else ", or are certificate and key no PEM files that belong together"
-        raise BadConfig(f"can't listen on {address}; is it in use by another server{unfit}?") from error
+        raise BadConfig(f"can't listen on {address}; is it in use by another server?") from error
+    if not is_loopback(config.host):
+        _log.warning(
+            "listening on %s WITHOUT ENCRYPTION: whoever is on the network can connect, and hear what is said and read "
+            "what is written; give the server a certificate and a key (--tls-cert, --tls-key)",
+            f"{config.host}:{port}",
+        )
+    return port

@@ -70,6 +70,8 @@ class ServerConfig:
     record: Path | None = None
     """Folder that keeps a recording of every session, its audio included, as ``<session id>.stsession``; what can't be
     written is logged, and the call goes on. ``None``: nothing that is said is kept."""
+    record_quota_mb: int = 10_000
+    """What that folder may hold, in million bytes; a recording that would exceed it ends there. An hour has 120."""
 
     def __post_init__(self) -> None:
         if self.pace not in ("flow", "refuse"):
@@ -82,6 +84,7 @@ class ServerConfig:
             ("max_messages_per_s", self.max_messages_per_s, 1),
             ("burst_messages", self.burst_messages, 1),
             ("max_unsent_events", self.max_unsent_events, 1),
+            ("record_quota_mb", self.record_quota_mb, 1),
             ("behind_ms", self.behind_ms, 1),
             ("warm_timeout_ms", self.warm_timeout_ms, 1),
             ("grace_ms", self.grace_ms, 0),

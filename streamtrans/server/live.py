@@ -21,10 +21,14 @@ from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
 from streamtrans.server.opening import Opening, new_session, recorded
+from streamtrans.server.tape import Tape
 from streamtrans.stream import Cursors, EngineLike, Recorder, SessionLike, SessionStats, pump
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
+
+_TAPE_S = 1.0
+"""How long the end of a stream waits for the disk that its recording is written to."""
 
 
 class LiveSession:
@@ -48,8 +52,10 @@ class LiveSession:
         self._patience_ms = opening.session.endpoints.max_segment_ms if final else 0
         session = new_session(opening, served)
         self._recorder: Recorder | None = None
+        self._tape: Tape | None = None
         if config.record is not None:
-            self._recorder = recorded(session, served, config.record / f"{session_id}.stsession")
+            self._tape = Tape(config.record / f"{session_id}.stsession", config.record_quota_mb * 1_000_000)
+            self._recorder = recorded(session, served, self._tape)
         self._session: SessionLike = self._recorder or session
         self._changed = asyncio.Event()
         self._behind = False
@@ -99,8 +105,9 @@ class LiveSession:
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
         del self._pumping  # the frames that it was cancelled in hold this session
-        if self._recorder is not None:
+        if self._recorder is not None and self._tape is not None:
             self._recorder.close()
+            await self._tape.written(_TAPE_S)
 
     def _over(self, pumping: asyncio.Task[None]) -> None:
         """Tell all who read along that it is finished, or what stopped it: each call ends with that."""

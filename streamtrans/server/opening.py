@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from streamtrans.core import BadConfig, UnsupportedLanguage
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.refusal import Refusal, invalid, out_of_order, unsupported
-from streamtrans.stream import FileSink, Origin, Recorder, Session, SessionConfig, Setting, UnmetBudget
+from streamtrans.server.tape import Tape
+from streamtrans.stream import Origin, Recorder, Session, SessionConfig, Setting, UnmetBudget
 from streamtrans.text import canonical, written
 from streamtrans.vad import vad_window
 from streamtrans.wire import (
@@ -92,10 +92,10 @@ def new_session(opening: Opening, served: Served) -> Session:
         raise invalid([("endpointing", str(error))]) from error
 
 
-def recorded(session: Session, served: Served, path: Path) -> Recorder:
-    """Return ``session`` with every call of it kept in a file at ``path``, as far as that can be written."""
+def recorded(session: Session, served: Served, tape: Tape) -> Recorder:
+    """Return ``session`` with every call of it kept on ``tape``, as far as that can be written."""
     origin = served.origin or Origin(served.model_name)
-    return Recorder(session, FileSink(path), origin, window=vad_window(session.config.vad))
+    return Recorder(session, tape, origin, window=vad_window(session.config.vad))
 
 
 def nothing_in_it() -> Refusal:

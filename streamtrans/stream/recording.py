@@ -28,6 +28,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
+
 from streamtrans.core import SAMPLE_RATE, Detect, Detection, Event, Reading, Request
 from streamtrans.foreign import BadValue, Chosen, inflate
 from streamtrans.stream.calls import (
@@ -109,7 +111,7 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """A file that only its owner may read, for it holds what people said; made with the first byte."""
+    """A file that only its owner may read, for it holds what people said; made anew with the first byte."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -118,8 +120,11 @@ class FileSink:
     def write(self, data: bytes) -> None:
         """Write ``data``; an old file of that name is replaced."""
         if self._file is None:
-            number = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+            # Never the old file: others may have it open, or may have put a link to another one there.
+            self._path.unlink(missing_ok=True)
+            number = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
             self._file = os.fdopen(number, "wb")
+            self._path.chmod(0o600)  # whatever the umask takes away
         self._file.write(data)
 
     def flush(self) -> None:
@@ -311,6 +316,8 @@ class Recording:
             call = read(record)
             if isinstance(call, Hear):
                 self.received += len(call.samples)
+                if not np.isfinite(call.samples).all():
+                    raise BadRecording(f"{self.name} holds samples that are no finite numbers; no session heard them")
             yield call
 
     @property

@@ -25,15 +25,30 @@ from streamtrans.client.errors import (
 )
 from streamtrans.client.stream import StreamEvent, TranslationStream
 from streamtrans.core import Caption, SpeechEnded, SpeechStarted
-from streamtrans.wire import Capabilities, Cursors, Limits, Measured, Notice, Started, StreamOptions, Summary
+from streamtrans.wire import (
+    Capabilities,
+    ConfigApplied,
+    ConfigRejected,
+    Cursors,
+    GoAway,
+    Limits,
+    Measured,
+    Notice,
+    Started,
+    StreamOptions,
+    Summary,
+)
 
 __all__ = [
     "Capabilities",
     "Caption",
     "ClientError",
+    "ConfigApplied",
+    "ConfigRejected",
     "Cursors",
     "DataLost",
     "Denied",
+    "GoAway",
     "InvalidRequest",
     "Limits",
     "Measured",

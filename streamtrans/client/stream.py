@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,7 @@ from streamtrans.core import Event
 from streamtrans.wire import (
     BYTES_PER_SAMPLE,
     BadFields,
+    Change,
     Cursors,
     LostMessage,
     Notice,
@@ -29,6 +30,7 @@ from streamtrans.wire import (
     StreamOptions,
     Summary,
     audio_message,
+    change_from_proto,
     config_message,
     cursors_from_proto,
     end_message,
@@ -39,9 +41,10 @@ from streamtrans.wire import (
     silence_message,
     started_from_proto,
     summary_from_proto,
+    update_message,
 )
 
-StreamEvent = Event | Started | Notice | Summary
+StreamEvent = Event | Started | Notice | Change | Summary
 Sound = npt.NDArray[np.floating] | bytes | bytearray | memoryview
 """What can be sent: samples, or bytes in the announced encoding."""
 
@@ -74,6 +77,7 @@ class TranslationStream:
         self._reducer = Reducer()
         self._events = 0
         self._sequence = 0
+        self._updates = 0
         self._odd = b""
         """The beginning of a frame whose end is to come."""
         self._ended = False
@@ -157,6 +161,17 @@ class TranslationStream:
         async with self._turn():
             await self._running.write(end_utterance_message())
 
+    async def update(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> int:
+        """Change the targets while the stream runs; return the number of this update.
+
+        The answer comes among the events: :class:`ConfigApplied` or :class:`ConfigRejected` with that number.
+        """
+        async with self._turn():
+            self._updates += 1
+            update = self._updates
+            await self._running.write(update_message(update, add, remove))
+        return update
+
     async def ping(self) -> None:
         """Measure the round trip; the answer updates :attr:`round_trip_ms` while you iterate."""
         async with self._turn():
@@ -208,7 +223,7 @@ class TranslationStream:
             self.round_trip_ms = time.monotonic_ns() / 1e6 - response.pong.client_time_ms
             return None
         try:
-            return self._reducer.reduce(response)
+            return change_from_proto(response) or self._reducer.reduce(response)
         except LostMessage as error:
             raise DataLost(grpc.StatusCode.DATA_LOSS, str(error)) from error
 

@@ -8,8 +8,8 @@ Messages are taken one at a time, so a client that is too fast is held by flow c
 
 A call that must be over, for its age or because the server leaves, stops hearing in time for its last words::
 
-    begins            last words                    hurry          until
-      |--------- hears ---|--- finals, summary, status --|-- what is shown is final --|
+    begins    go_away      last words                    hurry          until
+      |-- hears --|-- hears ---|--- finals, summary, status --|-- what is shown is final --|
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
+from streamtrans.core import milliseconds
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.intake import Bucket, Intake, Pace, Samples, too_fast, too_many
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
-from streamtrans.server.opening import nothing_in_it
-from streamtrans.server.outbox import Overflow
+from streamtrans.server.opening import nothing_in_it, retargeted
+from streamtrans.server.outbox import Answer, Overflow
 from streamtrans.server.reader import Reader
 from streamtrans.server.refusal import Refusal, exhausted, idle, out_of_order, too_old, unsupported
 from streamtrans.wire import (
     ClientMessage,
+    ConfigApplied,
+    ConfigRejected,
+    GoAway,
     Limits,
     Measured,
     ServerMessage,
     Started,
+    Update,
     payload_of,
     started_message,
+    update_from_proto,
 )
 
 _FULL_POLL_S = 0.02
@@ -70,20 +76,29 @@ class Call:
         self._reader = Reader(live)
         self._hearing: asyncio.Task[None] | None = None
         self._sent_away = False
-        self._until = self._last_words = 0.0
-        self._rescheduled = asyncio.Event()
         age_ms = config.limits.max_connection_ms
-        self._reason = too_old(age_ms)
-        self.leave(age_ms / 1000, self._reason)
+        self._reason, self._why = too_old(age_ms), "max_age"
+        self._warn_s = min(config.go_away_ms, age_ms / 4) / 1000
+        self._rescheduled = asyncio.Event()
+        self._schedule(age_ms / 1000)
 
     def leave(self, within_s: float, reason: Refusal) -> None:
         """Be over ``within_s`` from now, unless it is sooner anyway, and say ``reason`` after the last captions."""
-        now = asyncio.get_running_loop().time()
-        if self._until and self._until <= now + within_s:
-            return
-        self._until, self._reason = now + within_s, reason
+        if asyncio.get_running_loop().time() + within_s < self._until:
+            self._reason, self._why = reason, "shutdown"
+            self._schedule(within_s)
+            self._warn()
+
+    def _schedule(self, within_s: float) -> None:
+        self._until = asyncio.get_running_loop().time() + within_s
         self._last_words = min(self._config.last_words_ms / 1000, within_s / 2)
         self._rescheduled.set()
+
+    def _warn(self) -> None:
+        """Say how long the client is heard yet; once for each end that is set."""
+        self._warn_s = 0
+        left = self._until - self._last_words - asyncio.get_running_loop().time()
+        self._reader.tell(GoAway(max(0, round(left * 1000)), self._why))
 
     async def run(self) -> None:
         """Serve the client to the end of its audio, the last captions and the summary.
@@ -111,6 +126,9 @@ class Call:
         Raises:
             Refusal: the last words were not told in time.
         """
+        await self._come_to(1, self._warn_s)
+        if self._warn_s:
+            self._warn()
         await self._come_to(1)
         if self._hearing is None:
             raise self._reason  # even `started` could not be told
@@ -123,10 +141,10 @@ class Call:
         await self._come_to(0)
         raise self._reason
 
-    async def _come_to(self, share: float) -> None:
-        """Wait until ``share`` of the time for last words is left, wherever that moves meanwhile."""
+    async def _come_to(self, share: float, ahead_s: float = 0.0) -> None:
+        """Wait until ``share`` of the time for last words is left, and ``ahead_s``, wherever that moves meanwhile."""
         clock = asyncio.get_running_loop().time
-        while (left := self._until - share * self._last_words - clock()) > 0:
+        while (left := self._until - share * self._last_words - ahead_s - clock()) > 0:
             self._rescheduled.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -155,10 +173,23 @@ class Call:
             elif kind == "end_utterance":
                 self._live.end_utterance()
             elif kind == "ping":
-                self._reader.answer(message.ping.client_time_ms)
+                self._reader.tell(Answer(message.ping.client_time_ms))
+            elif kind == "update":
+                self._update(update_from_proto(message.update))
             else:
                 _refuse(kind)
         self._end(last)
+
+    def _update(self, update: Update) -> None:
+        """Answer an update, whole or not at all."""
+        live = self._live
+        try:
+            opening = retargeted(live.opening, update, live.served, self._config)
+        except Refusal as refusal:
+            self._reader.tell(ConfigRejected(update.update_id, refusal.message))
+            return
+        effective_at_ms = milliseconds(live.retarget(opening))
+        self._reader.tell(ConfigApplied(update.update_id, effective_at_ms, opening.options))
 
     def _end(self, last_sequence: int = 0) -> None:
         self._live.hear(self._intake.rest(last_sequence))

@@ -67,6 +67,9 @@ class ServerConfig:
     last_words_ms: int = 5_000
     """So long before a call has to be over, for its age or for a shutdown, or when half of its time has gone, it hears
     no more and gets its last captions: larger suits slower models, smaller hears longer."""
+    go_away_ms: int = 30_000
+    """How long before a call hears no more, for its age, it is told so; or a quarter of its time. Larger: more time to
+    open another one."""
     record: Path | None = None
     """Folder that keeps a recording of every session, its audio included, as ``<session id>.stsession``; what can't be
     written is logged, and the call goes on. ``None``: nothing that is said is kept."""
@@ -89,6 +92,7 @@ class ServerConfig:
             ("warm_timeout_ms", self.warm_timeout_ms, 1),
             ("grace_ms", self.grace_ms, 0),
             ("last_words_ms", self.last_words_ms, 0),
+            ("go_away_ms", self.go_away_ms, 0),
         ):
             if value < least:
                 raise BadConfig(f"{name} is {value}; use at least {least}")

@@ -96,6 +96,17 @@ class LiveSession:
         self._session.end()
         self._changed.set()
 
+    def retarget(self, opening: Opening) -> int:
+        """Write the languages of ``opening`` from now on; return the sample from which that holds.
+
+        The finals of those that have gone are told at once.
+        """
+        self.opening = opening
+        effective_at = self._session.retarget(opening.session.targets)
+        self._emit_at_once(self._session.events())
+        self._changed.set()
+        return effective_at
+
     def hurry(self) -> None:
         """Wait for no reading any more: what was believed before is final."""
         self._engine.hurry()
@@ -114,6 +125,9 @@ class LiveSession:
         self.hub.close(None if pumping.cancelled() else pumping.exception())
 
     async def _emit(self, events: list[Event]) -> None:
+        self._emit_at_once(events)
+
+    def _emit_at_once(self, events: list[Event]) -> None:
         now = time.monotonic()
         for event in events:
             self.arrivals.saw(event, now)

@@ -16,6 +16,7 @@ from streamtrans.wire import (
     BadFields,
     ClientMessage,
     StreamOptions,
+    Update,
     asks_to_resume,
     options_from_proto,
     payload_of,
@@ -78,6 +79,34 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         max_segment_ms=round(session.endpoints.max_segment_ms),
     )
     return Opening(effective, session, setting)
+
+
+def retargeted(opening: Opening, update: Update, served: Served, config: ServerConfig) -> Opening:
+    """Return ``opening`` with the targets that ``update`` asks for: those that stay first, in their order.
+
+    Raises:
+        Refusal: there would be too many or none, or one that this server doesn't offer.
+    """
+    most = config.limits.max_targets
+    for name, tags in (("add_targets", update.add_targets), ("remove_targets", update.remove_targets)):
+        if len(tags) > most:
+            raise invalid([(name, f"has {len(tags)} languages; at most {most} are allowed")])
+    added = [
+        _language(tag, f"add_targets[{index}].language", served, written)
+        for index, tag in enumerate(update.add_targets)
+    ]
+    removed = [
+        _language(tag, f"remove_targets[{index}]", served, written) for index, tag in enumerate(update.remove_targets)
+    ]
+    stay = [target for target in opening.session.targets if target not in removed]
+    targets = tuple(dict.fromkeys((*stay, *added)))
+    if not targets:
+        raise invalid([("remove_targets", "would leave no language; add one with the same update, or end the stream")])
+    if len(targets) > most:
+        raise invalid([("add_targets", f"would make {len(targets)} languages; at most {most} are allowed")])
+    session = replace(opening.session, targets=targets)
+    _check_pairs(session, served)
+    return replace(opening, options=replace(opening.options, targets=targets), session=session)
 
 
 def new_session(opening: Opening, served: Served) -> Session:

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from streamtrans.core import Caption, Event, StreamtransError
-from streamtrans.wire import Notice
+from streamtrans.wire import Change, Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Answer:
     client_time_ms: int
 
 
-Item = Event | Notice | Answer
+Item = Event | Notice | Change | Answer
 
 
 class Overflow(StreamtransError):

@@ -9,12 +9,14 @@ from streamtrans.core import Caption, milliseconds
 from streamtrans.server.live import LiveSession
 from streamtrans.server.outbox import Answer, Item
 from streamtrans.wire import (
+    Change,
     Cursors,
     Encoder,
     Envelope,
     Notice,
     ServerMessage,
     Summary,
+    change_message,
     notice_message,
     pong_message,
     summary_message,
@@ -32,9 +34,9 @@ class Reader:
         self._began = time.monotonic()
         self._told = Summary()
 
-    def answer(self, client_time_ms: int) -> None:
-        """Let the answer to a ping wait its turn."""
-        self._outbox.put(Answer(client_time_ms))
+    def tell(self, item: Change | Answer) -> None:
+        """Let what is for this reader alone wait its turn."""
+        self._outbox.put(item)
 
     async def take(self) -> ServerMessage | None:
         """Wait for the next message, which is not sealed yet; ``None`` after the last one.
@@ -84,6 +86,8 @@ class Reader:
             return pong_message(item.client_time_ms)
         if isinstance(item, Notice):
             return notice_message(item)
+        if isinstance(item, Change):
+            return change_message(item)
         message = self._encoder.encode(item)
         if isinstance(item, Caption):
             told = self._told

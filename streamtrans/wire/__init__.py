@@ -6,6 +6,17 @@ millisecond; others come back rounded down. Importing this room doesn't import t
 """
 
 from streamtrans.wire.captions import BrokenPromise, Encoder, LostMessage, Reducer
+from streamtrans.wire.changes import (
+    Change,
+    ConfigApplied,
+    ConfigRejected,
+    GoAway,
+    Update,
+    change_from_proto,
+    change_message,
+    update_from_proto,
+    update_message,
+)
 from streamtrans.wire.messages import (
     SERVICE_NAME,
     CapabilitiesRequest,
@@ -63,10 +74,14 @@ __all__ = [
     "Capabilities",
     "CapabilitiesRequest",
     "CapabilitiesResponse",
+    "Change",
     "ClientMessage",
+    "ConfigApplied",
+    "ConfigRejected",
     "Cursors",
     "Encoder",
     "Envelope",
+    "GoAway",
     "Limits",
     "LostMessage",
     "Measured",
@@ -77,11 +92,14 @@ __all__ = [
     "Started",
     "StreamOptions",
     "Summary",
+    "Update",
     "add_service",
     "asks_to_resume",
     "audio_message",
     "capabilities_from_proto",
     "capabilities_to_proto",
+    "change_from_proto",
+    "change_message",
     "config_message",
     "cursors_from_proto",
     "end_message",
@@ -98,4 +116,6 @@ __all__ = [
     "started_message",
     "summary_from_proto",
     "summary_message",
+    "update_from_proto",
+    "update_message",
 ]

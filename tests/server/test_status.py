@@ -133,7 +133,6 @@ CASES = {
         "source_languages: has 50000 languages; at most 128",
     ),
     "resume": (lambda h: [resume()], CODE.UNIMPLEMENTED, "resume"),
-    "a live update": (lambda h: [h.opening(), update()], CODE.UNIMPLEMENTED, "update"),
     "an empty first message": (lambda h: [b""], CODE.INVALID_ARGUMENT, "payload"),
     "an empty later message": (lambda h: [h.opening(), b""], CODE.INVALID_ARGUMENT, "payload"),
     "garbage": (lambda h: [b"\xff\xff\xff"], CODE.INVALID_ARGUMENT, "bytes"),

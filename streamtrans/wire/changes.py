@@ -1,0 +1,105 @@
+"""What changes while a stream runs: its targets, and how long it may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from streamtrans.v1 import streamtrans_pb2 as pb
+from streamtrans.wire.options import StreamOptions, options_from_proto, options_to_proto
+
+_REASONS: dict[str, pb.GoAwayReason] = {
+    "max_age": pb.GO_AWAY_REASON_MAX_AGE,
+    "shutdown": pb.GO_AWAY_REASON_SHUTDOWN,
+}
+_REASON_NAMES = {number: name for name, number in _REASONS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a client wants to change; it takes effect whole or not at all."""
+
+    update_id: int
+    """The client's own; the answer carries it."""
+    add_targets: tuple[str, ...] = ()
+    remove_targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigApplied:
+    """An update is in effect."""
+
+    update_id: int
+    effective_at_ms: int
+    """What is said from here on has captions in all targets, and in no other language."""
+    options: StreamOptions
+    """All that is in effect now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRejected:
+    """An update was refused, and nothing has changed."""
+
+    update_id: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    """The call will be ended: after so long no more audio is heard; finals, summary and the status follow."""
+
+    time_left_ms: int
+    reason: Literal["max_age", "shutdown"] | str
+    """``max_age``: open a new stream; ``shutdown``: the same, on another server; else the number of a newer one."""
+
+
+Change = ConfigApplied | ConfigRejected | GoAway
+
+
+def update_message(update_id: int, add: Sequence[str], remove: Sequence[str]) -> pb.StreamTranslateRequest:
+    """Ask for other targets."""
+    targets = [pb.TargetConfig(language=language) for language in add]
+    return pb.StreamTranslateRequest(
+        update=pb.ConfigUpdate(update_id=update_id, add_targets=targets, remove_targets=remove)
+    )
+
+
+def update_from_proto(message: pb.ConfigUpdate) -> Update:
+    """Return what ``message`` asks for; languages are taken as they are written."""
+    added = tuple(target.language for target in message.add_targets)
+    return Update(message.update_id, added, tuple(message.remove_targets))
+
+
+def change_message(change: Change) -> pb.StreamTranslateResponse:
+    """Tell a client of ``change``."""
+    if isinstance(change, GoAway):
+        away = pb.GoAway(time_left_ms=change.time_left_ms, reason=_REASONS[change.reason])
+        return pb.StreamTranslateResponse(go_away=away)
+    if isinstance(change, ConfigRejected):
+        rejected = pb.ConfigRejected(update_id=change.update_id, message=change.message)
+        return pb.StreamTranslateResponse(config_rejected=rejected)
+    applied = pb.ConfigApplied(
+        update_id=change.update_id,
+        effective_at_ms=change.effective_at_ms,
+        config=options_to_proto(change.options),
+    )
+    return pb.StreamTranslateResponse(config_applied=applied)
+
+
+def change_from_proto(response: pb.StreamTranslateResponse) -> Change | None:
+    """Return the change that ``response`` tells of; ``None`` where it tells of something else.
+
+    Raises:
+        BadFields: the server's effective configuration is malformed.
+    """
+    kind = response.WhichOneof("event")
+    if kind == "go_away":
+        away = response.go_away
+        return GoAway(away.time_left_ms, _REASON_NAMES.get(away.reason, str(away.reason)))
+    if kind == "config_rejected":
+        return ConfigRejected(response.config_rejected.update_id, response.config_rejected.message)
+    if kind == "config_applied":
+        applied = response.config_applied
+        return ConfigApplied(applied.update_id, applied.effective_at_ms, options_from_proto(applied.config))
+    return None

@@ -2,13 +2,14 @@
 
 The layers kept are spread evenly with the first and the last among them, as Distil-Whisper does; the text
 encoder starts from the self-attention and the MLP of the first decoder layers. Source: arXiv 2508.11189, section 2.1.
+A small model spends much of itself on the vocabulary of a hundred languages: it may be cut to what its own need.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +17,31 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from streamtrans.compress.vocabulary import count_tokens, cut_vocabulary
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
 from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_features, read_json
 from streamtrans.model.features import FeatureConfig
 from streamtrans.model.loading import find_folder, load_network, read_alignment_heads
 from streamtrans.model.network import Network, parameters_by_part, spread_layers
+from streamtrans.model.whisper_m2m import TARGET
 from streamtrans.text import Tokenizer, canonical
 
 LANGUAGES = ("en", "zh", "de", "es", "fr", "it")
 """The languages of the paper."""
+
+PROMPTS = {"short": (TARGET,), "whisper": (TARGET, "<|transcribe|>", "<|notimestamps|>")}
+"""What follows the start of a transcript: the language to write alone, as in the paper, or Whisper's own prompt with
+the language to write where the spoken one was, which the stock decoder half understands."""
+TOKEN_KEYS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
+
 
 COMPANIONS = ("generation_config.json", "tokenizer_config.json")
 """What is copied as it is. The tokenizer and the features are written anew: folders say them in several ways."""
@@ -39,15 +55,30 @@ def convert(
     text_encoder_layers: int = 6,
     speculator_blocks: int = 3,
     languages: Sequence[str] = LANGUAGES,
+    vocabulary: int | None = None,
+    texts: Iterable[str] = (),
+    prompt: str = "short",
     seed: int = 0,
 ) -> dict[str, int]:
     """Write a whisperM2M folder made of a stock Whisper one, and count its parameters per part.
 
     The result has to be trained: KVSPN is random, and the decoder misses the layers that were dropped.
 
+    Args:
+        source: a stock Whisper folder, or a hub name.
+        destination: the folder to write.
+        decoder_layers: how many stay.
+        text_encoder_layers: 0 for a model that learns from speech alone.
+        speculator_blocks: blocks of KVSPN; 0 leaves it for later.
+        languages: what the model hears and writes.
+        vocabulary: how many tokens stay, those that ``texts`` use most; ``None`` keeps all.
+        texts: what the model is to write well.
+        prompt: how it is asked, one of :data:`PROMPTS`.
+        seed: of KVSPN's random weights.
+
     Raises:
         BadModel: the source is no stock Whisper folder.
-        BadConfig: the destination exists and isn't empty, or a number of layers doesn't fit.
+        BadConfig: the destination exists and isn't empty, or a number of layers or tokens doesn't fit.
     """
     folder, target = find_folder(source), Path(destination)
     raw = read_json(folder / "config.json")
@@ -55,28 +86,35 @@ def convert(
         raise BadModel(f"{folder} holds a {raw.get('model_type')!r} model; convert takes a stock Whisper checkpoint")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadConfig(f"{target} exists already; name a new folder")
+    if prompt not in PROMPTS:
+        raise BadConfig(f"prompt is {prompt!r}; use {' or '.join(PROMPTS)}")
     before = NetworkConfig.of(raw)
     features = read_features(folder, before)
     heads = read_alignment_heads(folder, before, distilled=before.decoder_layers < before.encoder_layers)
     kept = kept_layers(before.decoder_layers, decoder_layers)
-    if not 0 < text_encoder_layers <= before.decoder_layers:
+    if not 0 <= text_encoder_layers <= before.decoder_layers:
         raise BadConfig(
-            f"the text encoder starts from decoder layers: it can have 1 to {before.decoder_layers}, "
+            f"the text encoder starts from decoder layers: it can have 0 to {before.decoder_layers}, "
             f"not {text_encoder_layers}"
         )
     tokenizer = Tokenizer.load(folder)
     for language in languages:
         tokenizer.language_token(language)
     stock = load_network(folder, before)
+    tokens: list[int] | None = None
+    cut: dict[str, object] = {}
+    if vocabulary is not None:
+        cut, tokens = cut_vocabulary(tokenizer, count_tokens(tokenizer, texts), vocabulary, languages)
     after = replace(
         before,
+        vocab_size=before.vocab_size if tokens is None else len(tokens),
         decoder_layers=decoder_layers,
         text_encoder_layers=text_encoder_layers,
         speculator_blocks=speculator_blocks,
         speculator_ffn_dim=before.decoder_ffn_dim,
     )
     torch.manual_seed(seed)
-    network = _inherit(stock, Network(after), kept, text_encoder_layers)
+    network = _inherit(stock, Network(after), kept, tokens)
     target.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
@@ -88,14 +126,20 @@ def convert(
         "architectures": ["WhisperM2M"],
         "languages": [canonical(language) for language in languages],
         "kept_decoder_layers": kept,
+        "prompt": [*PROMPTS[prompt]],
     }
+    if tokens is not None:
+        settings |= {name: _renumbered(raw[name], tokens) for name in TOKEN_KEYS if name in raw}
     (target / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     for name in COMPANIONS:
         if (folder / name).exists():
             shutil.copyfile(folder / name, target / name)
-    (target / "tokenizer.json").write_text(tokenizer.layout(), encoding="utf-8")
+    layout = tokenizer.layout() if tokens is None else json.dumps(cut, ensure_ascii=False)
+    (target / "tokenizer.json").write_text(layout, encoding="utf-8")
     _write_features(target / "preprocessor_config.json", features)
     _renumber_heads(target / "generation_config.json", heads, kept)
+    if tokens is not None:
+        _renumber_tokens(target / "generation_config.json", tokens)
     return parameters_by_part(network)
 
 
@@ -131,18 +175,38 @@ def _renumber_heads(file: Path, heads: Heads, kept: Sequence[int]) -> None:
         file.write_text(json.dumps(settings | {"alignment_heads": left}, indent=2) + "\n", encoding="utf-8")
 
 
-def _inherit(stock: Network, network: Network, kept: Sequence[int], text_layers: int) -> Network:
+def _renumber_tokens(file: Path, tokens: Sequence[int]) -> None:
+    """Keep of a generation config what names tokens that are left, by their new numbers."""
+    settings = read_json(file) if file.exists() else {}
+    kept = {name: settings[name] for name in ("alignment_heads",) if name in settings}
+    kept |= {name: _renumbered(settings[name], tokens) for name in TOKEN_KEYS if name in settings}
+    file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def _renumbered(old: object, tokens: Sequence[int]) -> object:
+    """Return the new number of a token, or of those of a list that are left."""
+    numbers = {token: number for number, token in enumerate(tokens)}
+    if isinstance(old, list):
+        return [numbers[token] for token in old if token in numbers]
+    return numbers.get(old) if isinstance(old, int) else old
+
+
+def _inherit(stock: Network, network: Network, kept: Sequence[int], tokens: Sequence[int] | None) -> Network:
     """Fill ``network`` with what it has in common with ``stock``; the speculator keeps its fresh weights."""
     old, new = stock.model.decoder, network.model.decoder
     network.to(old.layer_norm.weight.dtype)
     network.model.encoder.load_state_dict(stock.model.encoder.state_dict())
-    for name in ("embed_tokens", "embed_positions", "layer_norm"):
+    for name in ("embed_positions", "layer_norm"):
         getattr(new, name).load_state_dict(getattr(old, name).state_dict())
+    with torch.no_grad():
+        rows = old.embed_tokens.weight
+        new.embed_tokens.weight.copy_(rows if tokens is None else rows[list(tokens)])
     for layer, origin in zip(new.layers, kept, strict=True):
         layer.load_state_dict(old.layers[origin].state_dict())
-    assert network.text_encoder is not None
+    if network.text_encoder is None:
+        return network
     reader: nn.Module
-    for reader, donor in zip(network.text_encoder.layers, old.layers[:text_layers], strict=True):
+    for reader, donor in zip(network.text_encoder.layers, old.layers, strict=False):
         wanted = reader.state_dict().keys()
         reader.load_state_dict({name: value for name, value in donor.state_dict().items() if name in wanted})
     return network

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,18 @@ from streamtrans.corpus.han import simplify
 KINDS = ("none", "refill", "localised")
 """Kinds of rows: without entities; with entities that can be refilled; with entities replaced per country."""
 
-_PLAIN_COLUMNS = ("id", "entities", "scenario")
+_PLAIN_COLUMNS = (
+    "id",
+    "entities",
+    "scenario",
+    "dialogue",
+    "domain",
+    "formality",
+    "source",
+    "speaker",
+    "story",
+    "via",
+)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]{2,4})?")
 
 
@@ -47,20 +59,25 @@ def read_table(
     *,
     allow_kinds: Collection[str] | None = None,
     on_error: Literal["raise", "skip"] = "raise",
+    least: int | None = None,
 ) -> list[Row]:
     """Read the rows of a table, only those of ``allow_kinds`` where given.
+
+    A row has a text in every language of the table, or in ``least`` of them where that is given.
 
     Raises:
         BadConfig: the file is missing or no table; with ``on_error="raise"`` also at the first malformed row.
     """
-    rows, report = scan_table(path, allow_kinds=allow_kinds)
+    rows, report = scan_table(path, allow_kinds=allow_kinds, least=least)
     if report.skipped and on_error == "raise":
         more = f" (and {len(report.skipped) - 1} more)" if len(report.skipped) > 1 else ""
         raise BadConfig(report.skipped[0] + more)
     return rows
 
 
-def scan_table(path: Path | str, *, allow_kinds: Collection[str] | None = None) -> tuple[list[Row], TableReport]:
+def scan_table(
+    path: Path | str, *, allow_kinds: Collection[str] | None = None, least: int | None = None
+) -> tuple[list[Row], TableReport]:
     """Read the rows of a table, skip malformed ones and report them."""
     path = Path(path)
     lines = _lines(path)
@@ -73,7 +90,7 @@ def scan_table(path: Path | str, *, allow_kinds: Collection[str] | None = None) 
         if not line.strip():
             continue
         cells = line.split("\t")
-        problem = _problem(cells, header, languages)
+        problem = _problem(cells, header, languages, len(languages) if least is None else least)
         if problem is not None:
             skipped.append(f"{path.name}:{number}: {problem}")
             continue
@@ -82,9 +99,23 @@ def scan_table(path: Path | str, *, allow_kinds: Collection[str] | None = None) 
         if allow_kinds is not None and kind not in allow_kinds:
             left_out += 1
             continue
-        texts = {code: named[column].strip() for column, code in languages.items()}
+        texts = {code: text for column, code in languages.items() if (text := named[column].strip())}
         rows.append(Row(named.get("id", f"{path.stem}:{number}"), texts, kind))
     return rows, TableReport(path, len(rows), left_out, tuple(skipped))
+
+
+def read_texts(folder: Path, leave_out: Sequence[str] = ()) -> Iterator[str]:
+    """Yield every text of every table of a folder, but for those whose name fits a pattern (``gpl_*``).
+
+    Raises:
+        BadConfig: there is no table.
+    """
+    tables = [file for file in sorted(folder.glob("*.tsv")) if not any(fnmatch(file.stem, each) for each in leave_out)]
+    if not tables:
+        raise BadConfig(f"there is no table in {folder} that isn't left out")
+    for table in tables:
+        for row in read_table(table, on_error="skip", least=1):
+            yield from row.texts.values()
 
 
 def _lines(path: Path) -> list[str]:
@@ -121,13 +152,13 @@ def _language_columns(path: Path, header: list[str]) -> dict[str, str]:
     return languages
 
 
-def _problem(cells: list[str], header: list[str], languages: Mapping[str, str]) -> str | None:
+def _problem(cells: list[str], header: list[str], languages: Mapping[str, str], least: int) -> str | None:
     """Say what is wrong with a row, or return None."""
     if len(cells) != len(header):
         return f"{len(cells)} columns where the header names {len(header)}"
     named = dict(zip(header, cells, strict=True))
     empty = [column for column in languages if not named[column].strip()]
-    if empty:
+    if len(languages) - len(empty) < least:
         return f"the text of {', '.join(empty)} is empty"
     if named.get("entities", "none") not in KINDS:
         return f"entities is {named['entities']!r}, not one of {', '.join(KINDS)}"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row, has_digits, normalise, read_table, scan_table, simplify
+from streamtrans.corpus.tables import read_texts
 
 
 def table(folder: Path, text: str) -> Path:
@@ -117,3 +118,16 @@ def test_characters_of_two_readings_follow_their_neighbours() -> None:
     assert simplify("著名的作家") == "著名的作家"
     assert simplify("乾淨") == "干净"
     assert simplify("乾隆") == "乾隆"
+
+
+def test_rows_may_lack_some_texts_where_that_is_said(tmp_path: Path) -> None:
+    path = table(tmp_path, "story\tvia\ten\tde\tzh\ns\tde\tgo\tgeh\t\ns\t\tstop\t\t\ns\t\thi\thallo\t你好\n")
+    assert [dict(row.texts) for row in read_table(path, least=2, on_error="skip")] == [
+        {"en": "go", "de": "geh"},
+        {"en": "hi", "de": "hallo", "zh": "你好"},
+    ]
+    with pytest.raises(BadConfig, match=r"pairs\.tsv:3: the text of de, zh is empty"):
+        read_table(path, least=2)
+    assert sorted(read_texts(tmp_path, ["gpl_*"])) == sorted(["go", "geh", "stop", "hi", "hallo", "你好"])
+    with pytest.raises(BadConfig, match="no table in"):
+        list(read_texts(tmp_path, ["pa*"]))

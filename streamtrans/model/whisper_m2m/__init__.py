@@ -16,13 +16,17 @@ from streamtrans.model.loading import check_vocabulary, load_network, read_align
 from streamtrans.model.speech import Manner, TorchSpeechModel
 from streamtrans.text import Tokenizer, canonical, written
 
+TARGET = "<|{target}|>"
+"""Stands in a prompt's pattern for the token of the language to write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Start of transcript, and the language to write."""
+    """Start of transcript, then what ``pattern`` says: the language to write and, in some models, Whisper's orders."""
 
     tokenizer: Tokenizer
     languages: tuple[str, ...]
+    pattern: tuple[str, ...] = (TARGET,)
 
     def __call__(self, target: str, source: str | None) -> Tokens:
         """Return the prompt for ``target``; ``source`` is only checked.
@@ -33,15 +37,17 @@ class Prompts:
         for code in (written(target), canonical(source or target)):
             if code not in self.languages:
                 raise UnsupportedLanguage(f"this model has no language {code!r}; it has {', '.join(self.languages)}")
-        return (self.tokenizer.sot, self.tokenizer.language_token(target))
+        orders = (self.tokenizer.special(name) for name in self.pattern)
+        language = self.tokenizer.language_token(target)
+        return (self.tokenizer.sot, *(language if token is None else token for token in orders))
 
 
-def manner(tokenizer: Tokenizer, languages: tuple[str, ...]) -> Manner:
+def manner(tokenizer: Tokenizer, languages: tuple[str, ...], pattern: tuple[str, ...] = (TARGET,)) -> Manner:
     """Return how a whisperM2M is asked and what it never writes: special tokens, but for end-of-text."""
     specials = {token for token in range(tokenizer.size) if tokenizer.is_special(token)}
     return Manner(
         languages=languages,
-        prompt=Prompts(tokenizer, languages),
+        prompt=Prompts(tokenizer, languages, pattern),
         padded=False,
         suppressed=frozenset(specials - {tokenizer.eot}),
     )
@@ -55,15 +61,27 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     tokenizer = Tokenizer.load(folder)
     check_vocabulary(folder, tokenizer, config)
     languages = _languages(folder, raw.get("languages"), tokenizer)
+    pattern = _pattern(folder, raw.get("prompt", [TARGET]), tokenizer)
     return TorchSpeechModel(
         folder.name,
         load_network(folder, config),
         tokenizer,
         features,
-        replace(manner(tokenizer, languages), alignment_heads=read_alignment_heads(folder, config)),
+        replace(manner(tokenizer, languages, pattern), alignment_heads=read_alignment_heads(folder, config)),
         device=device,
         dtype=dtype,
     )
+
+
+def _pattern(folder: Path, listed: object, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return how a ``config.json`` says that the model is asked: the language once, and orders that there are."""
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    if names.count(TARGET) != 1 or any(tokenizer.special(name) is None for name in names if name != TARGET):
+        raise BadModel(
+            f"{folder / 'config.json'}: prompt is {shown(listed)}; give a list with {TARGET} once and special tokens of"
+            " the vocabulary, such as <|transcribe|>"
+        )
+    return tuple(names)
 
 
 def _languages(folder: Path, listed: object, tokenizer: Tokenizer) -> tuple[str, ...]:

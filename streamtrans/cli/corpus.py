@@ -1,4 +1,4 @@
-"""``streamtrans corpus``: the text tables that models are trained on."""
+"""``streamtrans corpus``: the texts and the speech that models are trained on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ corpus = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     no_args_is_help=True,
-    help="Make the text tables that models are trained on.",
+    help="Make the texts and the speech that models are trained on.",
 )
 
 
 @corpus.callback()
 def _corpus() -> None:
-    """Make the text tables that models are trained on.
+    """Make the texts and the speech that models are trained on.
 
     From the public archives:
 
         streamtrans corpus prepare --massive amazon-massive-dataset-1.1.tar.gz --tatoeba deu-eng.zip
+
+    Speech of a voice that is too slow to speak while a model learns:
+
+        streamtrans corpus speak recipes/m2m_base.toml --styles kokoro/voices --out data/kokoro --weights zh=1,it=0.2
 
     Translations for recordings that have none:
 
@@ -101,3 +105,39 @@ def pseudo_label(
     )
     made = label_manifest(manifest, out, recipe, device=device, say=typer.echo)
     typer.echo(f"{out}: {made:,} translations filled in")
+
+
+@corpus.command()
+def speak(
+    recipe: Annotated[Path, typer.Argument(help="The recipe whose texts are spoken, such as recipes/m2m_base.toml.")],
+    *,
+    styles: Annotated[Path, typer.Option(help="Folder of Kokoro's style vectors, *.bin (npm: kokoro-js).")],
+    out: Annotated[Path, typer.Option(help="Folder for the speech and its manifest.")] = Path("data/kokoro"),
+    weights: Annotated[
+        str, typer.Option(help="How often each language speaks.")
+    ] = "zh=1,it=0.18,fr=0.15,es=0.12,en=0.12",
+    count: Annotated[int, typer.Option(min=1, help="Rows to look at; not all can be spoken.")] = 200_000,
+    shard: Annotated[str, typer.Option(help="Which of how many processes this is, such as 0/2.")] = "0/1",
+) -> None:
+    """Speak a recipe's texts with Kokoro, ahead of the training that hears them.
+
+    Training may read the manifest while this goes on. Interrupted, it goes on where it was:
+
+        streamtrans corpus speak recipes/m2m_base.toml --styles kokoro/voices --out data/kokoro
+    """
+    from streamtrans.core import BadConfig
+    from streamtrans.corpus.ahead import AheadConfig, speak_ahead
+    from streamtrans.corpus.kokoro import Kokoro
+    from streamtrans.corpus.parallel import read_parallel
+    from streamtrans.train.anchored.recipe import load_anchored
+
+    try:
+        shares = {code.strip(): float(share) for code, _, share in (each.partition("=") for each in weights.split(","))}
+        number, shards = (int(part) for part in shard.split("/"))
+    except ValueError:
+        raise BadConfig(f"write --weights as zh=1,it=0.2 and --shard as 0/2, not {weights!r} and {shard!r}") from None
+    plan = load_anchored(recipe)
+    rows = read_parallel(Path(plan.text.tables), plan.text.shares, plan.seed, most_words=plan.text.most_words)
+    config = AheadConfig(count, shares, plan.seed, number, shards)
+    made = speak_ahead(rows, Kokoro(styles), out, config, say=typer.echo)
+    typer.echo(f"{out}: {made:,} utterances spoken")

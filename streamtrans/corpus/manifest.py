@@ -1,6 +1,7 @@
 """Manifests: recordings with what is said in them, one per line of a tab-separated file.
 
-The header names the columns ``audio``, ``language`` and ``text``, and a language code for every translation.
+The header names the columns ``audio`` and ``language``, and a language code for every text; what is said stands under
+its own language, or in the column ``text``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from streamtrans.core import BadConfig
 
-_NEEDED = ("audio", "language", "text")
+_NEEDED = ("audio", "language")
+_TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def read_manifest(
         raise BadConfig(f"{path.name} is not UTF-8 (byte {error.start}): manifests are UTF-8 text") from None
     header = lines[0].removesuffix("\r").split("\t")
     missing = [column for column in _NEEDED if column not in header]
-    unknown = [column for column in header if column not in (*_NEEDED, *languages)]
+    unknown = [column for column in header if column not in (*_NEEDED, _TEXT, *languages)]
     if missing or unknown or len(set(header)) != len(header):
         raise BadConfig(
             f"{path.name}:1: the header must name {', '.join(_NEEDED)} and translations by language code "
@@ -64,8 +66,9 @@ def read_manifest(
             continue
         named = dict(zip(header, (cell.strip() for cell in cells), strict=True))
         texts = {code: named[code] for code in languages if named.get(code)}
-        texts[named["language"]] = named["text"]
-        recordings.append(Recording(path.parent / named["audio"], named["language"], named["text"], texts))
+        said = named.get(_TEXT) or texts[named["language"]]
+        texts[named["language"]] = said
+        recordings.append(Recording(path.parent / named["audio"], named["language"], said, texts))
     return recordings, tuple(problems)
 
 
@@ -76,8 +79,8 @@ def _problem(cells: list[str], header: list[str], folder: Path, languages: tuple
     named = dict(zip(header, (cell.strip() for cell in cells), strict=True))
     if not named["audio"] or not (folder / named["audio"]).is_file():
         return f"there is no audio file {named['audio']!r} beside the manifest"
-    if not named["text"]:
-        return "the text is empty"
     if named["language"] not in languages:
         return f"language {named['language']!r} is none of {', '.join(languages)}"
+    if not (named.get(_TEXT) or named.get(named["language"])):
+        return "the text is empty"
     return None

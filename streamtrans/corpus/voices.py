@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 import zlib
 from collections.abc import Mapping
@@ -240,6 +241,18 @@ class Speaker:
         speech: npt.NDArray[np.float32] = soxr.resample(pcm, engine.rate, SAMPLE_RATE, quality="HQ")
         return np.clip(speech, -1.0, 1.0)
 
+    def sounds(self, text: str, name: str) -> str:
+        """Return how the engine voice ``name`` pronounces ``text``, in IPA with ``^`` inside of affricates and such.
+
+        Marks that end clauses are lost, as are notes of the language.
+
+        Raises:
+            BadConfig: the engine has no such voice.
+        """
+        engine = _engine()
+        with engine.lock:
+            return _LANGUAGE_NOTE.sub("", engine.pronounce(text, name))
+
 
 def _readable_chinese(text: str, name: str) -> tuple[str, str]:
     """Turn characters into pinyin for the pinyin voice; text that mixes in Latin goes to the other voice.
@@ -264,6 +277,8 @@ _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: report missing data instead o
 _UTF8 = 1  # espeakCHARS_UTF8
 _BUFFER_MS = 2000  # larger means fewer callbacks into Python
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
+_IPA_TIED = 0x02 | 0x80 | ord("^") << 8  # IPA; a tie, which is this sign, between the letters of one sound
+_LANGUAGE_NOTE = re.compile(r"\([a-z-]+\)")
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
@@ -292,6 +307,7 @@ class _Engine:
             ctypes.c_void_p,
             ctypes.c_void_p,
         ]
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._data = Path(espeakng_loader.get_data_path())
         folder = str(self._data).encode()
         self.rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MS, folder, _DONT_EXIT)
@@ -324,6 +340,18 @@ class _Engine:
         if failed:
             raise BadConfig(f"eSpeak NG could not speak {text!r} (code {failed})")
         return np.frombuffer(b"".join(self._parts), dtype="<i2").astype(np.float32) / 32768.0
+
+    def pronounce(self, text: str, name: str) -> str:
+        """Return the sounds of a text, clause after clause."""
+        if self._library.espeak_SetVoiceByName(name.encode()) != 0:
+            raise BadConfig(f"eSpeak NG has no voice {name!r}: see ACCENTS for what there is")
+        self._voice = name
+        left = ctypes.c_char_p(text.replace("\0", " ").encode())
+        clauses: list[str] = []
+        while left.value:
+            found = self._library.espeak_TextToPhonemes(ctypes.byref(left), _UTF8, _IPA_TIED)
+            clauses.append((found or b"").decode())
+        return " ".join(clause for clause in clauses if clause)
 
 
 _shared: _Engine | None = None

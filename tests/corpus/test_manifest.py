@@ -40,7 +40,7 @@ def test_good_lines_are_read_and_bad_ones_named(tmp_path: Path) -> None:
 def test_the_header_must_name_the_columns(tmp_path: Path, header: str) -> None:
     manifest = tmp_path / "list.tsv"
     manifest.write_text(header + "\n")
-    with pytest.raises(BadConfig, match=r"list\.tsv:1: the header must name audio, language, text"):
+    with pytest.raises(BadConfig, match=r"list\.tsv:1: the header must name audio, language and translations"):
         read_manifest(manifest)
 
 
@@ -50,3 +50,12 @@ def test_a_missing_or_undecodable_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.tsv").write_bytes(b"audio\tlanguage\ttext\n\xff\n")
     with pytest.raises(BadConfig, match="is not UTF-8"):
         read_manifest(tmp_path / "bad.tsv")
+
+
+def test_what_is_said_may_stand_under_its_own_language(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"")
+    manifest = tmp_path / "list.tsv"
+    manifest.write_text("audio\tlanguage\ten\tde\na.wav\tde\thello\thallo\na.wav\tde\thello\t\n", encoding="utf-8")
+    recordings, problems = read_manifest(manifest)
+    assert recordings == [Recording(tmp_path / "a.wav", "de", "hallo", {"en": "hello", "de": "hallo"})]
+    assert problems == ("list.tsv:3: the text is empty",)

@@ -72,6 +72,32 @@ def evaluate(
     offline: Annotated[
         bool, typer.Option(help="Also read the same segments offline, to compare.", rich_help_panel=_TALKS)
     ] = True,
+    recordings: Annotated[
+        bool,
+        typer.Option(
+            "--recordings",
+            help="Read each line of the manifest at once, as one utterance: errors, BLEU and chrF per direction.",
+            rich_help_panel=_TALKS,
+        ),
+    ] = False,
+    silence: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --recordings: milliseconds of silence behind each, in the place of Whisper's 30 s.",
+            show_default=False,
+            rich_help_panel=_TALKS,
+        ),
+    ] = None,
+    without_layer: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --recordings: leave this decoder layer out, counted from 0.",
+            show_default=False,
+            rich_help_panel=_TALKS,
+        ),
+    ] = None,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -157,12 +183,28 @@ def evaluate(
         streamtrans evaluate talks/MANIFEST.tsv --settings benchmarks/settings.toml --results out
 
         streamtrans evaluate talks/MANIFEST.tsv --to de --streams 4
+
+    The same manifest of short recordings, each read at once; what people's voices cost shows here:
+
+        streamtrans evaluate prompts.tsv --recordings --texts texts.tsv
     """
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
+    if recordings:
+        from streamtrans.cli.recordings import Wished, read_recordings
+
+        given: dict[str, object] = {"--mode": mode, "--set": values, "--settings": settings, "--streams": streams}
+        given |= {"--log": log, "--write-table": write_table, "--realtime": realtime or None, "--blocks": blocks}
+        given |= {"--sources": sources, "--targets": targets, "--draft-tokens": draft_tokens, "--rows": rows}
+        given |= {"--beams": beams > 1 or None}
+        _refuse(given, "--recordings doesn't go with")
+        wished = Wished(manifest, languages(to) if to else (), together, silence, without_layer)
+        read_recordings(wished, choice, as_json=as_json, results=results, texts=texts)
+        return
+    _refuse({"--silence": silence, "--without-layer": without_layer}, "only --recordings has")
     if manifest is not None:
         from streamtrans.cli.streaming import Wanted, evaluate_manifest
 
-        given: dict[str, object] = {"--rows": rows, "--sources": sources, "--targets": targets, "--texts": texts}
+        given = {"--rows": rows, "--sources": sources, "--targets": targets, "--texts": texts}
         given |= {"--draft-tokens": draft_tokens, "--beams": beams > 1 or None, "--blocks": blocks}
         _refuse(given, "a manifest doesn't go with")
         chosen = _settings(settings, mode, values or [], vad)

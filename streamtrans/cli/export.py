@@ -33,6 +33,13 @@ def export(
 
     Weights are rounded to bfloat16; what only training needs stays behind.
     """
+    from streamtrans.train.anchored.recipe import is_anchored
+
+    if is_anchored(recipe):
+        from streamtrans.train.anchored.export import export_stage
+
+        export_stage(recipe, stage, destination, runs=runs)
+        return
     from streamtrans.train.export import export as run
 
     report = run(recipe, stage, destination, runs=runs)

@@ -39,8 +39,12 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 8 -m streamtrans.cli train recipes/whisper_m2m_medium.toml
     """
+    from streamtrans.train.anchored.recipe import is_anchored
     from streamtrans.train.finetune.recipe import is_finetune
 
+    if is_anchored(recipe):
+        _anchored(recipe, stage=stage, workers=workers, runs=runs)
+        return
     if is_finetune(recipe):
         _finetune(recipe, stage=stage, workers=workers, runs=runs, device=device)
         return
@@ -48,6 +52,20 @@ def train(
     from streamtrans.train.trainer import train as run
 
     folder = run(TrainConfig(str(recipe), runs=str(runs), stage=stage, workers=workers, device=device or "cpu"))
+    typer.echo(f"done: {folder}")
+
+
+def _anchored(recipe: Path, *, stage: str | None, workers: int, runs: Path) -> None:
+    from streamtrans.core import BadConfig
+
+    if workers > 1:
+        raise BadConfig(f"{recipe} is trained by one process: leave --workers out")
+    try:
+        from streamtrans.train.anchored.trainer import AnchoredConfig, train_anchored
+
+        folder = train_anchored(AnchoredConfig(str(recipe), runs=str(runs), stage=stage))
+    except ModuleNotFoundError as error:
+        raise BadConfig(f"this training needs the package {error.name}: pip install 'streamtrans[train]'") from None
     typer.echo(f"done: {folder}")
 
 

@@ -88,6 +88,16 @@ class Batches:
     first: int
     attempt: int = 0
 
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+    @property
+    def steps(self) -> int:
+        """Batches in all."""
+        return self.stage.steps
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches until the stage's steps are used up."""
         data = self.recipe.data
@@ -152,7 +162,7 @@ def collate(
     sound: dict[str, Any] = {}
     if mels := [item.mel for item in items if item.mel is not None]:
         sound = {
-            "mel": _stack_frames(mels),
+            "mel": stack_frames(mels),
             "frames": torch.tensor([mel.shape[1] for mel in mels]),
             "begins": torch.tensor([item.begin // 2 for item in items]),
         }
@@ -160,12 +170,12 @@ def collate(
         spelled = [
             (UNKNOWN,) if item.spoken is None else phones.encode(romanise(item.spoken, item.language)) for item in items
         ]
-        sound["ctc"] = _stack(spelled, -1, 1)
+        sound["ctc"] = stack_tokens(spelled, -1, 1)
     return Batch(
-        source=(read := _stack(source, -1, 4)).clamp(min=0),
+        source=(read := stack_tokens(source, -1, 4)).clamp(min=0),
         source_visible=read >= 0,
-        tokens=_stack(tokens, tokenizer.eot, 4),
-        labels=_stack(labels, -1, 4),
+        tokens=stack_tokens(tokens, tokenizer.eot, 4),
+        labels=stack_tokens(labels, -1, 4),
         **sound,
     )
 
@@ -181,7 +191,8 @@ def choose_targets(item: Item, count: int, rng: np.random.Generator) -> list[str
     return (chosen + order)[:count]
 
 
-def _stack(lines: Sequence[Tokens], filler: int, step: int) -> Tensor:
+def stack_tokens(lines: Sequence[Tokens], filler: int, step: int) -> Tensor:
+    """Lay lines out as rows ``(B, L)``, filled up to a multiple of ``step``."""
     length = -(-max(len(line) for line in lines) // step) * step
     table = np.full((len(lines), length), filler, dtype=np.int64)
     for at, line in enumerate(lines):
@@ -189,6 +200,7 @@ def _stack(lines: Sequence[Tokens], filler: int, step: int) -> Tensor:
     return torch.from_numpy(table)
 
 
-def _stack_frames(mels: Sequence[Tensor]) -> Tensor:
+def stack_frames(mels: Sequence[Tensor]) -> Tensor:
+    """Lay features ``(M, T)`` out as ``(B, M, T)``, with zeros behind the shorter ones."""
     length = -(-max(mel.shape[1] for mel in mels) // FRAME_STEP) * FRAME_STEP
     return torch.stack([torch.nn.functional.pad(mel, (0, length - mel.shape[1])) for mel in mels])

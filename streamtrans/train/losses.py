@@ -26,7 +26,8 @@ class _Scored(torch.autograd.Function):
         width, vocabulary = hidden.shape[1], weight.shape[0]
         matrix = weight.to(hidden.dtype)
         d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros(vocabulary, width, dtype=torch.float32, device=hidden.device)
+        # A frozen projection, which is half of the work, is not asked for a gradient.
+        d_weight = torch.zeros(vocabulary, width, device=hidden.device) if weight.requires_grad else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for at in range(0, hidden.shape[0], CHUNK):
             rows = slice(at, at + CHUNK)
@@ -47,8 +48,9 @@ class _Scored(torch.autograd.Function):
                 delta = believed.exp_() - target.exp_()
             delta = delta.to(hidden.dtype)
             d_hidden[rows] = delta @ matrix
-            d_weight += (delta.t() @ hidden[rows]).float()
-        ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+            if d_weight is not None:
+                d_weight += (delta.t() @ hidden[rows]).float()
+        ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight.to(weight.dtype))
         return total
 
     @staticmethod
@@ -56,7 +58,13 @@ class _Scored(torch.autograd.Function):
         """Scale the gradients made in the forward pass."""
         d_hidden, d_weight = ctx.saved_tensors
         scale = gradients[0]
-        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale, None, None, None
+        return (
+            d_hidden * scale.to(d_hidden.dtype),
+            None if d_weight is None else d_weight * scale,
+            None,
+            None,
+            None,
+        )
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -66,7 +66,23 @@ def make_optimizers(
     return plain, SharedMuon(matrices, stage, rank=rank, workers=workers)
 
 
-def learning_rate(stage: Stage, step: int) -> float:
+class Schedule(Protocol):
+    """What a stage says about its learning rate."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def peak_lr(self) -> float: ...
+
+    @property
+    def warmup(self) -> int: ...
+
+    @property
+    def final_lr_share(self) -> float: ...
+
+
+def learning_rate(stage: Schedule, step: int) -> float:
     """Return the rate at ``step``: linear warm-up, then a cosine down to the final share."""
     if step < stage.warmup:
         return stage.peak_lr * (step + 1) / stage.warmup

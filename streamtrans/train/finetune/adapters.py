@@ -89,23 +89,29 @@ def trained(student: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
+def deltas(part: nn.Module) -> dict[str, Tensor]:
+    """Return what the adapters of a part add to its weights, by the weights' names without adapters."""
+    from peft.tuners.lora import LoraLayer
+
+    return {
+        f"{name}.weight": module.get_delta_weight(ADAPTER)
+        for name, module in part.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+
+
+@torch.no_grad()
 def merged(network: Network) -> dict[str, Tensor]:
     """Return the network's tensors under their checkpoint names, adapters added to the weights they adapt.
 
     The network itself stays as it is.
     """
-    from peft.tuners.lora import LoraLayer
-
-    deltas = {
-        f"{name}.weight": module.get_delta_weight(ADAPTER)
-        for name, module in network.named_modules()
-        if isinstance(module, LoraLayer)
-    }
+    added = deltas(network)
     tensors: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         if ".lora_" not in name:
             plain = name.replace(".base_layer.", ".")
-            tensors[plain] = tensor + deltas[plain] if plain in deltas else tensor
+            tensors[plain] = tensor + added[plain] if plain in added else tensor
     return tensors
 
 

@@ -1,0 +1,34 @@
+"""Write a stage of an anchored run as a checkpoint folder, or as the little that it has learnt."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from streamtrans.core import BadConfig
+from streamtrans.train.anchored.recipe import load_anchored
+from streamtrans.train.anchored.trainer import stage_tensors
+from streamtrans.train.finetune.adapters import COMPANIONS
+
+
+def export_stage(recipe: str | Path, stage: str, destination: Path, *, runs: str | Path = "runs") -> None:
+    """Write the folder of a stage's network; its weights are the averaged ones that did best with people.
+
+    Raises:
+        BadConfig: the stage has left no weights yet, or the destination exists.
+    """
+    plan = load_anchored(recipe)
+    if destination.exists() and any(destination.iterdir()):
+        raise BadConfig(f"{destination} exists already; name a new folder")
+    tensors = stage_tensors(Path(runs) / plan.name, plan.stage(stage).name)
+    destination.mkdir(parents=True, exist_ok=True)
+    base = Path(plan.base)
+    for name in COMPANIONS:
+        if (base / name).exists():
+            shutil.copyfile(base / name, destination / name)
+    weights = destination / "model.safetensors"
+    save_file({name: tensor.to(torch.float16) for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # the writer leaves it readable by its owner only

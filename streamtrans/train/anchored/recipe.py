@@ -1,0 +1,170 @@
+"""The recipe of an anchored run, in TOML: what is spoken, by whom, and the stages in order.
+
+An unknown key is an error that names the nearest known one; relative paths are relative to the working folder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamtrans.core import BadConfig
+from streamtrans.text import canonical
+from streamtrans.train.recipe import build
+
+LESSONS = ("hearing", "directions")
+
+
+@dataclass(frozen=True, slots=True)
+class TextRecipe:
+    """Which sentences are spoken."""
+
+    tables: str
+    """Folder of text tables."""
+    shares: dict[str, float]
+    """Table (``tatoeba2_*`` names many) → how many of its rows an epoch holds, as a share."""
+    most_words: int = 24
+    """Longer texts stay out; larger means slower steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceRecipe:
+    """Who speaks. The weights say how often, where a language has the voice."""
+
+    pico: float = 1.0
+    espeak: float = 0.1
+    ahead: float = 1.0
+    spoken: tuple[str, ...] = ()
+    """Manifests of speech that was spoken ahead; each is read as far as it went when a chapter began."""
+    sounds: tuple[str, ...] = ()
+    """Folders of recordings without texts, for the encoder alone."""
+    languages: dict[str, float] = field(default_factory=dict)
+    """How often each language speaks, relative to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnchoredStage:
+    """One stage: what is learnt, and for how long."""
+
+    name: str
+    lesson: str
+    """``hearing`` trains adapters of the encoder, ``directions`` the decoder."""
+    steps: int
+    batch: int = 16
+    """Utterances per step: larger is smoother and slower."""
+    repeat: int = 1
+    """How often a batch is used: the anchor's answers, which are dear, are kept that long."""
+    peak_lr: float = 6e-5
+    warmup: int = 50
+    final_lr_share: float = 0.1
+    weight_decay: float = 0.0
+    average: float = 0.998
+    """Decay of the running average of the weights, which is what is measured and exported."""
+    rank: int = 32
+    """Of the encoder's adapters."""
+    pad_s: float = 6.0
+    """Silence behind the audio that the anchor hears: stock Whisper wants 30 s in all and needs about 5 s more."""
+    features: float = 1.0
+    """Weight of the distance between features, in units of their variance."""
+    anchor: float = 1.0
+    """Weight of the KL divergence from the stock decoder, on transcripts and into English."""
+    ending: float = 0.5
+    """Weight of the same divergence at end-of-text alone, which unpadded audio needs."""
+    smoothing: float = 0.0
+    joined: float = 0.25
+    """Share of utterances that are two sentences with a pause between them."""
+    sounds: float = 0.0
+    """Share of utterances that are recordings without a text."""
+    empty: float = 0.0
+    """Share of utterances without speech, of which nothing is to be written."""
+    clean: float = 0.4
+    """Share of utterances that are left as they were spoken."""
+    start_from: str = ""
+    """An earlier stage; by default the base."""
+
+    def __post_init__(self) -> None:
+        if self.lesson not in LESSONS:
+            raise BadConfig(f"stage {self.name}: lesson is {self.lesson!r}; use {' or '.join(LESSONS)}")
+        for name in ("steps", "batch", "repeat", "rank", "warmup"):
+            if getattr(self, name) < 1:
+                raise BadConfig(f"stage {self.name}: {name} must be at least 1")
+        for name in ("joined", "sounds", "empty", "clean", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadConfig(f"stage {self.name}: {name} is a share, 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class PeekRecipe:
+    """What people's recordings are looked at while training, never to learn from."""
+
+    manifest: str = ""
+    """Recordings with their texts, as ``streamtrans evaluate`` reads them; none looks at nothing."""
+    every: int = 400
+    """Steps."""
+    rows: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AnchoredRecipe:
+    """A whole run."""
+
+    name: str
+    base: str
+    """A folder that ``streamtrans convert`` made with the prompt of Whisper."""
+    languages: tuple[str, ...]
+    text: TextRecipe
+    stages: tuple[AnchoredStage, ...]
+    voices: VoiceRecipe = field(default_factory=VoiceRecipe)
+    peek: PeekRecipe = field(default_factory=PeekRecipe)
+    seed: int = 1
+    anchored: bool = True
+
+    def stage(self, name: str) -> AnchoredStage:
+        """Return a stage by name."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise BadConfig(f"{self.name} has no stage {name!r}; it has {', '.join(each.name for each in self.stages)}")
+
+
+def is_anchored(path: str | Path) -> bool:
+    """Say whether a recipe is one of these."""
+    return "anchored" in _read(path)
+
+
+def load_anchored(path: str | Path) -> AnchoredRecipe:
+    """Read a recipe.
+
+    Raises:
+        BadConfig: the file is missing, isn't TOML, or has an unknown, missing or impossible value.
+        UnsupportedLanguage: a language is unknown.
+    """
+    raw = _read(path)
+    for name, kind in (("text", TextRecipe), ("voices", VoiceRecipe), ("peek", PeekRecipe)):
+        if name in raw:
+            raw[name] = build(kind, _tuples(raw[name]), f"{path}: [{name}]")
+    raw["stages"] = tuple(build(AnchoredStage, stage, f"{path}: [[stages]]") for stage in raw.get("stages", ()))
+    raw["languages"] = tuple(canonical(code) for code in raw.get("languages", ()))
+    recipe = build(AnchoredRecipe, raw, str(path))
+    names = [stage.name for stage in recipe.stages]
+    if not names or len(set(names)) != len(names):
+        raise BadConfig(f"{path}: a recipe needs stages with different names; it has {names}")
+    for at, stage in enumerate(recipe.stages):
+        if stage.start_from and stage.start_from not in names[:at]:
+            raise BadConfig(f"{path}: stage {stage.name} starts from {stage.start_from!r}, which is no earlier stage")
+    return recipe
+
+
+def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadConfig(f"there is no recipe at {path}") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not a TOML file: {error}") from None

@@ -1,0 +1,238 @@
+"""A whole anchored run at toy size: heard, taught, interrupted, resumed, exported."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from streamtrans.core import BadConfig, BadModel
+from streamtrans.model.config import read_features
+from streamtrans.model.features import LogMel
+from streamtrans.model.loading import load_model
+from streamtrans.text import Tokenizer
+from streamtrans.train.anchored import trainer
+from streamtrans.train.anchored.batches import POOL, HeardBatches, Prompting, choose, make_batch
+from streamtrans.train.anchored.export import export_stage
+from streamtrans.train.anchored.lessons import Directions, Hearing, read_texts
+from streamtrans.train.anchored.recipe import AnchoredStage, is_anchored, load_anchored
+from streamtrans.train.anchored.sounds import Sound, Sounds
+from streamtrans.train.anchored.trainer import AnchoredConfig, load_base, train_anchored
+
+SPEAKS = all(
+    importlib.util.find_spec(name) is not None for name in ("espeakng_loader", "py_nanotts", "pypinyin", "peft")
+)
+pytestmark = pytest.mark.skipif(not SPEAKS, reason="needs streamtrans[train]")
+
+TEXTS = {"en": "Turn on the light.", "de": "Mach das Licht an."}
+
+
+def noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 0.1, int(16_000 * seconds)).astype(np.float32)
+
+
+def run(recipe: Path, runs: Path, stage: str, *, until: int | None = None, monkeypatch=None) -> None:
+    config = AnchoredConfig(str(recipe), runs=str(runs), stage=stage, save_every=5, log_every=4, loader_processes=0)
+    if until is None:
+        train_anchored(config)
+        return
+    take = trainer._StageRun._take_step
+
+    def broken(self, *given):
+        if self.step == until:
+            raise KeyboardInterrupt
+        return take(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer._StageRun, "_take_step", broken)
+        with pytest.raises(KeyboardInterrupt):
+            train_anchored(config)
+
+
+@pytest.fixture(scope="module")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    for stage in ("ears", "words"):
+        run(toy, runs, stage)
+    return runs
+
+
+@pytest.mark.parametrize("end", [("ears", 7), ("ears", 17), ("words", 11)])
+def test_interrupted_and_resumed_a_stage_ends_where_the_unbroken_one_does(
+    toy: Path, trained: Path, tmp_path: Path, monkeypatch, end: tuple[str, int]
+) -> None:
+    stage, until = end
+    if stage == "words":
+        run(toy, tmp_path, "ears")
+    run(toy, tmp_path, stage, until=until, monkeypatch=monkeypatch)
+    run(toy, tmp_path, stage)
+    one, other = (load_file(folder / "toy" / stage / "weights.safetensors") for folder in (trained, tmp_path))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_only_what_a_lesson_teaches_has_changed(toy: Path, trained: Path) -> None:
+    base = {name: tensor.half() for name, tensor in load_base(toy.parent / "base").state_dict().items()}
+    ears, words = (load_file(trained / "toy" / stage / "weights.safetensors") for stage in ("ears", "words"))
+    assert base.keys() == ears.keys() == words.keys()
+    changed = {name for name in base if not torch.equal(base[name], ears[name])}
+    assert changed
+    assert all((".encoder.layers." in name and name.endswith("proj.weight")) or ".fc" in name for name in changed)
+    best = trainer.stage_tensors(trained / "toy", "ears")
+    changed = {name for name in base if not torch.equal(best[name], words[name])}
+    assert changed
+    assert all(name.startswith("model.decoder.") and "embed_tokens" not in name for name in changed)
+
+
+def test_people_are_looked_at_and_the_best_weights_are_exported(toy: Path, trained: Path, tmp_path: Path) -> None:
+    folder = trained / "toy" / "words"
+    peeks = [json.loads(line) for line in (folder / "peeks.jsonl").read_text().splitlines()]
+    assert [peek["step"] for peek in peeks] == [0, 9, 12]
+    assert set(peeks[0]["errors"]) == {"en", "de"}
+    assert set(peeks[0]["bleu"]) == {"en-de", "de-en"}
+    assert len((folder / "peeks" / "9.tsv").read_text().splitlines()) == 1 + 4 * 2
+    heard = json.loads((trained / "toy" / "ears" / "peeks.jsonl").read_text().splitlines()[0])
+    assert set(heard["bleu"]) == {"de-en"}  # stock Whisper can't be asked for German
+    export_stage(toy, "words", tmp_path / "model", runs=trained)
+    model = load_model(tmp_path / "model", device="cpu", dtype="float32")
+    best = load_file(folder / "best.safetensors")
+    assert torch.equal(
+        model.network.state_dict()["model.decoder.layer_norm.weight"].half(), best["model.decoder.layer_norm.weight"]
+    )
+    assert len(model.prompt("zh", "en")) == 4
+    with pytest.raises(BadConfig, match="exists already"):
+        export_stage(toy, "words", tmp_path / "model", runs=trained)
+
+
+def test_batches_are_the_same_wherever_one_begins(toy: Path) -> None:
+    recipe = load_anchored(toy)
+    stage = recipe.stage("ears")
+    whole = list(HeardBatches(recipe, stage, 2, 0, 2 * POOL))
+    late = list(HeardBatches(recipe, stage, 2, POOL, 2 * POOL))
+    assert (len(whole), len(late)) == (2 * POOL, POOL)
+    for one, other in zip(whole[POOL:], late, strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.frames, other.frames)
+        assert torch.equal(one.padded_frames, one.frames + 50)
+
+
+def test_speech_spoken_later_changes_no_chapter_that_has_begun(toy: Path, tmp_path: Path, monkeypatch) -> None:
+    stage = load_anchored(toy).stage("ears")
+    config = AnchoredConfig(str(toy), loader_processes=0)
+    first = trainer._StageRun(load_anchored(toy), stage, config, tmp_path)
+    assert first._ahead(0) == 2
+    monkeypatch.setattr(trainer, "read_ahead", lambda recipe: [None] * 5)
+    again = trainer._StageRun(load_anchored(toy), stage, config, tmp_path)
+    assert (again._ahead(0), again._ahead(1)) == (2, 5)
+
+
+def test_both_are_asked_for_the_same_texts(toy: Path) -> None:
+    base = toy.parent / "base"
+    asking = Prompting(Tokenizer.load(base))
+    tokenizer = asking.tokenizer
+    rng = np.random.default_rng(0)
+    sounds = [Sound(noise(1.0), "de", TEXTS), Sound(noise(0.5), "en", TEXTS), Sound(noise(0.7), "")]
+    batch = make_batch(sounds, asking, LogMel(read_features(base)), rng, pad_s=0.0)
+    assert batch.frames.tolist() == [100, 50, 70]
+    assert torch.equal(batch.mel, batch.padded)
+    english = tokenizer.encode(TEXTS["en"])
+    prompt = (tokenizer.sot, tokenizer.language_token("en"), tokenizer.special("<|transcribe|>"))
+    assert tuple(batch.tokens[0].tolist()[: 4 + len(english)]) == (
+        *prompt,
+        tokenizer.special("<|notimestamps|>"),
+        *english,
+    )
+    assert tuple(batch.labels[0].tolist()[3 : 4 + len(english)]) == (*english, tokenizer.eot)
+    assert batch.anchor[0, 1:3].tolist() == [tokenizer.language_token("de"), tokenizer.special("<|translate|>")]
+    # German to English and each transcript are known; English to German isn't, and of a noise nothing is.
+    assert batch.known.tolist() == [True, True, False, True, False, False]
+    assert (batch.labels[4:] < 0).all()
+
+
+def test_texts_are_chosen_translation_first() -> None:
+    rng = np.random.default_rng(0)
+    three = {**TEXTS, "zh": "开灯"}
+    drawn = [choose(Sound(noise(0.1), "en", three), rng) for _ in range(300)]
+    assert all(first not in ("en", second) for first, second in drawn)
+    assert 0.55 < sum(second == "en" for _, second in drawn) / 300 < 0.78
+    assert choose(Sound(noise(0.1), "en", {"en": "hi"}), rng) == ["en", "en"]
+
+
+def test_sounds_are_spoken_ahead_on_the_fly_recorded_and_empty(toy: Path) -> None:
+    recipe = load_anchored(toy)
+    recipe = replace(recipe, voices=replace(recipe.voices, pico=1.0, espeak=0.3))
+    stage = AnchoredStage("s", "hearing", 1, sounds=0.25, empty=0.25, joined=0.5, clean=1.0)
+    sounds = Sounds(recipe, stage, 2)
+    rng = np.random.default_rng(3)
+    drawn = [sounds.draw(at, rng) for at in range(60)]
+    assert any(not sound.texts for sound in drawn)
+    assert any(sound.texts and not any(sound.texts.values()) for sound in drawn)
+    assert {sound.language for sound in drawn if any(sound.texts.values())} >= {"en", "de", "zh"}
+    assert any(sound.texts.get("en", "").count(".") + sound.texts.get("en", "").count("?") == 2 for sound in drawn)
+    assert all(len(sound.audio) > 1000 for sound in drawn)
+
+
+def test_an_untrained_student_is_as_near_to_its_anchor_as_rounding_allows(toy: Path) -> None:
+    base = toy.parent / "base"
+    asking = Prompting(Tokenizer.load(base))
+    batch = make_batch(
+        [Sound(noise(1.0), "de", TEXTS), Sound(noise(0.6), "de", TEXTS)],
+        asking,
+        LogMel(read_features(base)),
+        np.random.default_rng(0),
+        pad_s=0.0,
+    )
+    torch.manual_seed(0)
+    hearing = Hearing(load_base(base), AnchoredStage("h", "hearing", 1, rank=2), asking)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, terms = hearing.loss(batch, hearing.ask(batch))
+    assert all(abs(float(term.detach())) < 1e-3 for term in terms.values())  # without silence they hear the same
+    directions = Directions(load_base(base), load_base(base), AnchoredStage("d", "directions", 1), asking)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, terms = directions.loss(batch, directions.ask(batch))
+    assert 0 < float(terms["anchor"].detach()) < 1.0  # asked for German it doesn't know what is spoken
+    loss.backward()
+    assert all(value.grad is not None for name, value in directions.trained.items() if "embed" not in name)
+
+
+def test_prompts_are_read_and_not_asked() -> None:
+    tokens = torch.tensor([[1, 5, 6, 7, 30, 31, 0, 0], [1, 4, 6, 7, 0, 0, 0, 0]])
+    labels = torch.tensor([[-1, -1, -1, 30, 31, 0, -1, -1], [-1, -1, -1, -1, -1, -1, -1, -1]])
+    texts, rows = read_texts(tokens, labels, 4)
+    assert texts.rows.tolist() == [[1, 5, 6, 7, 30, 31, 1, 4, 6]]
+    assert rows.tolist() == [[-1, -1, -1, 30, 31, 0, -1, -1, -1]]
+
+
+def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Path) -> None:
+    assert is_anchored(toy)
+    assert not is_anchored("recipes/nano.toml")
+    text = toy.read_text()
+    wrong = {
+        "stages must be": ('name = "words"', 'name = "ears"', "stages with different names"),
+        "lesson": ('"directions"', '"singing"', "lesson is 'singing'; use hearing or directions"),
+        "start": ('start_from = "ears"', 'start_from = "nose"', "starts from 'nose', which is no earlier stage"),
+        "share": ("joined = 0.5", "joined = 5", "joined is a share, 0 to 1"),
+        "key": ("joined = 0.5", "join = 0.5", "unknown key 'join'; did you mean 'joined'"),
+        "steps": ("steps = 18", "steps = 0", "steps must be at least 1"),
+    }
+    for name, (old, new, told) in wrong.items():
+        file = tmp_path / f"{name}.toml"
+        file.write_text(text.replace(old, new))
+        with pytest.raises(BadConfig, match=told):
+            load_anchored(file)
+    with pytest.raises(BadConfig, match="no stage 'nose'; it has ears, words"):
+        load_anchored(toy).stage("nose")
+    with pytest.raises(BadConfig, match=r"stage ears of .* has left no weights yet"):
+        trainer.stage_tensors(tmp_path, "ears")
+    with pytest.raises(BadModel, match="no folder"):
+        load_base(tmp_path / "gone")
+    (tmp_path / "other").mkdir()
+    settings = json.loads((toy.parent / "base" / "config.json").read_text())
+    del settings["prompt"]
+    (tmp_path / "other" / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(BadModel, match="streamtrans convert --prompt whisper"):
+        load_base(tmp_path / "other")

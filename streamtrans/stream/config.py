@@ -13,6 +13,10 @@ from streamtrans.text import canonical, written
 Mode = Literal["live", "stable", "final"]
 
 
+_MOST = 86_400_000
+"""The largest number of any setting: the milliseconds of a day."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
     """Settings of one session. Language tags may be written in any BCP-47 form and are kept canonical.
@@ -75,6 +79,8 @@ class SessionConfig:
             object.__setattr__(self, "source", canonical(self.source))
         if self.mode not in get_args(Mode):
             raise BadConfig(f"unknown mode {self.mode!r}; use one of {', '.join(get_args(Mode))}")
+        if abs(self.policy_n) > _MOST:
+            raise BadConfig(f"policy_n is {self.policy_n}; no policy takes more than {_MOST}")
         load_policy(self.policy, self.policy_n)
         if not 0 <= self.bias < 1:
             raise BadConfig(f"bias is {self.bias}; use 0 (exact) or more, and less than 1")
@@ -89,3 +95,5 @@ class SessionConfig:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise BadConfig(f"{name} is {value}; use {least} or more")
+    if value > _MOST:
+        raise BadConfig(f"{name} is {value}; use {_MOST} or less")

@@ -6,16 +6,22 @@ to that model, for another one errs and hesitates elsewhere.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.foreign import BadValue, parse, typed
 from streamtrans.stream.config import Mode, SessionConfig
 
 FILE = "streaming.json"
+
+_MOST_BYTES = 1 << 20
+"""Of that file; a row has a few hundred."""
+
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +61,13 @@ class Setting:
         """Refuse what no session could be set to.
 
         Raises:
-            BadConfig: a field has a wrong type or is out of range, or a measure is no finite number.
+            BadConfig: a field is out of range, a measure is no finite number, or the name can't be shown.
         """
-        measures = (self.erasure, self.latency_ms, self.bleu_loss)
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in measures):
-            raise BadConfig(f"setting {self.name!r}: erasure, latency_ms and bleu_loss must be finite numbers")
-        counts = (self.policy_n, self.masked, self.reading_interval_ms, self.min_first_reading_ms)
-        if not all(isinstance(value, int) for value in counts):
-            raise BadConfig(f"setting {self.name!r}: policy_n, masked and the intervals must be whole numbers")
+        for name in ("erasure", "latency_ms", "bleu_loss"):
+            if not math.isfinite(getattr(self, name)):
+                raise BadConfig(f"setting {self.name!r}: {name} is {getattr(self, name)}; it must be finite")
+        if not 0 < len(self.name) <= _LONGEST_NAME or not self.name.isprintable():
+            raise BadConfig(f"setting {self.name!r}: give a name of 1 to {_LONGEST_NAME} printable characters")
         self.apply(SessionConfig(("en",)))
 
 
@@ -92,12 +97,15 @@ class Settings:
             return cls()
         names = {item.name for item in fields(Setting)}
         try:
-            listed = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            rows = [Setting(**{key: value for key, value in row.items() if key in names}) for row in listed]
-            for row in rows:
-                row.check()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, BadConfig) as error:
-            raise BadModel(f"{path} is no table of settings: {error!r}") from None
+            table = typed(dict[str, Any], parse(path.read_bytes(), _MOST_BYTES))
+            listed: tuple[dict[str, Any], ...] = typed(tuple[dict[str, Any], ...], table.get("settings"), "settings")
+            rows = []
+            for number, row in enumerate(listed):
+                known = {key: value for key, value in row.items() if key in names}
+                rows.append(typed(Setting, known, f"settings[{number}]"))
+                rows[-1].check()
+        except (OSError, BadValue, BadConfig) as error:
+            raise BadModel(f"{path} is no table of settings: {error}") from None
         return cls(rows)
 
     def default(self, mode: Mode) -> Setting | None:

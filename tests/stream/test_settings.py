@@ -98,11 +98,29 @@ def test_the_table_is_read_from_the_model_folder(tmp_path):
         {"erasure": None},
         {"latency_ms": float("nan")},
         {"mode": "Live"},
+        {"policy": "os:_exit"},
+        {"policy_n": True},
+        {"name": "\x1b[2J"},
+        {"bias": "0.2"},
+        {"masked": 10**40},
     ],
 )
 def test_a_table_that_no_session_could_use_is_refused_when_it_is_read(tmp_path, change):
     row = {"name": "a", "erasure": 0.1, "latency_ms": 1_000, "bleu_loss": 0.0} | ROW | change
     for content in ({"settings": [row]}, {"settings": ["a"]}, {"settings": [{"name": "a"}]}, ["a"], {}):
         (tmp_path / "streaming.json").write_text(json.dumps(content))
+        with pytest.raises(BadModel, match="no table of settings"):
+            Settings.load(tmp_path)
+
+
+def test_what_is_wrong_in_a_table_is_named_with_file_and_field(tmp_path):
+    good = {"name": "a", "erasure": 0.1, "latency_ms": 1_000, "bleu_loss": 0.0} | ROW
+    (tmp_path / "streaming.json").write_text(json.dumps({"settings": [good, good | {"policy_n": "2"}]}))
+    with pytest.raises(
+        BadModel, match=r"streaming\.json .*settings\[1\]\.policy_n is '2', and should be a whole number"
+    ):
+        Settings.load(tmp_path)
+    for data in (b"[" * 100_000, b"\xff", b" " * (2 << 20)):
+        (tmp_path / "streaming.json").write_bytes(data)
         with pytest.raises(BadModel, match="no table of settings"):
             Settings.load(tmp_path)

@@ -13,7 +13,6 @@ import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +26,11 @@ from streamtrans.core import (
     DecodeStats,
     Detect,
     Detection,
+    Health,
     Hypothesis,
     Job,
     Reading,
+    Reply,
     Request,
     StreamtransError,
     Target,
@@ -174,9 +175,22 @@ class KnownReader:
         """Return the numbers of the words of one language, in order."""
         return range(self._first[language], self._first[language] + len(self._middles[language]))
 
-    def submit(self, request: Request) -> Future[Detection | Reading]:
+    @property
+    def capacity(self) -> int:
+        """As many languages as it knows."""
+        return len(self._middles)
+
+    @property
+    def health(self) -> Health:
+        """It is always well."""
+        return Health.SERVING
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """There is nothing to close."""
+
+    def submit(self, request: Request) -> Reply:
         """Answer at once."""
-        future: Future[Detection | Reading] = Future()
+        future = Reply()
         try:
             future.set_result(self._answer(request))
         except StreamtransError as error:

@@ -4,6 +4,7 @@ Law: nothing here acts, and nothing here imports more than the standard library.
 """
 
 from streamtrans.core.clock import SAMPLE_RATE, milliseconds, samples
+from streamtrans.core.engines import EngineLike, Health, Reply
 from streamtrans.core.errors import (
     AudioTooLong,
     BadAnswer,
@@ -11,6 +12,7 @@ from streamtrans.core.errors import (
     BadConfig,
     BadModel,
     EngineClosed,
+    Lost,
     StreamtransError,
     UnsupportedLanguage,
 )
@@ -39,10 +41,14 @@ __all__ = [
     "Detect",
     "Detection",
     "EngineClosed",
+    "EngineLike",
     "Event",
+    "Health",
     "Hypothesis",
     "Job",
+    "Lost",
     "Reading",
+    "Reply",
     "Request",
     "SpeechEnded",
     "SpeechStarted",

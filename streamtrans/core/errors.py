@@ -29,5 +29,9 @@ class BadAnswer(StreamtransError):
     """What a model or a detector answered is no number, or of another count: the request fails, and it alone."""
 
 
+class Lost(StreamtransError):
+    """A request is not with the engine any more, or not what it needs to go on: ask again, from the beginning."""
+
+
 class EngineClosed(StreamtransError):
     """The engine was shut down while a request was waiting for it."""

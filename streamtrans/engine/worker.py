@@ -6,11 +6,11 @@ it: a batch that fails is run again one by one, and only the broken member fails
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -21,24 +21,29 @@ from streamtrans.core import (
     Detect,
     Detection,
     EngineClosed,
+    Health,
     Hypothesis,
     Job,
     Reading,
+    Reply,
     Request,
     Tokens,
 )
 from streamtrans.decode import Conversation, DraftContext, decode, parse_drafters
 from streamtrans.engine.config import EngineConfig
-from streamtrans.engine.outcomes import attempt, detection, each
+from streamtrans.engine.device import Device
+from streamtrans.engine.outcomes import attempt, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
 from streamtrans.engine.stats import EngineStats
+from streamtrans.engine.watch import Trouble
 from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Heard, Hearing, Propose, SpeechModel
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
 
 A = TypeVar("A")
-Answer = Future[Detection | Reading]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -49,7 +54,7 @@ class _Work:
     """
 
     job: Job
-    future: Answer
+    reply: Reply
     prompts: tuple[Tokens, ...]
     ticket: Ticket
     talks: list[_Talk] = field(default_factory=list)
@@ -88,17 +93,18 @@ class Engine:
         self._drafters = parse_drafters(spec)
         if self._drafters.needs_speculator and not model.has_speculator:
             raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo")
-        self._make_vad = vads
-        self._vads: dict[str, Vad] = {}
         self._slots = model.allocate(self.config.slots)
-        self._inbox: queue.SimpleQueue[tuple[Request, Answer] | None] = queue.SimpleQueue()
+        self._device = Device(model, vads, self._slots, self.config.stall_s)
+        self._trouble = {detects: Trouble() for detects in (True, False)}
+        self._suspect: Request | None = None  # its failure may be the device's
+        self._inbox: queue.SimpleQueue[tuple[Request, Reply] | None] = queue.SimpleQueue()
+        self._asked: dict[Reply, Request] = {}  # whoever takes a reply out of it answers it
         self._door = threading.Lock()  # so that no request slips in behind the one that closes
         self._closed = False
-        self._detects: list[tuple[Detect, Answer]] = []
+        self._detects: list[tuple[Detect, Reply]] = []
         self._waiting: dict[Ticket, _Work] = {}
         self._live: list[_Work] = []
         self._count = 0
-        self._stats = EngineStats()
         self._thread = threading.Thread(target=self._run, name="streamtrans-device", daemon=True)
         self._thread.start()
 
@@ -110,30 +116,44 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """A snapshot of the counters; any thread may ask."""
-        return replace(self._stats, waiting=len(self._waiting), live=len(self._live), free=self._slots.free)
+        return replace(self._device.stats, waiting=len(self._waiting), live=len(self._live), free=self._slots.free)
 
-    def submit(self, request: Request) -> Answer:
-        """Queue a request; its future is answered by the device thread.
+    @property
+    def health(self) -> Health:
+        """Whether it answers; ``STALLED`` while the device is busy with one call for far longer than it ever is."""
+        if self._closed:
+            return Health.CLOSED
+        return Health.STALLED if self._device.watch.stalled else Health.SERVING
 
-        Cancelling the future at any time before it is answered frees what the request holds. The future fails
-        with :class:`EngineClosed` when the engine closes first, and else with what is wrong with the request.
+    def submit(self, request: Request) -> Reply:
+        """Queue a request; its reply is given by the device thread.
+
+        Cancelling the reply at any time before it is given frees what the request holds. It fails with
+        :class:`EngineClosed` when the engine closes first, and else with what is wrong with the request.
         """
-        answer: Answer = Future()
+        reply = Reply()
         with self._door:
             if not self._closed:
-                self._inbox.put((request, answer))
-                return answer
-        answer.set_exception(EngineClosed("the engine is closed: submit to a new one"))
-        return answer
+                self._asked[reply] = request
+                self._inbox.put((request, reply))
+                return reply
+        reply.set_exception(EngineClosed("the engine is closed: submit to a new one"))
+        return reply
 
-    def close(self) -> None:
-        """Finish the current turn, fail everything that waits, and stop; closing twice is fine."""
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Finish the current turn, fail everything that waits, and stop; closing twice is fine.
+
+        A device that doesn't come back within ``timeout_s`` is left behind: nobody waits for it any more.
+        """
         with self._door:
             if not self._closed:
                 self._closed = True
                 self._inbox.put(None)
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                _log.error("the device didn't answer within %g s; it is left behind", timeout_s)
+                self._fail_all(EngineClosed("the engine was closed while its device hung: submit to a new one"))
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +170,7 @@ class Engine:
             while self._take():
                 started = time.perf_counter()
                 self._turn()
-                self._stats = replace(self._stats, busy_s=self._stats.busy_s + time.perf_counter() - started)
+                self._device.count(busy_s=time.perf_counter() - started)
         finally:
             self._abandon()
 
@@ -167,19 +187,19 @@ class Engine:
             return True
         return False
 
-    def _accept(self, request: Request, answer: Answer) -> None:
+    def _accept(self, request: Request, reply: Reply) -> None:
         if isinstance(request, Detect):
-            self._detects.append((request, answer))
+            self._detects.append((request, reply))
             return
         prompts = attempt(lambda: self._prompts(request))
         if isinstance(prompts, Exception):
-            self._finish(answer, prompts)
+            self._finish(reply, prompts)
         elif not prompts:
-            self._finish(answer, Reading((), request.state))
+            self._finish(reply, Reading((), request.state))
         else:
             self._count += 1
             ticket = Ticket(self._count, request.last, len(prompts))
-            self._waiting[ticket] = _Work(request, answer, prompts, ticket)
+            self._waiting[ticket] = _Work(request, reply, prompts, ticket)
 
     def _prompts(self, job: Job) -> tuple[Tokens, ...]:
         if len(job.targets) > self.capacity:
@@ -194,37 +214,24 @@ class Engine:
         self._drop_cancelled()
         self._run_detectors()
         self._start_jobs()
-        self._answer(Forward, self._step)
-        self._answer(Propose, self._propose)
+        self._answer(Forward, self._device.step)
+        self._answer(Propose, self._device.propose)
+        self._try_device()
 
     def _drop_cancelled(self) -> None:
-        for work in [work for work in (*self._waiting.values(), *self._live) if work.future.cancelled()]:
+        for work in [work for work in (*self._waiting.values(), *self._live) if work.reply.cancelled()]:
             self._end(work, EngineClosed("cancelled"))
 
     def _run_detectors(self) -> None:
-        by_vad: dict[str, list[tuple[Detect, Answer]]] = {}
-        for detect, answer in self._detects:
-            by_vad.setdefault(detect.vad, []).append((detect, answer))
+        by_vad: dict[str, list[tuple[Detect, Reply]]] = {}
+        for detect, reply in self._detects:
+            reply.begun_at = time.monotonic()
+            by_vad.setdefault(detect.vad, []).append((detect, reply))
         for asked in by_vad.values():
-            outcomes = each(self._detect, [detect for detect, _ in asked])
-            for (_, answer), outcome in zip(asked, outcomes, strict=True):
-                self._finish(answer, outcome)
+            outcomes = each(self._device.detect, [detect for detect, _ in asked])
+            for (_, reply), outcome in zip(asked, outcomes, strict=True):
+                self._finish(reply, outcome)
         self._detects.clear()
-
-    def _detect(self, detects: Sequence[Detect]) -> list[Detection | Exception]:
-        name = detects[0].vad
-        if name not in self._vads:
-            self._vads[name] = self._make_vad(name)
-        answers = self._vads[name].detect([(detect.windows, detect.state) for detect in detects])
-        self._stats = replace(
-            self._stats,
-            detects=self._stats.detects + len(detects),
-            detect_batches=self._stats.detect_batches + 1,
-        )
-        return [
-            detection(detect, tuple(probabilities.tolist()), state)
-            for detect, (probabilities, state) in zip(detects, answers, strict=True)
-        ]
 
     def _start_jobs(self) -> None:
         """Encode the jobs that fit, and open one slot per target of each: encode once, decode many."""
@@ -237,6 +244,8 @@ class Engine:
         if not tickets:
             return
         works = [self._waiting.pop(ticket) for ticket in tickets]
+        for work in works:
+            work.reply.begun_at = time.monotonic()
         self._live += works
         for work, heard in zip(works, each(self._listen, works), strict=True):
             opened = heard if isinstance(heard, Exception) else attempt(partial(self._open, work, heard))
@@ -248,14 +257,7 @@ class Engine:
     def _listen(self, works: Sequence[_Work]) -> list[Heard]:
         """Hear what is new to each job's stream, and final readings anew as a whole where that is wanted."""
         jobs, whole = [work.job for work in works], self.config.final_hearing == "whole"
-        found = self.model.listen([Hearing(job.audio, job.start, job.state, job.last and whole) for job in jobs])
-        self._stats = replace(
-            self._stats,
-            encodes=self._stats.encodes + len(works),
-            encode_batches=self._stats.encode_batches + 1,
-            samples=self._stats.samples + sum(heard.encoded for heard in found),
-        )
-        return found
+        return self._device.listen([Hearing(job.audio, job.start, job.state, job.last and whole) for job in jobs])
 
     def _open(self, work: _Work, heard: Heard) -> None:
         """Begin a conversation per target, all about one memory."""
@@ -282,28 +284,6 @@ class Engine:
     def _locate(self, work: _Work, frame: int) -> int:
         """Return the sample of the stream where a frame of a job's memory ends: never after its audio."""
         return min(work.begin + (frame + 1) * self.model.frame_samples, work.job.end)
-
-    def _step(self, forwards: Sequence[Forward]) -> list[Choices]:
-        started = time.perf_counter()
-        choices = self.model.step(forwards)
-        self._stats = replace(
-            self._stats,
-            forwards=self._stats.forwards + len(forwards),
-            passes=self._stats.passes + 1,
-            decode_s=self._stats.decode_s + time.perf_counter() - started,
-        )
-        return choices
-
-    def _propose(self, proposals: Sequence[Propose]) -> list[Guess]:
-        started = time.perf_counter()
-        guesses = self.model.propose(proposals)
-        self._stats = replace(
-            self._stats,
-            guesses=self._stats.guesses + len(proposals),
-            guess_batches=self._stats.guess_batches + 1,
-            decode_s=self._stats.decode_s + time.perf_counter() - started,
-        )
-        return guesses
 
     def _answer(self, kind: type[A], call: Callable[[Sequence[A]], Sequence[Choices | Guess]]) -> None:
         """Run the oldest requests of one kind as one batch, and let their conversations go on."""
@@ -344,35 +324,50 @@ class Engine:
         work.talks.clear()
         if self._waiting.pop(work.ticket, None) is None:
             self._live.remove(work)
-        self._finish(work.future, outcome)
+        self._finish(work.reply, outcome)
 
-    def _finish(self, answer: Answer, outcome: Detection | Reading | Exception) -> None:
-        """Answer a future, unless its owner has cancelled it."""
-        stats = self._stats
-        if not answer.set_running_or_notify_cancel():
-            self._stats = replace(stats, cancelled=stats.cancelled + 1)
+    def _finish(self, reply: Reply, outcome: Detection | Reading | Exception) -> None:
+        """Answer a request, unless its owner has cancelled it or somebody has closed the engine over it."""
+        if reply not in self._asked:
+            return
+        request = self._asked.pop(reply)
+        if self._trouble[isinstance(request, Detect)].note(outcome):
+            self._suspect = request
+        if not reply.set_running_or_notify_cancel():
+            self._device.count(cancelled=1)
         elif isinstance(outcome, Exception):
-            self._stats = replace(stats, failed=stats.failed + 1)
-            answer.set_exception(outcome)
+            self._device.count(failed=1)
+            reply.set_exception(outcome)
         else:
             if isinstance(outcome, Reading):
-                cost = sum((each.stats for each in outcome.hypotheses), stats.decode)
-                self._stats = replace(stats, readings=stats.readings + 1, decode=cost)
-            answer.set_result(outcome)
+                cost = sum((each.stats for each in outcome.hypotheses), self._device.stats.decode)
+                self._device.stats = replace(self._device.stats, readings=self._device.stats.readings + 1, decode=cost)
+            reply.set_result(outcome)
+
+    def _try_device(self) -> None:
+        """After failures, see whether the device is to blame; if so, close: nobody is helped by one that is broken."""
+        request, self._suspect = self._suspect, None
+        if request is None:
+            return
+        problem = self._device.try_silence(request)
+        if self._trouble[isinstance(request, Detect)].tried(problem):
+            _log.error("the device fails at silence too, so the engine closes: %s", problem)
+            with self._door:
+                self._closed = True
+                self._inbox.put(None)
 
     def _abandon(self) -> None:
         """Shut the door, and fail everything that waits behind it."""
         with self._door:
             self._closed = True
-        left = [answer for _, answer in self._detects]
-        while not self._inbox.empty():
-            item = self._inbox.get()
-            left += [item[1]] if item else []
-        for answer in left:
-            if not answer.done():
-                self._finish(answer, EngineClosed(_CLOSED))
         for work in (*self._waiting.values(), *self._live):
             self._end(work, EngineClosed(_CLOSED))
+        self._fail_all(EngineClosed(_CLOSED))
+
+    def _fail_all(self, error: EngineClosed) -> None:
+        for reply in [*self._asked]:
+            if self._asked.pop(reply, None) is not None and reply.set_running_or_notify_cancel():
+                reply.set_exception(error)
 
 
 _CLOSED = "the engine was closed while this request waited: submit it to a new one"

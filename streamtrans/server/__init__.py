@@ -5,13 +5,12 @@ ends with an explicit status, and whatever ends it, its slot is free at once.
 """
 
 from streamtrans.server.app import EngineFactory, TranslationServer, serve
-from streamtrans.server.config import Limits, Served, ServedEngine, ServerConfig, Tls
+from streamtrans.server.config import Limits, Served, ServerConfig, Tls
 
 __all__ = [
     "EngineFactory",
     "Limits",
     "Served",
-    "ServedEngine",
     "ServerConfig",
     "Tls",
     "TranslationServer",

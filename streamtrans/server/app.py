@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Job, Target
+from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Health, Job, Target
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.service import TranslationService
 from streamtrans.server.tls import credentials, is_loopback
@@ -34,6 +34,11 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SPARE_CALLS = 64
 """Calls beyond the sessions: health, reflection, capabilities, and those that are being refused."""
 
+_TOLD = {
+    Health.SERVING: (logging.WARNING, "the device answers again"),
+    Health.STALLED: (logging.ERROR, "the device hangs; the health is NOT_SERVING until it answers"),
+}
+
 _HEALTH_TIMEOUT_S = 2.0
 """A watcher of the health service that doesn't read must not hold up a shutdown."""
 
@@ -42,6 +47,12 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 
 _STATUS_S = 0.5
 """Time for the statuses of calls that came to their ends at the end of the grace."""
+
+_CLOSE_S = 1.0
+"""How long a device may take to finish what it is at; one that hangs is left behind."""
+
+_WATCH_S = 0.25
+"""How often is looked whether the engine answers."""
 
 _LAST_WORDS_MS = 1_000
 """The most grace where the engine has stopped: time for the calls to be told, as none of them can go on."""
@@ -103,7 +114,7 @@ class TranslationServer:
 
     @property
     def failed(self) -> asyncio.Event:
-        """Set once a call finds that the engine has stopped by itself; only a new server can serve again."""
+        """Set once the engine has stopped by itself; only a new server can serve again."""
         return self._service.failed
 
     async def ready(self) -> None:
@@ -134,7 +145,7 @@ class TranslationServer:
             _log.warning("a health watcher doesn't read; going down without telling it")
         await server.stop(grace_ms / 1000 + _STATUS_S)
         if self._service.served is not None:
-            await asyncio.to_thread(self._service.served.engine.close)
+            await asyncio.to_thread(self._service.served.engine.close, _CLOSE_S)
 
     async def _warm_up(self) -> None:
         loading = asyncio.get_running_loop().run_in_executor(None, self._factory)
@@ -144,7 +155,7 @@ class TranslationServer:
             loading.add_done_callback(_close_late)
             raise
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(asyncio.to_thread, served.engine.close)
+            undo.push_async_callback(asyncio.to_thread, served.engine.close, _CLOSE_S)
             async with asyncio.timeout(self.config.warm_timeout_ms / 1000):
                 await _exercise(served)
             undo.pop_all()  # warm: the engine closes with the server
@@ -153,8 +164,19 @@ class TranslationServer:
         _log.info("serving %s on port %d", served.model_name, self.port)
 
     async def _watch(self) -> None:
-        """Once the engine has stopped, say so to those who ask for the health."""
-        await self.failed.wait()
+        """Say to those who ask for the health whether the engine answers, until it has stopped."""
+        told = Health.SERVING
+        while not self.failed.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.failed.wait(), _WATCH_S)
+            served = self._service.served
+            health = Health.SERVING if served is None else served.engine.health
+            if health is Health.CLOSED:
+                self._service.stopped()
+            elif served is not None and health is not told:
+                told = health
+                _log.log(*_TOLD[health])
+                await self._set_health(_SERVING if health is Health.SERVING else _NOT_SERVING)
         await self._set_health(_NOT_SERVING)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -261,7 +283,7 @@ def _report(warming: asyncio.Task[None]) -> None:
 def _close_late(loading: asyncio.Future[Served]) -> None:
     """Close an engine that came up after its server had gone."""
     if not loading.cancelled() and loading.exception() is None:
-        loading.result().engine.close()
+        loading.result().engine.close(_CLOSE_S)
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:

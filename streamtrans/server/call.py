@@ -246,7 +246,7 @@ class Call:
             Started(
                 session_id=self._live.session_id,
                 options=opening.options,
-                limits=self._config.limits,
+                limits=served.bounded(self._config.limits),
                 model=served.model_name,
                 languages=served.languages,
                 setting=measured,

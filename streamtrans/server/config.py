@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from streamtrans.core import BadConfig
 from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Speller
 from streamtrans.wire import Limits
 
-__all__ = ["Limits", "Served", "ServedEngine", "ServerConfig", "Tls"]
-
-
-class ServedEngine(EngineLike, Protocol):
-    """What the service needs of an engine."""
-
-    def close(self) -> None:
-        """End; requests that wait fail with :class:`~streamtrans.core.EngineClosed`."""
+__all__ = ["Limits", "Served", "ServerConfig", "Tls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,7 @@ class ServerConfig:
 class Served:
     """A warm model and what it can do; ``vads`` names the detectors, the default first."""
 
-    engine: ServedEngine
+    engine: EngineLike
     tokenizer: Speller
     languages: tuple[str, ...]
     """Canonical codes."""
@@ -119,3 +112,7 @@ class Served:
     """What was measured with this model: the defaults per mode, and what budgets choose from."""
     origin: Origin | None = None
     """What recordings say of the model; ``None``: only its name, so that they replay with their own answers."""
+
+    def bounded(self, limits: Limits) -> Limits:
+        """Return ``limits`` with no more targets than the engine decodes at once."""
+        return replace(limits, max_targets=min(limits.max_targets, self.engine.capacity))

@@ -15,14 +15,15 @@ import time
 from concurrent.futures import Future
 from functools import partial
 
-from streamtrans.core import Caption, Detection, Event, Job, Reading, Request
+from streamtrans.core import Caption, Detection, EngineLike, Event, Health, Job, Reading, Reply, Request
 from streamtrans.server.arrivals import Arrivals
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
 from streamtrans.server.opening import Opening, new_session, recorded
+from streamtrans.server.refusal import unavailable
 from streamtrans.server.tape import Tape
-from streamtrans.stream import Cursors, EngineLike, Recorder, SessionLike, SessionStats, pump
+from streamtrans.stream import Cursors, Patience, Recorder, SessionLike, SessionStats, pump
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
@@ -60,8 +61,12 @@ class LiveSession:
         self._changed = asyncio.Event()
         self._behind = False
         self._failures = 0
-        self._engine = _Watched(served.engine, self.arrivals)
-        self._pumping = asyncio.create_task(pump(self._session, self._engine, changed=self._changed, emit=self._emit))
+        self._patience = Patience()
+        self._retry_after_ms = config.retry_after_ms
+        watched = _Watched(served.engine, self.arrivals)
+        self._pumping = asyncio.create_task(
+            pump(self._session, watched, changed=self._changed, emit=self._emit, patience=self._patience)
+        )
         self._pumping.add_done_callback(self._over)
 
     @property
@@ -109,7 +114,8 @@ class LiveSession:
 
     def hurry(self) -> None:
         """Wait for no reading any more: what was believed before is final."""
-        self._engine.hurry()
+        self._patience.end()
+        self._changed.set()
 
     async def close(self) -> None:
         """Leave it as it is: withdraw what the engine hasn't begun, and end its recording."""
@@ -122,7 +128,10 @@ class LiveSession:
 
     def _over(self, pumping: asyncio.Task[None]) -> None:
         """Tell all who read along that it is finished, or what stopped it: each call ends with that."""
-        self.hub.close(None if pumping.cancelled() else pumping.exception())
+        error = None if pumping.cancelled() else pumping.exception()
+        if error is None and self.stats.in_vain:
+            error = unavailable("every reading of this stream failed; call again later", self._retry_after_ms)
+        self.hub.close(error)
 
     async def _emit(self, events: list[Event]) -> None:
         self._emit_at_once(events)
@@ -153,59 +162,32 @@ class LiveSession:
 
 
 class _Watched:
-    """An engine whose readings are timed, and need not be waited for; all on the event loop of the session."""
+    """An engine whose readings are timed, on the event loop of the session."""
 
     def __init__(self, engine: EngineLike, arrivals: Arrivals) -> None:
         self._engine = engine
         self._arrivals = arrivals
         self._loop = asyncio.get_running_loop()
-        # Who waits → what was asked of the engine. Futures keep their callbacks for ever, so these name neither other.
-        self._awaited: dict[Future[Answer], Future[Answer]] = {}
-        self._hurried = False
 
-    def submit(self, request: Request) -> Future[Answer]:
-        """Ask the engine, unless nothing is waited for any more."""
-        answer: Future[Answer] = Future()
-        if self._hurried:
-            self._fail(answer)
-            return answer
-        asked = self._awaited[answer] = self._engine.submit(request)
-        answer.add_done_callback(self._over)
+    @property
+    def capacity(self) -> int:
+        return self._engine.capacity
+
+    @property
+    def health(self) -> Health:
+        return self._engine.health
+
+    def submit(self, request: Request) -> Reply:
+        reply = self._engine.submit(request)
         if isinstance(request, Job):
             self._arrivals.began(request)
-        asked.add_done_callback(partial(self._answered, request, answer))
-        return answer
+            reply.add_done_callback(partial(self._done, request))
+        return reply
 
-    def hurry(self) -> None:
-        """Let everything fail that isn't answered yet, and all that is asked from now on."""
-        self._hurried = True
-        for answer in tuple(self._awaited):
-            self._fail(answer)
+    def close(self, timeout_s: float = 10.0) -> None:
+        self._engine.close(timeout_s)
 
-    def _over(self, answer: Future[Answer]) -> None:
-        """Withdraw what was asked for ``answer``, if it is still being worked on."""
-        self._awaited.pop(answer).cancel()
-
-    def _answered(self, request: Request, answer: Future[Answer], asked: Future[Answer]) -> None:
-        """Hand over, from whatever thread, what the engine says now."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._hand_over, request, asked, answer, time.monotonic())
-
-    def _hand_over(self, request: Request, asked: Future[Answer], answer: Future[Answer], now: float) -> None:
-        if isinstance(request, Job):
-            self._arrivals.read(request, now)
-        if answer.done():
-            return
-        if asked.cancelled():
-            answer.cancel()
-        elif answer.set_running_or_notify_cancel():
-            error = asked.exception()
-            if error is None:
-                answer.set_result(asked.result())
-            else:
-                answer.set_exception(error)
-
-    @staticmethod
-    def _fail(answer: Future[Answer]) -> None:
-        if answer.set_running_or_notify_cancel():
-            answer.set_exception(TimeoutError("the stream has to end, so no reading is waited for"))
+    def _done(self, job: Job, reply: Future[Answer]) -> None:
+        """Note the end of ``job``, from whatever thread, before the session learns of it."""
+        if not (reply.cancelled() or self._loop.is_closed()):
+            self._loop.call_soon_threadsafe(self._arrivals.read, job, time.monotonic())

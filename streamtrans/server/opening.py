@@ -48,7 +48,7 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
     if asks_to_resume(message.config):
         raise unsupported("this server doesn't resume streams; open a new one without a resume token")
     try:
-        wishes = options_from_proto(message.config, config.limits.max_targets)
+        wishes = options_from_proto(message.config, served.bounded(config.limits).max_targets)
     except BadFields as error:
         raise invalid(error.fields) from error
     vad = _detector(wishes, served)

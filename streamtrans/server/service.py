@@ -76,7 +76,7 @@ class TranslationService:
             encodings=audio.ENCODINGS,
             vads=served.vads,
             modes=tuple(MODES),
-            limits=self._config.limits,
+            limits=served.bounded(self._config.limits),
             min_sample_rate_hertz=audio.MIN_RATE,
             max_sample_rate_hertz=audio.MAX_RATE,
             max_channels=audio.MAX_CHANNELS,
@@ -104,13 +104,13 @@ class TranslationService:
         try:
             await call.run()
         except* EngineClosed:
-            raise self._stopped() from None
+            raise self.stopped() from None
         finally:
             self._calls.remove(call)
 
     def _ready(self) -> Served:
         if self.failed.is_set():
-            raise self._stopped()
+            raise self.stopped()
         if self.draining:
             raise self._going()
         if self.served is None:
@@ -120,7 +120,7 @@ class TranslationService:
     def _going(self) -> Refusal:
         return unavailable("the server is shutting down", self._config.retry_after_ms)
 
-    def _stopped(self) -> Refusal:
+    def stopped(self) -> Refusal:
         """Say why the engine answers no more; unless the server is leaving, it has failed, which is noted once."""
         retry_after_ms = self._config.retry_after_ms
         if not self.failed.is_set():

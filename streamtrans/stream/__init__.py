@@ -4,11 +4,13 @@ One stream of speech as a machine without input, output or clock, the policies t
 promises, and the pumps that run it against an engine.
 """
 
+from streamtrans.core import EngineLike
 from streamtrans.stream.config import Mode, SessionConfig
 from streamtrans.stream.lines import Speller
+from streamtrans.stream.patience import Patience
 from streamtrans.stream.policies import POLICIES, Policy, Span, load_policy
 from streamtrans.stream.progress import Cursors, SessionStats
-from streamtrans.stream.pump import EngineLike, SessionLike, drive, pump, replay, settle
+from streamtrans.stream.pump import SessionLike, drive, pump, replay, settle
 from streamtrans.stream.recording import FileSink, Origin, Recorder, Recording, fingerprint
 from streamtrans.stream.records import BadRecording
 from streamtrans.stream.rerun import Difference, Differs, rerun
@@ -25,6 +27,7 @@ __all__ = [
     "FileSink",
     "Mode",
     "Origin",
+    "Patience",
     "Policy",
     "Recorder",
     "Recording",

@@ -38,6 +38,12 @@ class SessionStats:
     partials: int = 0
     decode: DecodeStats = field(default_factory=DecodeStats)
     partial_decode: DecodeStats = field(default_factory=DecodeStats)
+    detections: int = 0
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether all that was asked failed, so that an empty end says nothing of what was said."""
+        return self.failures > 0 and not self.readings and (self.segments > 0 or not self.detections)
 
     def plus(self, **more: int) -> Self:
         """Return these with the named ones counted up."""

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from streamtrans.core import Detection, EngineClosed, Event, Job, Reading, Request
+from streamtrans.core import (
+    BadConfig,
+    Detection,
+    EngineClosed,
+    EngineLike,
+    Event,
+    Health,
+    Job,
+    Lost,
+    Reading,
+    Reply,
+    Request,
+)
 from streamtrans.stream.bridge import awaitable
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.listener import Samples
+from streamtrans.stream.patience import Patience
 from streamtrans.stream.progress import Cursors, SessionStats
 
 Result = Detection | Reading
-
-
-class EngineLike(Protocol):
-    """Whatever answers requests."""
-
-    def submit(self, request: Request) -> Future[Detection | Reading]:
-        """Return at once; the future brings the result, or the error that ``request`` met."""
-        ...
 
 
 class SessionLike(Protocol):
@@ -64,46 +71,46 @@ async def pump(
     *,
     changed: asyncio.Event,
     emit: Callable[[list[Event]], Awaitable[None]],
-    patience_s: float = 10.0,
+    patience: Patience | None = None,
 ) -> None:
     """Run ``session`` until it is finished.
 
     Whoever feeds the session sets ``changed`` after every ``hear``, ``end_utterance`` and ``end``, from a
     task of the same loop. While the engine works, hearing goes on, and the next job takes all that has come
-    in meanwhile. When the pump is cancelled, what the engine hasn't begun is withdrawn.
+    in meanwhile. What is lost is asked again, and what takes too long is given up, by ``patience``. When the pump is
+    cancelled, what the engine hasn't begun is withdrawn.
 
     Raises:
+        BadConfig: the engine can't decode so many languages at once.
         EngineClosed: the engine was shut down before the session was finished.
     """
-    under_way: dict[asyncio.Future[Result], Request] = {}
+    asker = _Asker(session, engine, patience or Patience())
+    under_way: dict[asyncio.Future[Result], _Asked] = {}
     waiter: asyncio.Task[bool] | None = None
-    clock = asyncio.get_running_loop().time
-    asked_at = 0.0  # when the reading that is under way was asked for; there is one at a time
     try:
         while True:
             changed.clear()
-            for request in session.requests():
-                under_way[awaitable(engine.submit(request))] = request
-                asked_at = clock() if isinstance(request, Job) else asked_at
+            asked = [*map(asker.ask, session.requests())]
             events = session.events()
             if events:
                 await emit(events)
             if session.finished:
                 return
+            under_way |= {awaitable(each.reply): each for each in asked}
             waiter = waiter or asyncio.ensure_future(changed.wait())
             awaited: set[asyncio.Future[Any]] = {waiter, *under_way}
-            last = None
-            if session.config.mode != "final":
-                last = next((future for future, job in under_way.items() if isinstance(job, Job) and job.last), None)
-            left = None if last is None else max(0.0, asked_at + patience_s - clock())
+            left = min(map(asker.left, under_way.values()), default=None)
             await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if waiter.done():
                 waiter = None
-            if last is not None and not last.done() and clock() >= asked_at + patience_s:
-                session.fail(under_way.pop(last), TimeoutError(f"no last reading within {patience_s:g} s"))
-                last.cancel()
+            again: list[_Asked | None] = []
             for future in sorted((future for future in under_way if future.done()), key=_readings_first(under_way)):
-                _settle(session, under_way.pop(future), future)
+                future.cancelled() or future.exception()  # asyncio complains of exceptions that nobody looked at
+                again.append(asker.take(under_way.pop(future)))
+            for future in [future for future, each in under_way.items() if asker.left(each) <= 0]:
+                future.cancel()
+                again.append(asker.give_up(under_way.pop(future)))
+            under_way |= {awaitable(each.reply): each for each in again if each is not None}
     finally:
         for future in under_way:
             future.cancel()  # where it has failed meanwhile, asyncio takes this as having looked at it
@@ -143,27 +150,97 @@ def replay(
 
 
 def settle(session: SessionLike, engine: EngineLike) -> None:
-    """Let ``engine`` answer until ``session`` has nothing more to ask."""
+    """Let ``engine`` answer until ``session`` has nothing more to ask.
+
+    Raises:
+        BadConfig: the engine can't decode so many languages at once.
+        EngineClosed: the engine was shut down meanwhile.
+    """
+    asker = _Asker(session, engine, Patience())
     while requests := session.requests():
-        under_way = [(request, engine.submit(request)) for request in requests]
-        for request, future in under_way:
-            wait([future])
-            _settle(session, request, future)
+        for asked in [*map(asker.ask, requests)]:
+            open_question: _Asked | None = asked
+            while open_question is not None:
+                wait([open_question.reply])
+                open_question = asker.take(open_question)
 
 
-def _settle(session: SessionLike, request: Request, future: Future[Result] | asyncio.Future[Result]) -> None:
-    if future.cancelled():
-        raise EngineClosed("the engine withdrew a request; it was shut down")
-    error = future.exception()
-    if error is None:
-        session.answer(request, future.result())
-    elif isinstance(error, EngineClosed):
-        raise error
-    else:
-        session.fail(request, error)
+@dataclass(slots=True)
+class _Asked:
+    """A request that the engine has, since when, and how often it was asked."""
+
+    request: Request
+    reply: Reply
+    times: int = 1
+    at: float = field(default_factory=time.monotonic)
 
 
-def _readings_first(
-    under_way: dict[asyncio.Future[Result], Request],
-) -> Callable[[asyncio.Future[Result]], bool]:
-    return lambda future: not isinstance(under_way[future], Job)
+class _Asker:
+    """Asks an engine for one session; what is lost is asked again, and again, and then left out."""
+
+    def __init__(self, session: SessionLike, engine: EngineLike, patience: Patience) -> None:
+        if len(session.config.targets) > engine.capacity:
+            raise BadConfig(
+                f"{len(session.config.targets)} languages were asked for, and this engine decodes {engine.capacity}"
+                " texts at once: ask for fewer, or start it with more slots"
+            )
+        self._session, self._engine, self._patience = session, engine, patience
+
+    def ask(self, request: Request) -> _Asked:
+        """Ask for the first time."""
+        return _Asked(request, self._engine.submit(request))
+
+    def take(self, asked: _Asked) -> _Asked | None:
+        """Give the session what came of a request; where it was lost, ask again and return that.
+
+        Raises:
+            EngineClosed: the engine was shut down.
+        """
+        reply, error = asked.reply, None
+        if reply.cancelled():
+            return self._again(asked, Lost("the engine withdrew the request"))
+        error = reply.exception()
+        if isinstance(error, EngineClosed):
+            raise error
+        if isinstance(error, Lost):
+            return self._again(asked, error)
+        if error is not None:
+            self._session.fail(asked.request, error)
+            return None
+        if isinstance(asked.request, Job):
+            self._patience.took(time.monotonic() - (asked.at if reply.begun_at is None else reply.begun_at))
+        self._session.answer(asked.request, reply.result())
+        return None
+
+    def left(self, asked: _Asked) -> float:
+        """Return how many seconds the request may go on, or after how many to ask that again."""
+        patience, begun_at, now = self._patience, asked.reply.begun_at, time.monotonic()
+        if begun_at is not None:
+            return begun_at + patience.seconds - now
+        stalled = self._engine.health is Health.STALLED
+        in_queue = asked.at + (patience.stalled_s if stalled else patience.queue_s) - now
+        # It may begin right now, so this is the earliest time at which there can be news.
+        return min(in_queue, patience.seconds)
+
+    def give_up(self, asked: _Asked) -> _Asked | None:
+        """Go on without what takes too long. A last reading is asked again; of another a newer one comes by itself."""
+        begun_at = asked.reply.begun_at
+        if begun_at is None:
+            error = Lost(f"the engine didn't begin for {time.monotonic() - asked.at:.1f} s")
+        else:
+            error = Lost(f"the engine didn't answer within {time.monotonic() - begun_at:.1f} s")
+            self._patience.ran_out()
+        if isinstance(asked.request, Job) and asked.request.last:
+            return self._again(asked, error)
+        self._session.fail(asked.request, error)
+        return None
+
+    def _again(self, asked: _Asked, error: Lost) -> _Asked | None:
+        if asked.times >= self._patience.times:
+            self._session.fail(asked.request, error)
+            return None
+        return _Asked(asked.request, self._engine.submit(asked.request), asked.times + 1)
+
+
+def _readings_first(under_way: dict[asyncio.Future[Result], _Asked]) -> Callable[[asyncio.Future[Result]], bool]:
+    return lambda future: not isinstance(under_way[future].request, Job)

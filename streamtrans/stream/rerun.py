@@ -19,6 +19,7 @@ from streamtrans.core import (
     Detect,
     Detection,
     EngineClosed,
+    EngineLike,
     Event,
     Reading,
     Request,
@@ -26,7 +27,7 @@ from streamtrans.core import (
     StreamtransError,
 )
 from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Retarget, Take, Tell
-from streamtrans.stream.pump import EngineLike, SessionLike
+from streamtrans.stream.pump import SessionLike
 from streamtrans.stream.recording import Recording
 from streamtrans.stream.records import BadRecording
 

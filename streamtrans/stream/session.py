@@ -152,6 +152,7 @@ class Session:
         if isinstance(request, Detect) and isinstance(result, Detection):
             self._settle_detection(request)
             self._listener.detected(request, result)
+            self._stats = self._stats.plus(detections=1)
         elif isinstance(request, Job) and isinstance(result, Reading):
             if len(result.hypotheses) != len(request.targets):
                 raise ValueError(f"{len(result.hypotheses)} hypotheses for {len(request.targets)} targets")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +14,12 @@ from streamtrans.core import (
     Detect,
     Detection,
     EngineClosed,
+    EngineLike,
+    Health,
     Hypothesis,
     Job,
     Reading,
+    Reply,
     Request,
     StreamtransError,
     Target,
@@ -52,9 +54,14 @@ class InstantEngine:
         self._vad = vad
         self._closed = False
 
-    def submit(self, request: Request) -> Future[Detection | Reading]:
-        """Return the answer, or its error, in a future that is done."""
-        future: Future[Detection | Reading] = Future()
+    @property
+    def health(self) -> Health:
+        """It is well until it is closed."""
+        return Health.CLOSED if self._closed else Health.SERVING
+
+    def submit(self, request: Request) -> Reply:
+        """Return the answer, or its error, in a reply that is done."""
+        future = Reply()
         self.requests.append(request)
         try:
             if self._closed:
@@ -64,7 +71,7 @@ class InstantEngine:
             future.set_exception(error)
         return future
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = 0.0) -> None:  # noqa: ARG002
         """Answer no more."""
         self._closed = True
 
@@ -87,3 +94,28 @@ def hypothesis(tokens: Sequence[int], probability: float = 1.0) -> Hypothesis:
     """Return a hypothesis whose tokens all have the same probability."""
     tokens = tuple(tokens)
     return Hypothesis(tokens, (math.log(probability),) * len(tokens), stats=DecodeStats(passes=1, tokens=len(tokens)))
+
+
+class Relay:
+    """An engine that passes everything on to another; tests override what they are about."""
+
+    def __init__(self, engine: EngineLike) -> None:
+        self.engine = engine
+
+    @property
+    def capacity(self) -> int:
+        """What the other can decode at once."""
+        return self.engine.capacity
+
+    @property
+    def health(self) -> Health:
+        """Whether the other answers."""
+        return self.engine.health
+
+    def submit(self, request: Request) -> Reply:
+        """Ask the other."""
+        return self.engine.submit(request)
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """Close the other."""
+        self.engine.close(timeout_s)

@@ -19,6 +19,7 @@ from streamtrans.model.loading import load_model
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import POLICIES, SessionConfig
 from streamtrans.stream.guards import without_loop
+from streamtrans.testing.engine import Relay
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
 from streamtrans.text import Tokenizer, train_tokenizer
@@ -40,17 +41,17 @@ UNPROMISING = 10_000
 """So many tokens held back that nothing is promised before the end."""
 
 
-class Recorder:
+class Recorder(Relay):
     """Passes everything on, and remembers what was asked of each segment last."""
 
     def __init__(self, engine):
-        self.engine = engine
+        super().__init__(engine)
         self.last = {}
 
     def submit(self, request):
         if isinstance(request, Job) and request.last:
             self.last[request.segment] = request
-        return self.engine.submit(request)
+        return super().submit(request)
 
 
 def configs(languages):

@@ -1,5 +1,4 @@
 import asyncio
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -8,11 +7,11 @@ import numpy as np
 import pytest
 
 from streamtrans.client import TranslationClient
-from streamtrans.core import Detect
+from streamtrans.core import Detect, Reply
 from streamtrans.segment import EndpointRules
 from streamtrans.server import Limits, Served, ServerConfig, TranslationServer
 from streamtrans.stream import SessionConfig
-from streamtrans.testing.engine import InstantEngine, hypothesis
+from streamtrans.testing.engine import InstantEngine, Relay, hypothesis
 from streamtrans.wire import ServerMessage, StreamOptions, config_message
 from tests.fakes import Loud, Words
 
@@ -32,29 +31,26 @@ def grow(job, target):
     return hypothesis((*target.prefix, *words[len(target.prefix) :].tolist(), *([] if job.last else [99])), 0.5)
 
 
-class Held:
+class Held(Relay):
     """Detects at once, and answers readings of more than ``free`` samples only when told."""
 
     def __init__(self, inner, free=0):
-        self.inner = inner
+        super().__init__(inner)
         self.free = free
         self.waiting = []
 
     def submit(self, request):
         if isinstance(request, Detect) or len(request.audio) == self.free:
-            return self.inner.submit(request)
-        future = Future()
+            return super().submit(request)
+        future = Reply()
         self.waiting.append((request, future))
         return future
 
     def let_go(self):
         for request, future in self.waiting:
             if future.set_running_or_notify_cancel():
-                future.set_result(self.inner.submit(request).result())
+                future.set_result(self.engine.submit(request).result())
         self.waiting.clear()
-
-    def close(self):
-        self.inner.close()
 
 
 def instant(model=grow):

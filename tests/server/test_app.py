@@ -78,7 +78,7 @@ async def test_a_model_that_hangs_while_warming_up_is_closed(house):
     async with TranslationServer(house.configured(warm_timeout_ms=20), lambda: house.served(engine)) as server:
         with pytest.raises(TimeoutError):
             await server.ready()
-    assert engine.inner._closed
+    assert engine.engine._closed
 
 
 async def test_a_server_can_leave_while_its_model_loads(house):

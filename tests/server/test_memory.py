@@ -3,37 +3,33 @@
 import asyncio
 import gc
 import weakref
-from concurrent.futures import Future
 from dataclasses import replace
 
 from streamtrans.client import StreamOptions
-from streamtrans.core import Detect
-from streamtrans.testing.engine import InstantEngine
+from streamtrans.core import Detect, Reply
+from streamtrans.testing.engine import InstantEngine, Relay
 
 
 class State:
     """What an encoder would remember; megabytes."""
 
 
-class Watched:
+class Watched(Relay):
     """Answers from another thread; remembers nothing, but sees what is still alive of what it handed out."""
 
     def __init__(self, inner):
-        self._inner = inner
+        super().__init__(inner)
         self.seen = weakref.WeakSet()
         self.most = self.states = 0
 
     def submit(self, request):
-        future = Future()
+        future = Reply()
         asyncio.get_running_loop().run_in_executor(None, self._answer, request, future)
         return future
 
-    def close(self):
-        self._inner.close()
-
     def _answer(self, request, future):
-        answer = self._inner.submit(request).result()
-        self._inner.requests.clear()
+        answer = self.engine.submit(request).result()
+        self.engine.requests.clear()
         if not isinstance(request, Detect):
             answer = replace(answer, state=State())
             self.seen.add(answer.state)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -112,7 +112,8 @@ class LogWriter:
 
     def add(self, at: int, event: Event, wall_ms: float | None = None) -> None:
         """Write one event; see :class:`Logged`."""
-        self._write({"at": at, "wall_ms": wall_ms, "event": type(event).__name__, **asdict(event)})
+        told = {each.name: getattr(event, each.name) for each in _told(type(event))}
+        self._write({"at": at, "wall_ms": wall_ms, "event": type(event).__name__, **told})
         self._count += 1
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -205,12 +206,17 @@ def _logged(found: Mapping[str, Any]) -> Logged | None:
     if kind is None or type(at) is not int or not (wall_ms is None or _fits(wall_ms, "float")):
         return None
     named: dict[str, Any] = {}
-    for each in fields(kind):
+    for each in _told(kind):
         value = found.get(each.name, None if each.default is MISSING else each.default)
         if not _fits(value, str(each.type)):
             return None
         named[each.name] = value
     return Logged(at, kind(**named), wall_ms)
+
+
+def _told(kind: type[Event]) -> list[Field[Any]]:
+    """Return the fields of an event that a log holds: all by which events differ."""
+    return [each for each in fields(kind) if each.compare]
 
 
 def _fits(value: object, annotation: str) -> bool:

@@ -13,11 +13,12 @@ from typing import Self
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Health, Job, Target
 from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.doors import Doors, kinds
+from streamtrans.server.health import NOT_SERVING, SERVING, HealthService
 from streamtrans.server.service import TranslationService
 from streamtrans.server.tls import credentials, is_loopback
 from streamtrans.vad import vad_window
@@ -28,19 +29,16 @@ _log = logging.getLogger(__name__)
 EngineFactory = Callable[[], Served]
 """Loads the model; called once, in a thread of its own."""
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-_SPARE_CALLS = 64
-"""Calls beyond the sessions: health, reflection, capabilities, and those that are being refused."""
+_SPARE_CALLS = 160
+"""Calls of one connection beyond its sessions: health, reflection, capabilities, and those that nobody ends."""
 
 _TOLD = {
     Health.SERVING: (logging.WARNING, "the device answers again"),
     Health.STALLED: (logging.ERROR, "the device hangs; the health is NOT_SERVING until it answers"),
 }
 
-_HEALTH_TIMEOUT_S = 2.0
-"""A watcher of the health service that doesn't read must not hold up a shutdown."""
+_PINGS_MS = 10_000
+"""Clients may ping as often while nothing is said."""
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a server to go."""
@@ -72,7 +70,7 @@ class TranslationServer:
         """Set on entering: the port that is listened on."""
         self._factory = engine_factory
         self._service = TranslationService(config)
-        self._health = HealthServicer()
+        self._health = HealthService(("", SERVICE_NAME))
         self._server: grpc.aio.Server | None = None
         self._warming: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -85,13 +83,12 @@ class TranslationServer:
         """
         server = grpc.aio.server(
             options=_options(self.config),
-            maximum_concurrent_rpcs=self.config.max_sessions + _SPARE_CALLS,
+            interceptors=[Doors(kinds(self.config))],
         )
         add_service(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-        await self._set_health(_NOT_SERVING)  # the health service begins with SERVING otherwise
         self.port = _listen(server, self.config)
         await server.start()
         self._server = server
@@ -139,10 +136,7 @@ class TranslationServer:
         self._warming.cancel()
         self._watching.cancel()
         await asyncio.wait([self._warming, self._watching])
-        try:
-            await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_TIMEOUT_S)
-        except TimeoutError:
-            _log.warning("a health watcher doesn't read; going down without telling it")
+        self._health.set(NOT_SERVING)
         await server.stop(grace_ms / 1000 + _STATUS_S)
         if self._service.served is not None:
             await asyncio.to_thread(self._service.served.engine.close, _CLOSE_S)
@@ -160,7 +154,7 @@ class TranslationServer:
                 await _exercise(served)
             undo.pop_all()  # warm: the engine closes with the server
         self._service.served = served
-        await self._set_health(_SERVING)
+        self._health.set(SERVING)
         _log.info("serving %s on port %d", served.model_name, self.port)
 
     async def _watch(self) -> None:
@@ -176,11 +170,8 @@ class TranslationServer:
             elif served is not None and health is not told:
                 told = health
                 _log.log(*_TOLD[health])
-                await self._set_health(_SERVING if health is Health.SERVING else _NOT_SERVING)
-        await self._set_health(_NOT_SERVING)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        await asyncio.gather(*(self._health.set(name, status) for name in ("", SERVICE_NAME)))
+                self._health.set(SERVING if health is Health.SERVING else NOT_SERVING)
+        self._health.set(NOT_SERVING)
 
 
 async def serve(
@@ -289,11 +280,12 @@ def _close_late(loading: asyncio.Future[Served]) -> None:
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+        ("grpc.max_concurrent_streams", config.sessions_per_connection + _SPARE_CALLS),
         ("grpc.so_reuseport", 0),  # two servers on one port would share its calls unnoticed
         ("grpc.keepalive_time_ms", 30_000),  # finds clients whose network vanished
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # clients may ping in silence
+        ("grpc.http2.min_ping_interval_without_data_ms", _PINGS_MS),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.http2.bdp_probe", 0),  # keeps what a held client has in flight at about 64 KB
     ]

@@ -37,6 +37,14 @@ class ServerConfig:
     limits: Limits = field(default_factory=Limits)
     max_sessions: int = 64
     """Streams at once; beyond what the machine follows in real time everybody lags."""
+    max_sessions_per_connection: int | None = None
+    """Streams of one connection at once, so that one client can't keep all others out; ``None``: half of
+    ``max_sessions``, but at least 8. Behind a proxy that puts many clients on one connection, allow it all of them."""
+    first_message_ms: int = 5_000
+    """How long a caller may take to send its first message, and to read the answer: larger forgives slower networks,
+    smaller makes room sooner where many call and say nothing."""
+    max_waiting: int = 64
+    """Calls that have said nothing yet; of more, those of whoever has most lose their places."""
     retry_after_ms: int = 1_000
     """What a refused client is told to wait: larger spreads a rush over more time."""
     pace: Literal["flow", "refuse"] = "flow"
@@ -69,6 +77,12 @@ class ServerConfig:
     record_quota_mb: int = 10_000
     """What that folder may hold, in million bytes; a recording that would exceed it ends there. An hour has 120."""
 
+    @property
+    def sessions_per_connection(self) -> int:
+        """Streams of one connection at once."""
+        given = self.max_sessions_per_connection
+        return max(8, self.max_sessions // 2) if given is None else given
+
     def __post_init__(self) -> None:
         if self.pace not in ("flow", "refuse"):
             raise BadConfig(f"pace is {self.pace!r}; use 'flow' or 'refuse'")
@@ -76,6 +90,9 @@ class ServerConfig:
             raise BadConfig(f"port is {self.port}; use 1 to 65535, or 0 for any free one")
         for name, value, least in (
             ("max_sessions", self.max_sessions, 1),
+            ("max_sessions_per_connection", self.sessions_per_connection, 1),
+            ("first_message_ms", self.first_message_ms, 1),
+            ("max_waiting", self.max_waiting, 1),
             ("retry_after_ms", self.retry_after_ms, 1),
             ("max_messages_per_s", self.max_messages_per_s, 1),
             ("burst_messages", self.burst_messages, 1),

@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import grpc
 
 import streamtrans
 from streamtrans import audio
 from streamtrans.core import EngineClosed
-from streamtrans.server.call import Call, read
+from streamtrans.server.call import Call
 from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.doors import Anteroom, Room
 from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
 from streamtrans.server.opening import open_stream
-from streamtrans.server.refusal import Refusal, exhausted, unavailable
+from streamtrans.server.refusal import Refusal, unavailable
 from streamtrans.wire import (
     MODES,
     Capabilities,
@@ -42,8 +39,10 @@ class TranslationService:
         """Set before the server stops: no new call is admitted."""
         self.failed = asyncio.Event()
         """Set when the engine is found to have stopped though nobody stopped the server; it stays so."""
-        self.active_sessions = 0
         self._config = config
+        self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
+        patience_ms = min(config.first_message_ms, config.limits.idle_ms)
+        self._anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
         self._calls: set[Call] = set()
 
     def leave(self, grace_ms: int) -> None:
@@ -52,46 +51,42 @@ class TranslationService:
         for call in self._calls:
             call.leave(grace_ms / 1000, self._going())
 
+    @property
+    def active_sessions(self) -> int:
+        """Streams that are being served."""
+        return len(self._sessions)
+
     async def StreamTranslate(self, _messages: object, context: Context) -> None:
         """Serve one stream."""
         session_id, link = uuid.uuid4().hex, GrpcLink(context)
         async with ending(f"session {session_id}", link):
-            await self._stream(session_id, link)
+            await self._stream(session_id, link, context.peer())
 
-    async def ListCapabilities(
-        self,
-        _request: CapabilitiesRequest,
-        context: grpc.aio.ServicerContext[CapabilitiesRequest, CapabilitiesResponse],
-    ) -> CapabilitiesResponse:
-        """Say what is offered."""
-        async with ending("a listing of the capabilities", GrpcLink(context)):
-            return capabilities_to_proto(self._capabilities())
-        return CapabilitiesResponse()  # the status says why
-
-    def _capabilities(self) -> Capabilities:
+    async def ListCapabilities(self, _request: CapabilitiesRequest, _context: Context) -> CapabilitiesResponse:
+        """Say what is offered; raises a refusal for the doors to tell."""
         served = self._ready()
-        return Capabilities(
-            model=served.model_name,
-            languages=served.languages,
-            encodings=audio.ENCODINGS,
-            vads=served.vads,
-            modes=tuple(MODES),
-            limits=served.bounded(self._config.limits),
-            min_sample_rate_hertz=audio.MIN_RATE,
-            max_sample_rate_hertz=audio.MAX_RATE,
-            max_channels=audio.MAX_CHANNELS,
-            server_version=streamtrans.__version__,
-            translations=served.translations,
+        return capabilities_to_proto(
+            Capabilities(
+                model=served.model_name,
+                languages=served.languages,
+                encodings=audio.ENCODINGS,
+                vads=served.vads,
+                modes=tuple(MODES),
+                limits=served.bounded(self._config.limits),
+                min_sample_rate_hertz=audio.MIN_RATE,
+                max_sample_rate_hertz=audio.MAX_RATE,
+                max_channels=audio.MAX_CHANNELS,
+                server_version=streamtrans.__version__,
+                translations=served.translations,
+            )
         )
 
-    async def _stream(self, session_id: str, link: Link) -> None:
+    async def _stream(self, session_id: str, link: Link, peer: str) -> None:
         served = self._ready()
-        limits = self._config.limits
-        self._refuse_when_full()  # a client that is turned away should hear it before it says anything
-        deadline = asyncio.get_running_loop().time() + limits.idle_ms / 1000
-        opening = open_stream(await read(link, limits, deadline), served, self._config)
+        self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
+        opening = open_stream(await self._anteroom.first_message(link, peer), served, self._config)
         self._ready()  # it may have changed while the client kept us waiting
-        with self._slot():
+        with self._sessions.place(peer):
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
             live = LiveSession(session_id, opening, served, self._config)
             try:
@@ -129,17 +124,3 @@ class TranslationService:
             _log.error("the engine has stopped by itself; every call is refused until the server is restarted")
             self.failed.set()
         return unavailable("the engine has stopped; call again once the server has been restarted", retry_after_ms)
-
-    def _refuse_when_full(self) -> None:
-        config = self._config
-        if self.active_sessions >= config.max_sessions:
-            raise exhausted(f"all {config.max_sessions} sessions are taken", config.retry_after_ms)
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        self._refuse_when_full()
-        self.active_sessions += 1
-        try:
-            yield
-        finally:
-            self.active_sessions -= 1

@@ -110,7 +110,7 @@ class Call:
         try:
             async with asyncio.TaskGroup() as tasks:
                 aging = tasks.create_task(self._grow_old())
-                await self._send(self._greeting())
+                await self._send(self._greeting(), min(self._config.first_message_ms, self._config.limits.idle_ms))
                 self._hearing = tasks.create_task(self._hear_out())
                 await self._tell()
                 aging.cancel()
@@ -227,9 +227,9 @@ class Call:
             raise exhausted(str(error), self._config.retry_after_ms) from error
         await self._send(self._reader.summary())
 
-    async def _send(self, message: ServerMessage) -> None:
+    async def _send(self, message: ServerMessage, limit_ms: int | None = None) -> None:
         sealed = self._reader.seal(message)
-        limit_ms = self._config.limits.idle_ms
+        limit_ms = limit_ms or self._config.limits.idle_ms
         try:
             async with asyncio.timeout(limit_ms / 1000):
                 await self._link.write(sealed)

@@ -1,57 +1,63 @@
-"""What keeps nonsense out of captions: loops of a model that has lost its way, and words for sound without speech.
+"""What keeps loops out of captions: of a model that has lost its way and says the same again and again.
 
-Law: a guard only ever takes away from the end, and never what is promised.
+Law: a guard only ever takes away from the end, never what is promised, and nothing of a text that somebody may have
+said: a loop is one only where the very same words come more often than people say them.
 """
 
 from __future__ import annotations
 
-import zlib
+import re
 from collections.abc import Callable, Sequence
 
-REPEATS = {1: 6, 2: 4}
-"""Length of an n-gram → how often it may stand in a row, less one; three times for longer ones."""
+ROUNDS = ((1, 12), (2, 7), (5, 6))
+"""Up to so many words → how often nobody says them in a row: "no" ten times and a refrain five times is said."""
+ROUNDS_OF_SENTENCES = 4
+"""The same of more words."""
+ROUNDS_AT_THE_LIMIT = ((1, 6), (2, 4))
+"""The same where the model didn't end the text, but its limit did: nobody speaks as fast as that."""
+ROUNDS_OF_MORE_AT_THE_LIMIT = 3
+_DENSE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+"""Characters of scripts that write words without spaces: Thai, Lao, Burmese, Khmer, kana, Han."""
 LEAST = 5
 """Tokens that are only repetition, below which nothing is a loop: some scripts take three tokens a character."""
-LONGEST = 12
-"""Longest n-gram that is looked at, in tokens."""
-COMPRESSION = 2.4
-"""A text that zlib makes so many times smaller says the same again and again (Radford et al. 2022, section 4.5)."""
-SHORTEST = 60
-"""Bytes below which the ratio says nothing."""
 
 
-def without_loop(tokens: Sequence[int], floor: int, spell: Callable[[Sequence[int]], str]) -> int:
+def without_loop(
+    tokens: Sequence[int], floor: int, spell: Callable[[Sequence[int]], str], *, complete: bool = True
+) -> int:
     """Return how many of ``tokens`` to keep: up to the first round of a loop that goes on to the end, or ``floor``.
 
     Who has lost his way doesn't come back: what follows a repetition shows that it was meant ("no, no, no, I won't").
+    Rounds are counted in words, for what is one token in one script is a dozen in another.
 
     Args:
         tokens: a hypothesis.
         floor: so many of them are promised.
-        spell: makes text of tokens, for loops that are no exact repetition.
+        spell: makes text of tokens.
+        complete: whether the model ended the text itself, and no limit did.
     """
-    kept = _endless(tokens)
-    if _compression(spell(tokens[:kept])) > COMPRESSION:
-        low, high = floor, kept
-        while low < high:  # the longest beginning that isn't too repetitive; of more text the ratio rises
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if _compression(spell(tokens[:middle])) <= COMPRESSION else (low, middle - 1)
-        kept = low
-    return max(floor, kept)
-
-
-def _endless(tokens: Sequence[int]) -> int:
-    """Return the end of the first round of a repetition that lasts to the end, or the number of tokens."""
     count = len(tokens)
-    for size in range(1, LONGEST + 1):
+    for size in range(1, count // 2 + 1):
         run = 0  # tokens at the end that equal those one round before them
         while run + size < count and tokens[count - 1 - run] == tokens[count - 1 - run - size]:
             run += 1
-        if run >= max(size * (REPEATS.get(size, 3) - 1), LEAST):
-            return count - run
+        rounds, kept = run // size + 1, count - run
+        if run >= LEAST and rounds >= ROUNDS_OF_MORE_AT_THE_LIMIT:
+            unit = spell(tokens[kept - size : kept])
+            if rounds >= _too_many(words_in(unit), complete=complete):
+                return max(floor, kept)
     return count
 
 
-def _compression(text: str) -> float:
-    data = text.encode()
-    return len(data) / len(zlib.compress(data)) if len(data) >= SHORTEST else 0.0
+def words_in(text: str) -> int:
+    """Return about how many words a text has; of scripts without spaces two letters make one."""
+    dense = sum(map(str.isalpha, _DENSE.findall(text)))
+    spaced = sum(any(map(str.isalnum, word)) for word in _DENSE.sub(" ", text).split())
+    return max(1, spaced + (dense + 1) // 2)
+
+
+def _too_many(words: int, *, complete: bool) -> int:
+    """Return how often so many words in a row are a loop."""
+    table = ROUNDS if complete else ROUNDS_AT_THE_LIMIT
+    most = ROUNDS_OF_SENTENCES if complete else ROUNDS_OF_MORE_AT_THE_LIMIT
+    return next((rounds for size, rounds in table if words <= size), most)

@@ -162,7 +162,8 @@ class Line:
         return False
 
     def _believe(self, hypothesis: Hypothesis) -> None:
-        kept = without_loop(hypothesis.tokens, len(self.committed), self._speller.decode)
+        decode, complete = self._speller.decode, hypothesis.complete
+        kept = without_loop(hypothesis.tokens, len(self.committed), decode, complete=complete)
         if kept < len(hypothesis.tokens):
             _log.info("a reading in %s repeats itself; kept are %d tokens", self.language, kept)
             hypothesis = _slice(hypothesis, 0, kept)  # what the limit ended was the loop

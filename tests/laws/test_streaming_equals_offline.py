@@ -74,9 +74,10 @@ def configs(languages):
     )
 
 
-def _sane(tokens, prefix, speller):
+def _sane(hypothesis, prefix, speller):
     """Leave out what the session's guard against loops leaves out."""
-    return tokens[: without_loop(tokens, len(prefix), speller.decode)]
+    tokens = hypothesis.tokens
+    return tokens[: without_loop(tokens, len(prefix), speller.decode, complete=hypothesis.complete)]
 
 
 def check(model, speller, config, spans, audio, *, chunk=1_600):
@@ -98,7 +99,7 @@ def check(model, speller, config, spans, audio, *, chunk=1_600):
             finals = [caption for caption in streamed.finals if caption.segment == segment]
             assert [caption.language for caption in finals] == list(config.targets)
             assert [caption.text for caption in finals] == [
-                speller.decode(_sane(hypothesis.tokens, prefix, speller))
+                speller.decode(_sane(hypothesis, prefix, speller))
                 for hypothesis, prefix in zip(offline.hypotheses, prefixes, strict=True)
             ]
     return streamed

@@ -2,7 +2,6 @@
 
 from copy import copy
 from dataclasses import replace
-from hashlib import sha1
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from streamtrans.core import Caption, Hypothesis, SpeechEnded, SpeechStarted
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import Session, SessionConfig, settle
-from streamtrans.stream.guards import without_loop
 from streamtrans.testing.engine import InstantEngine
 from streamtrans.testing.vad import ScriptedVad
 from tests.fakes import Words
@@ -198,45 +196,6 @@ def test_promises_stop_at_the_end_of_a_sentence():
         if before.segment == after.segment:
             assert after.committed.startswith(before.committed)
         assert "w0" not in after.committed.split()
-
-
-def spell(tokens):
-    """Write words that have as little in common as those of a language."""
-    return " ".join(sha1(bytes([token])).hexdigest()[:5] for token in tokens)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "kept"),
-    [
-        ((1, 2, 3, 4), 4),
-        ((5, 5, 5, 5), 4),  # "no no no no" is said by people
-        ((1, 5, 5, 5, 5, 5, 5, 5), 2),
-        ((1, 2, 3, 2, 3, 2, 3, 2, 3), 3),
-        ((1, 7, 8, 9, 7, 8, 9, 7, 8, 9, 4), 11),  # it was meant: something follows
-        ((1, 7, 8, 9, 7, 8, 9, 7, 8, 9), 4),
-        ((6, 6, 6, 6, 6, 1, 2), 7),
-        ((1, 2, 1, 2, 1, 2), 6),
-        ((), 0),
-    ],
-)
-def test_a_loop_is_left_after_its_first_round(tokens, kept):
-    assert without_loop(tokens, 0, spell) == kept
-
-
-def test_a_text_that_compresses_too_well_is_cut():
-    tokens = tuple(token for k in range(12) for token in (1, 2, 3, 4, 5, 6, 7, 50 + k))
-    kept = without_loop(tokens, 0, spell)
-    assert 8 <= kept < len(tokens)
-    assert without_loop(tuple(range(200)), 0, spell) == 200
-
-
-@settings(max_examples=80, deadline=None)
-@given(tokens=st.lists(st.integers(0, 3), max_size=40), floor=st.integers(0, 40))
-def test_a_guard_only_takes_away_and_never_what_is_promised(tokens, floor):
-    floor = min(floor, len(tokens))
-    kept = without_loop(tokens, floor, spell)
-    assert floor <= kept <= len(tokens)
-    assert without_loop(tokens[:kept], floor, spell) >= min(kept, floor)
 
 
 @pytest.mark.parametrize("masked", [0, 1, 3])

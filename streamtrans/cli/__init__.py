@@ -16,11 +16,14 @@ def main(arguments: "list[str] | None" = None) -> None:
     # Spinning OpenMP threads beside a busy neighbour are many times slower; to be said before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+    from streamtrans.cli import streams
     from streamtrans.cli.app import app
     from streamtrans.core import StreamtransError
 
-    try:
-        app(args=arguments, prog_name="streamtrans")
-    except StreamtransError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    streams.prepare()
+    with streams.guarded():
+        try:
+            app(args=arguments, prog_name="streamtrans")
+        except StreamtransError as error:
+            streams.complain(f"error: {error}")
+            sys.exit(2)

@@ -1,30 +1,37 @@
-"""One recording through one session, block by block: what ``translate`` does per file.
+"""One recording through its session, block by block: what ``translate`` does per file.
 
 Several files are read by several threads at once; their readings meet in the engine, which batches them. Each
 block is settled before the next is read, so memory holds one block and one segment per file, and the captions
 are those of a stream that was never late.
+
+Law: what is written of a file depends on the file, the model and the mode, and on nothing else: not on who watches,
+nor on which other files and languages are asked for.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from streamtrans.audio import stream_file
-from streamtrans.core import SAMPLE_RATE, Caption, Event, StreamtransError, milliseconds
+from streamtrans.audio import Samples, stream_file
+from streamtrans.cli.inputs import Recording
+from streamtrans.core import SAMPLE_RATE, BadAudio, Caption, DecodeStats, Event, StreamtransError, Word, milliseconds
 from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Speller, settle
 from streamtrans.vad import vad_window
 
 BLOCK_S = {"final": 2.0, "live": 0.48, "stable": 0.48}
 """Audio per step. Larger saves calls; where captions grow, a step is one reading."""
 
+_ALL_BUT_SILENT = 1e-3
+"""A peak below which a recording is called silent: 60 dB under full scale."""
+
 
 class Stopped(StreamtransError):
-    """The user asked to end before the file was done."""
+    """The user asked to end before the file was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +45,20 @@ class Watcher:
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A file that is done. ``captions`` are the final ones that have text, in the order of their time."""
+    """A file that is done. ``captions`` are the final ones that have text, in the order of their time.
+
+    ``notes`` are for the user to know; ``silent``, where there are no captions, says why if it can; ``problem`` says
+    why the file wasn't read to its end.
+    """
 
     path: Path
     samples: int
     captions: tuple[Caption, ...]
     stats: SessionStats
     wall_s: float
+    notes: tuple[str, ...] = ()
+    silent: str | None = None
+    problem: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -70,26 +84,19 @@ class Translated:
             "accepted": decode.accepted,
             "acceptance": acceptance,
         }
-        captions = [
-            {
-                "language": caption.language,
-                "start_ms": milliseconds(caption.start),
-                "end_ms": milliseconds(min(caption.end, self.samples)),
-                "text": caption.text.strip(),
-                **({} if caption.complete else {"complete": False}),  # the model's limit cut it off
-            }
-            for caption in self.captions
-        ]
-        return {
+        summary = {
             "file": str(self.path),
             "duration_s": round(self.duration_s, 3),
-            "captions": captions,
+            "captions": [_caption(caption, self.samples) for caption in self.captions],
             "stats": stats,
         }
+        notes = [*self.notes, *(() if self.silent is None else ("no speech was found",))]
+        said = {"notes": notes, "error": self.problem}
+        return summary | {name: value for name, value in said.items() if value}
 
 
 def translate_file(
-    path: Path,
+    recording: Recording,
     config: SessionConfig,
     tokenizer: Speller,
     engine: EngineLike,
@@ -97,33 +104,118 @@ def translate_file(
     watcher: Watcher,
     stop: threading.Event,
 ) -> Translated:
-    """Read ``path`` to its end.
+    """Read a file to its end, or until ``stop`` is set; what was made until then is kept.
 
     Raises:
-        BadAudio: the file can't be read, or not to its end.
+        BadAudio: nothing of the file can be read.
         EngineClosed: the engine was closed meanwhile.
-        Stopped: ``stop`` was set meanwhile.
+        Stopped: ``stop`` was set before.
     """
-    session = Session(config, tokenizer, window=vad_window(config.vad))
-    finals: list[Caption] = []
+    if stop.is_set():
+        raise Stopped("stopped before it was begun")
     began = time.perf_counter()
-
-    def tell() -> None:
-        events = session.events()
-        finals.extend(event for event in events if isinstance(event, Caption) and event.final)
-        if events:
-            watcher.events(path, events)
-
-    for block in stream_file(path, BLOCK_S[config.mode]):
-        if stop.is_set():
-            raise Stopped(f"{path}: stopped")
-        session.hear(block)
-        settle(session, engine)
-        tell()
-        watcher.heard(path, len(block))
-    session.end()
-    settle(session, engine)
-    tell()
-    captions = tuple(caption for caption in finals if caption.text.strip())
+    notes: list[str] = []
+    reading = _Reading(recording.path, _sessions(config, tokenizer), engine, watcher)
+    problem = ""
+    try:
+        for block in stream_file(recording.file, BLOCK_S[config.mode], notes.append):
+            reading.hear(block)
+            if stop.is_set():
+                problem = f"stopped after {reading.samples / SAMPLE_RATE:.1f} s; what was made until then is kept"
+                break
+    except BadAudio as error:
+        if not reading.samples:
+            raise
+        problem = recording.told(error)
+    reading.end()
+    order = {target: at for at, target in enumerate(config.targets)}
+    captions = sorted(reading.finals, key=lambda caption: (caption.start, order[caption.language]))
     wall_s = time.perf_counter() - began
-    return Translated(path, session.cursors.received, captions, session.stats, wall_s)
+    return Translated(
+        recording.path,
+        reading.samples,
+        tuple(captions),
+        reading.stats(),
+        wall_s,
+        notes=tuple(notes),
+        silent=None if captions or problem else reading.silence(),
+        problem=problem,
+    )
+
+
+def _sessions(config: SessionConfig, tokenizer: Speller) -> list[Session]:
+    """Return a session for all languages, or where they would share the ends of sentences, one for each."""
+    window = vad_window(config.vad)
+    if config.mode == "final":
+        return [Session(config, tokenizer, window=window)]
+    return [Session(replace(config, targets=(target,)), tokenizer, window=window) for target in config.targets]
+
+
+class _Reading:
+    """The sessions of one file, and what they have said."""
+
+    def __init__(self, path: Path, sessions: Sequence[Session], engine: EngineLike, watcher: Watcher) -> None:
+        self.finals: list[Caption] = []
+        self.samples = 0
+        self._path = path
+        self._sessions = sessions
+        self._engine = engine
+        self._watcher = watcher
+        self._peak = 0.0
+
+    def hear(self, block: Samples) -> None:
+        """Let all sessions hear a block and say what they say of it."""
+        for session in self._sessions:
+            session.hear(block)
+            self._settle(session)
+        self.samples += len(block)
+        self._peak = max(self._peak, float(abs(block).max(initial=0.0)))
+        self._watcher.heard(self._path, len(block))
+
+    def end(self) -> None:
+        """Let all sessions say their last."""
+        for session in self._sessions:
+            session.end()
+            self._settle(session)
+
+    def silence(self) -> str:
+        """Return why there may be no captions, as far as that can be heard."""
+        if self._peak < _ALL_BUT_SILENT:
+            return "it is silent" if self._peak else "it is silent, all of its samples are zero"
+        found = any(session.stats.segments for session in self._sessions)
+        return "what sounds like it gave no words" if found else ""
+
+    def stats(self) -> SessionStats:
+        """Return what all sessions have cost together."""
+        all_stats = [session.stats for session in self._sessions]
+        return SessionStats(
+            segments=max(stats.segments for stats in all_stats),
+            readings=sum(stats.readings for stats in all_stats),
+            failures=sum(stats.failures for stats in all_stats),
+            decode=sum((stats.decode for stats in all_stats), DecodeStats()),
+        )
+
+    def _settle(self, session: Session) -> None:
+        settle(session, self._engine)
+        events = session.events()
+        self.finals += [event for event in events if isinstance(event, Caption) and event.final and event.text.strip()]
+        if events:
+            self._watcher.events(self._path, events)
+
+
+def _caption(caption: Caption, samples: int) -> dict[str, Any]:
+    return {
+        "language": caption.language,
+        "start_ms": milliseconds(caption.start),
+        "end_ms": milliseconds(min(caption.end, samples)),
+        "text": caption.text.strip(),
+        "complete": caption.complete,
+        "words": [_word(word, samples) for word in caption.words],
+    }
+
+
+def _word(word: Word, samples: int) -> dict[str, Any]:
+    said: dict[str, Any] = {"text": word.text, "confidence": round(word.confidence, 4)}
+    if word.start is not None and word.end is not None:
+        said |= {"start_ms": milliseconds(min(word.start, samples)), "end_ms": milliseconds(min(word.end, samples))}
+    return said

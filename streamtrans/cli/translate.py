@@ -1,20 +1,17 @@
-"""``streamtrans translate``: recordings become captions, subtitles or JSON."""
+"""``streamtrans translate``: recordings become captions, subtitles, tables or JSON."""
 
 from __future__ import annotations
 
-import json
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from streamtrans.audio import duration_seconds
+from streamtrans.cli import streams
+from streamtrans.cli.inputs import Recording, gathered
 from streamtrans.cli.options import (
     ENGLISH,
     Device,
@@ -29,50 +26,43 @@ from streamtrans.cli.options import (
     languages,
     spoken_language,
 )
-from streamtrans.cli.subtitles import FORMATS, Cue
-from streamtrans.core import SAMPLE_RATE, BadAudio, BadConfig, StreamtransError, milliseconds
-from streamtrans.runtime import Loaded, ModelChoice, load
-from streamtrans.stream import SessionConfig
+from streamtrans.cli.outputs import Outcome, Output
+from streamtrans.core import BadConfig
+from streamtrans.runtime import ModelChoice, load
 
-if TYPE_CHECKING:
-    from streamtrans.cli.progress import Display
-    from streamtrans.cli.reading import Translated
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What to write of each file."""
-
-    formats: tuple[str, ...]
-    folder: Path | None
-    json: bool
-    targets: tuple[str, ...]
-
-    def subtitle(self, path: Path, language: str, extension: str) -> Path:
-        """Return where a subtitle file goes: beside the recording unless a folder was named."""
-        return (self.folder or path.parent) / f"{path.stem}.{language}.{extension}"
+_INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
 
 
 def translate(
-    files: Annotated[list[Path], typer.Argument(help="Recordings: WAV, FLAC, OGG, MP3.", show_default=False)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Recordings: WAV, FLAC, OGG, MP3; m4a, webm and videos with the extra av; - is standard input.",
+            show_default=False,
+        ),
+    ],
     *,
     to: To = ENGLISH,
     source: From = None,
     srt: Annotated[bool, typer.Option("--srt", help="Write FILE.LANGUAGE.srt for each language.")] = False,
     vtt: Annotated[bool, typer.Option("--vtt", help="Write FILE.LANGUAGE.vtt for each language.")] = False,
+    tsv: Annotated[bool, typer.Option("--tsv", help="Write FILE.LANGUAGE.tsv: start, end (in ms) and text.")] = False,
+    txt: Annotated[bool, typer.Option("--txt", help="Write FILE.LANGUAGE.txt: the text alone.")] = False,
     output_dir: Annotated[
         Path | None,
-        typer.Option(help="Where subtitles go; by default beside each recording.", show_default=False),
+        typer.Option(help="Where these files go; by default beside each recording.", show_default=False),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per file.")] = False,
     grow: Annotated[
-        bool | None,
+        bool,
         typer.Option(
-            "--grow/--no-grow",
-            help="Show captions while they grow, which costs more readings. By default on a terminal.",
-            show_default=False,
+            "--grow",
+            help="Read while speech goes on, and show captions in the making on a terminal: dearer, and sentences are "
+            "divided otherwise.",
         ),
-    ] = None,
+    ] = False,
     together: Annotated[int, typer.Option(min=1, help="Files read at once; the model batches them.")] = 8,
     model: Model = None,
     device: Device = "auto",
@@ -84,7 +74,7 @@ def translate(
 ) -> None:
     """Translate recordings.
 
-    Watch German and French captions grow, and keep them as subtitles:
+    Read German and French captions, and keep them as subtitles:
 
         streamtrans translate talk.wav --to de,fr --srt
 
@@ -94,33 +84,46 @@ def translate(
 
     A transcript is a translation into the spoken language: --to es for Spanish speech.
 
-    A file that can't be read is named on standard error, the others go on; the exit status is then 1.
+    The sound of a video, or of anything that another program writes:
+
+        yt-dlp -o - ADDRESS | streamtrans translate - --to de --srt
+
+    A file that can't be read is named on standard error, the others go on; the exit status is then 1. Ctrl-C keeps
+    what was made until then.
     """
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     targets = languages(to)
-    output = Output(
-        tuple(name for name, wanted in (("srt", srt), ("vtt", vtt)) if wanted), output_dir, as_json, targets
-    )
+    spoken = spoken_language(source)
+    wanted = {"srt": srt, "vtt": vtt, "tsv": tsv, "txt": txt}
+    formats = tuple(name for name, asked in wanted.items() if asked)
+    output = Output(formats, output_dir, as_json, targets, overwrite)
     paths = list(dict.fromkeys(files))
-    _check_output(output, paths)
-    lengths, failures = _lengths(paths)
-    if lengths:
-        growing = sys.stdout.isatty() and not as_json if grow is None else grow
-        spoken = spoken_language(source)
-        loaded = load(choice, slots=max(16, min(together, len(lengths)) * len(targets)))
-        loaded.check_languages(targets, spoken)
-        mode: Literal["live", "final"] = "live" if growing else "final"
-        config = loaded.session_config(targets, spoken, vad, mode)
-        failures |= _run(loaded, config, lengths, output, together)
+    _check(output, paths)
+    with gathered(paths) as (found, failures):
+        failures |= {each.path: problem for each in found if (problem := output.check(each))}
+        recordings = [each for each in found if each.path not in failures]
+        outcome = Outcome({path: [failure] for path, failure in failures.items()})
+        if recordings:
+            from streamtrans.cli.batch import translate_all
+
+            loaded = load(choice, slots=max(16, min(together, len(recordings)) * len(targets)))
+            loaded.check_languages(targets, spoken)
+            mode: Literal["live", "final"] = "live" if grow else "final"
+            config = replace(loaded.session_config(targets, spoken, vad, mode), words=True)
+            translate_all(loaded, config, recordings, output, together=together, outcome=outcome)
+    for note in outcome.notes:
+        streams.complain(f"note: {note}")
     for path in paths:
-        if path in failures:
-            print(f"error: {failures[path]}", file=sys.stderr)
-    if failures:
-        raise typer.Exit(1)
+        for problem in outcome.failures.get(path, ()):
+            streams.complain(f"error: {path}: {problem}")
+    if outcome.interrupted or outcome.lost or outcome.failures:
+        raise typer.Exit(_INTERRUPTED if outcome.interrupted else 1)
 
 
-def _check_output(output: Output, paths: Sequence[Path]) -> None:
+def _check(output: Output, paths: Sequence[Path]) -> None:
     """Refuse what could only fail after all the work."""
+    if isinstance(sys.stdout, streams.Closed) and not output.formats:
+        raise BadConfig("standard output is closed, so captions would go nowhere; give --srt, --vtt, --tsv or --txt")
     if output.folder is not None:
         try:
             output.folder.mkdir(parents=True, exist_ok=True)
@@ -128,103 +131,9 @@ def _check_output(output: Output, paths: Sequence[Path]) -> None:
             raise BadConfig(f"--output-dir {output.folder} can't be made: {error.strerror}") from error
     seen: dict[Path, Path] = {}
     for path in paths if output.formats else ():
-        name = output.subtitle(path, "", "")
+        name = output.place(Recording(path, path), "", "")
         if name in seen:
             raise BadConfig(
-                f"{seen[name]} and {path} would write the same subtitle file; rename one of them, or translate it apart"
+                f"{seen[name]} and {path} would write the same files; rename one of them, or translate it apart"
             )
         seen[name] = path
-
-
-def _lengths(paths: Sequence[Path]) -> tuple[dict[Path, int], dict[Path, str]]:
-    """Return the samples of each readable file, and what is wrong with each other one."""
-    lengths: dict[Path, int] = {}
-    failures: dict[Path, str] = {}
-    for path in paths:
-        try:
-            lengths[path] = round(duration_seconds(path) * SAMPLE_RATE)
-        except BadAudio as error:
-            failures[path] = str(error)
-    return lengths, failures
-
-
-def _run(
-    loaded: Loaded, config: SessionConfig, lengths: dict[Path, int], output: Output, together: int
-) -> dict[Path, str]:
-    """Translate all files, write each as soon as it and those before it are done; return what went wrong."""
-    from streamtrans.cli.progress import Display
-    from streamtrans.cli.reading import Watcher, translate_file
-
-    failures: dict[Path, str] = {}
-    stop = threading.Event()
-    growing = config.mode == "live" and sys.stdout.isatty()
-    pool = ThreadPoolExecutor(max_workers=together, thread_name_prefix="file")
-    try:
-        with Display(lengths, growing=growing) as display:
-            work = partial(
-                translate_file,
-                config=config,
-                tokenizer=loaded.model.tokenizer,
-                engine=loaded.engine,
-                watcher=Watcher(display.heard, display.events),
-                stop=stop,
-            )
-            pending = [(path, pool.submit(work, path)) for path in lengths]
-            for path, outcome in _settled(pending, display):
-                if isinstance(outcome, str):
-                    failures[path] = outcome
-                    continue
-                _write(outcome, output)
-                if not output.json and not growing:
-                    _print(outcome, len(lengths) > 1)
-                if failed := outcome.stats.failures:
-                    failures[path] = f"{path}: {failed} readings failed; captions may be missing"
-    finally:
-        stop.set()
-        loaded.engine.close()
-        pool.shutdown(cancel_futures=True)
-    return failures
-
-
-def _settled(
-    pending: Sequence[tuple[Path, Future[Translated]]], display: Display
-) -> Iterator[tuple[Path, Translated | str]]:
-    """Yield each file's result, or what was wrong with it."""
-    for path, future in pending:
-        try:
-            done = future.result()
-        except StreamtransError as error:
-            text = str(error)
-            yield path, text if str(path) in text else f"{path}: {text}"
-            display.done(path)
-        else:
-            display.done(path)
-            yield path, done
-
-
-def _write(done: Translated, output: Output) -> None:
-    """Write the subtitles, and the line of JSON."""
-    from streamtrans_clients import marked
-
-    for language in output.targets:
-        cues = [
-            Cue(milliseconds(caption.start), milliseconds(min(caption.end, done.samples)), marked(caption))
-            for caption in done.captions
-            if caption.language == language
-        ]
-        for extension in output.formats:
-            path = output.subtitle(done.path, language, extension)
-            try:
-                path.write_text(FORMATS[extension](cues), encoding="utf-8")
-            except OSError as error:
-                raise BadConfig(f"{path} can't be written: {error.strerror}") from error
-    if output.json:
-        print(json.dumps(done.summary(), ensure_ascii=False), flush=True)
-
-
-def _print(done: Translated, named: bool) -> None:
-    from streamtrans_clients import clock, marked
-
-    for caption in done.captions:
-        name = f"{done.path} " if named else ""
-        print(f"{name}{clock(caption.start)} {caption.language:<3} {marked(caption)}", flush=True)

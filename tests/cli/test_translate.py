@@ -7,6 +7,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtrans.cli.inputs import Recording
 from streamtrans.cli.options import languages
 from streamtrans.cli.reading import translate_file
 from streamtrans.core import BadConfig, UnsupportedLanguage
@@ -45,7 +46,7 @@ def test_json_is_one_line_per_good_file(translate, recordings):
         assert 2 <= len(captions) <= 4
         assert {language for language, _ in captions} <= {"de", "en"}
         for caption in file["captions"]:
-            assert set(caption) == {"language", "start_ms", "end_ms", "text"}
+            assert set(caption) == {"language", "start_ms", "end_ms", "text", "complete", "words"}
             assert 0 <= caption["start_ms"] < caption["end_ms"] <= 1000 * file["duration_s"]
         stats = file["stats"]
         assert stats["segments"] == 2
@@ -154,7 +155,7 @@ def test_two_recordings_of_one_name_are_refused_before_any_work(translate, recor
     (recordings / "talk.flac").write_bytes((recordings / "talk.wav").read_bytes())
     status, _, err = translate("talk.wav", "talk.flac", "--to", "de", "--srt")
     assert status == 2
-    assert "same subtitle file" in err
+    assert "same files" in err
 
 
 def test_growing_captions_end_in_the_same_finals(translate, recordings):
@@ -219,22 +220,24 @@ def test_law_languages_are_canonical_and_unique(tags):
 def test_a_reader_stops_when_told(recordings, checkpoint):
     import threading
 
-    from streamtrans.cli.reading import Stopped, Watcher
+    from streamtrans.cli.reading import Watcher
     from streamtrans.stream import SessionConfig
     from streamtrans.testing.engine import InstantEngine
 
     stop = threading.Event()
     watcher = Watcher(lambda path, samples: stop.set(), lambda path, events: None)
     engine = InstantEngine(lambda job, target: None, Quiet())
-    with pytest.raises(Stopped, match=r"talk\.wav"):
-        translate_file(
-            recordings / "talk.wav",
-            SessionConfig(("de",), vad="energy"),
-            Nothing(),
-            engine,
-            watcher=watcher,
-            stop=stop,
-        )
+    path = recordings / "talk.wav"
+    done = translate_file(
+        Recording(path, path),
+        SessionConfig(("de",), vad="energy"),
+        Nothing(),
+        engine,
+        watcher=watcher,
+        stop=stop,
+    )
+    assert done.problem.startswith("stopped after 0.5 s")
+    assert done.samples == 7_680
 
 
 class Quiet:

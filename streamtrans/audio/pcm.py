@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from streamtrans.audio.chunk import Samples
 from streamtrans.audio.mix import Downmix
-from streamtrans.core import BadAudio
+from streamtrans.core import SAMPLE_RATE, BadAudio
 
 _Values = npt.NDArray[np.float32]
 
@@ -48,6 +48,9 @@ class Decoder:
         self._downmix = Downmix(sample_rate, channels)
         self.frame_bytes = self._format.width * channels
         """One sample of each channel."""
+        self._sample_rate = sample_rate
+        self._taken = 0  # frames, since the beginning
+        self._given = 0  # samples, likewise
 
     def decode(self, data: bytes) -> Samples:
         """Return the 16 kHz samples that are ready once ``data``, a whole number of frames, is taken.
@@ -56,7 +59,10 @@ class Decoder:
             BadAudio: a frame is incomplete, or a float sample is NaN or infinite. Nothing was taken.
         """
         self.check(data)
-        return self._downmix.feed(self._format.expand(data).reshape(-1, self._downmix.channels))
+        ready = self._downmix.feed(self._format.expand(data).reshape(-1, self._downmix.channels))
+        self._taken += len(data) // self.frame_bytes
+        self._given += len(ready)
+        return ready
 
     def check(self, data: bytes) -> None:
         """Take nothing, only see to it that ``data`` is a whole number of frames.
@@ -72,8 +78,16 @@ class Decoder:
             )
 
     def flush(self) -> Samples:
-        """Return what the resampler still holds back, at the end of the stream."""
-        return self._downmix.flush()
+        """Return what the resampler still holds back, at the end of an utterance or of the stream.
+
+        What is decoded after it begins where it would have begun: the count of samples is that of the frames, rounded
+        down, however often this is asked.
+        """
+        tail = self._downmix.flush()
+        due = self._taken * SAMPLE_RATE // self._sample_rate - self._given
+        tail = np.pad(tail[:due], (0, max(0, due - len(tail))))  # by one sample at most
+        self._given += len(tail)
+        return tail
 
 
 def _expand_s16le(data: bytes) -> _Values:

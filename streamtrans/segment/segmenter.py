@@ -38,7 +38,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The open segment ends before sample ``end``, a window boundary within the audio heard."""
+    """The open segment ends before sample ``end`` of the audio heard: a window boundary, unless it was forced."""
 
     end: int
     reason: Reason
@@ -176,8 +176,11 @@ class Segmenter:
         cut = min(places)[1]
         return self._cut(cut, segment, "sentence")
 
-    def flush(self) -> list[Boundary]:
+    def flush(self, beyond: int = 0) -> list[Boundary]:
         """Close what is open, or what was about to open, at the end of the audio heard.
+
+        Args:
+            beyond: samples of the window that has begun, which belong to what ends here.
 
         Feeding may go on: a new utterance begins, and no later segment reaches back before this point.
         """
@@ -185,11 +188,11 @@ class Segmenter:
         if self._open is None and any(onset is not None for onset in self._recent):
             boundaries.append(self._begin(self._start_of(self._onset())))
         if self._open is not None:
-            boundaries.append(self._close(self.heard, "forced"))
+            boundaries.append(self._close(self.heard + beyond, "forced"))
         # What comes next is a new utterance, for which this one's windows must not count.
         self._recent.clear()
         self._speaking = False
-        self._earliest = max(self._earliest, self.heard)
+        self._earliest = max(self._earliest, self.heard + beyond)
         return boundaries
 
     def _await_onset(self, reached: int) -> list[Boundary]:

@@ -171,6 +171,7 @@ class Call:
                 await self._hear(told, self._pace.spend_silence)
                 heard_at = loop.time()
             elif kind == "end_utterance":
+                await self._hear([self._intake.utterance()], self._pace.spend)
                 self._live.end_utterance()
             elif kind == "ping":
                 self._reader.tell(Answer(message.ping.client_time_ms))

@@ -105,6 +105,10 @@ class Intake:
         if last_sequence and self.sequence and last_sequence != self.sequence:
             problem = f"is {last_sequence}, but the last message that came has number {self.sequence}"
             raise invalid([("end.last_sequence", problem)])
+        return self.utterance()
+
+    def utterance(self) -> Samples:
+        """Return what is held back of an utterance that ends here."""
         return np.concatenate([self._decode(), self._decoder.flush()])
 
     def _decode(self, more: bytes = b"") -> Samples:

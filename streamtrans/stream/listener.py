@@ -72,7 +72,7 @@ class Listener:
         self._probabilities: deque[float] = deque()
         self._newest = 0.0
         self._stepped = 0  # windows given to the segmenter
-        self._flushes: deque[int] = deque()  # number of windows after which to close whatever is open
+        self._flushes: deque[int] = deque()  # where to close whatever is open, once its whole windows were seen
         self.ended = False
 
     @property
@@ -110,16 +110,16 @@ class Listener:
         self._audio.append(chunk)
 
     def flush(self) -> None:
-        """Close whatever is open once all whole windows heard so far were seen."""
+        """Close whatever is open, at what was heard last, once all whole windows of it were seen."""
         # Asked again at the same place it would close nothing more, but could be asked for ever.
-        if not self.ended and (not self._flushes or self._flushes[-1] < self._windows):
-            self._flushes.append(self._windows)
+        if not self.ended and (not self._flushes or self._flushes[-1] < self.received):
+            self._flushes.append(self.received)
 
     def end(self) -> None:
         """Hear no more: the last window is filled with silence, then all is closed."""
         if not self.ended:
             self.ended = True
-            self._flushes.append(self._windows)
+            self._flushes.append(self._windows * self._window)
 
     def detect(self) -> Detect | None:
         """Return the next windows to detect speech in; the caller keeps one request under way at a time."""
@@ -153,9 +153,9 @@ class Listener:
 
     def step(self) -> list[Boundary] | None:
         """Let the segmenter see one window more, or close by order; ``None`` when it must wait."""
-        if self._flushes and self._flushes[0] == self._stepped:
-            self._flushes.popleft()
-            return self._within(self._segmenter.flush())
+        if self._flushes and self._flushes[0] // self._window == self._stepped:
+            beyond = self._flushes.popleft() % self._window
+            return self._within(self._segmenter.flush(beyond))
         if not self._probabilities:
             return None
         self._stepped += 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from streamtrans.client import Overloaded, StreamOptions, Summary
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, SpeechEnded, SpeechStarted
 from streamtrans.server import Limits, ServerConfig
 from streamtrans.server.intake import Bucket, Intake, Pace
 from streamtrans.server.refusal import Refusal
@@ -177,3 +177,29 @@ async def test_too_many_messages_are_refused_where_so_configured(house):
 def test_a_meter_that_lets_nothing_through_is_refused():
     with pytest.raises(BadConfig, match="max_messages_per_s"):
         ServerConfig(max_messages_per_s=0)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
+def test_an_utterance_ends_where_it_was_said_to_end_however_many_there_are(rate):
+    one, taken, given = intake(sample_rate_hertz=rate), 0, 0
+    for count in (rate // 3, 7, 1, rate // 5 + 1) * 20:
+        given += len(one.audio(bytes(2 * count)))
+        taken += count
+        given += len(one.utterance())
+        assert given == taken * 16_000 // rate
+
+
+async def test_the_tail_of_an_utterance_belongs_to_its_segment(house):
+    options = StreamOptions(("de",), sample_rate_hertz=48_000)
+    async with house.running() as (_, client), client.stream(options) as stream:
+        await stream.send(house.speech(0.2, 1.005, rate=48_000))
+        await stream.end_utterance()
+        async for event in stream:
+            if isinstance(event, SpeechEnded):
+                break
+        assert event.end == 19_280  # 1,205 ms to the sample, with 53 ms held back and half a window
+        await stream.send(house.speech(0.3, 0.6, rate=48_000))
+        await stream.end()
+        started = [event.start async for event in stream if isinstance(event, SpeechStarted)]
+        assert len(started) == 1
+        assert started[0] >= 19_280

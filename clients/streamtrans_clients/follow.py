@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
-from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient, TranslationStream
+from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient
 
 
 async def follow(
@@ -23,28 +23,9 @@ async def follow(
         ClientError: the server refused or ended the stream.
         Exception: whatever ``chunks`` or ``show`` raised.
     """
-    async with client.stream(options) as stream:
-        reading = asyncio.create_task(_read(stream, show))
-        sending = asyncio.create_task(_send(stream, chunks))
-        try:
-            await asyncio.wait((reading, sending), return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for task in (reading, sending):
-                task.cancel()
-            await asyncio.wait((reading, sending))
-        # What the server said last is the better reason where both directions broke.
-        for task in (reading, sending):
-            if not task.cancelled():
-                task.result()
-        return stream.summary
-
-
-async def _read(stream: TranslationStream, show: Callable[[StreamEvent], None]) -> None:
-    async for event in stream:
-        show(event)
-
-
-async def _send(stream: TranslationStream, chunks: AsyncIterator[bytes]) -> None:
-    async for chunk in chunks:
-        await stream.send(chunk)
-    await stream.end()
+    summary = None
+    async with aclosing(client.translate(options, chunks)) as events:
+        async for event in events:
+            show(event)
+            summary = event if isinstance(event, Summary) else summary
+    return summary

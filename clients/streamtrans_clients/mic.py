@@ -15,6 +15,8 @@ from rich.console import Console
 from streamtrans.client import (
     ClientError,
     Overloaded,
+    Started,
+    StreamEvent,
     StreamOptions,
     Summary,
     Tls,
@@ -28,7 +30,7 @@ from streamtrans_clients.sources import Source, SourceError, loudness, microphon
 _LOADING_S = 300.0
 """How long a server may load its model."""
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   streamtrans serve                        in another terminal, starts a server
   streamtrans-mic --to de,fr               speak, read German and French
@@ -43,14 +45,14 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; ends the process with 0, or with 2 and one line about what is wrong."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    reader = parser()
+    options = reader.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
-        parser.error("a client certificate needs both --tls-cert and --tls-key")
+        reader.error("a client certificate needs both --tls-cert and --tls-key")
     if options.erasure_budget is not None and not 0 <= options.erasure_budget < math.inf:
-        parser.error(f"--erasure-budget is {options.erasure_budget}; give 0 or more, such as 0.1")
+        reader.error(f"--erasure-budget is {options.erasure_budget}; give 0 or more, such as 0.1")
     if options.latency_budget is not None and not 0 < options.latency_budget < 2**31:
-        parser.error(f"--latency-budget is {options.latency_budget}; give milliseconds, such as 1500")
+        reader.error(f"--latency-budget is {options.latency_budget}; give milliseconds, such as 1500")
     try:
         if options.list_devices:
             print("\n".join(microphones()) or "there is no microphone")
@@ -64,48 +66,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console(stderr=True).print(_summary_line(summary), style="dim", highlight=False)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = argparse.ArgumentParser(
         prog="streamtrans-mic",
         description="Translate what a microphone hears, live, with a streamtrans server. Ctrl-C ends.",
-        epilog=_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--to", action="append", metavar="LANGUAGES", help="such as de,fr (default: en); repeatable")
-    parser.add_argument(
+    made.add_argument("--to", action="append", metavar="LANGUAGES", help="such as de,fr (default: en); repeatable")
+    made.add_argument(
         "--from", dest="source", action="append", metavar="LANGUAGES", help="what is spoken, or auto (default: any)"
     )
-    parser.add_argument("--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051")
-    parser.add_argument(
+    made.add_argument("--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051")
+    made.add_argument(
         "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"
     )
-    parser.add_argument(
+    made.add_argument(
         "--tls-cert", type=Path, metavar="PEM", help="encrypt, and show this certificate to a server that asks for one"
     )
-    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
-    parser.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
-    parser.add_argument("--list-devices", action="store_true", help="show the input devices and end")
-    parser.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
-    parser.add_argument(
+    made.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
+    made.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
+    made.add_argument("--list-devices", action="store_true", help="show the input devices and end")
+    made.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
+    made.add_argument(
         "--mode",
         choices=("live", "stable", "final"),
         default="live",
         help="default: live, tentative text too",
     )
-    parser.add_argument(
+    made.add_argument(
         "--erasure-budget",
         type=float,
         metavar="SHARE",
-        help="words taken back per word, on average, that you can bear, such as 0.1 (default: the server's setting)",
+        help="words taken back per word, on average, that you can bear, such as 0.2 (default: the server's setting)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--latency-budget",
         type=int,
         metavar="MS",
         help="how late words may have settled, on average, such as 1500 (default: the server's setting)",
     )
-    parser.add_argument("--vad", help="speech detector: silero, webrtc or energy (default: the server's)")
-    return parser
+    made.add_argument("--vad", help="speech detector: silero, webrtc or energy (default: the server's)")
+    return made
+
+
+def setting_line(started: Started) -> str | None:
+    """Say how captions are made, and what to expect of that; ``None`` where the server has measured nothing."""
+    measured = started.setting
+    if measured is None:
+        return None
+    return (
+        f"{started.options.mode} captions of {started.model}: {measured.erasure:.2g} words taken back per word and"
+        f" settled after {measured.latency_ms / 1000:.1f} s, on average"
+    )
 
 
 async def _listen(options: argparse.Namespace) -> Summary | None:
@@ -117,7 +131,13 @@ async def _listen(options: argparse.Namespace) -> Summary | None:
             await _served(client)  # a server that isn't there is told before a microphone is opened
             source = recording(options.file, stop) if options.file else _microphone(options.device, stop)
             with _board(source) as board:
-                return await follow(client, _wishes(options, source), _metered(source, board), board.show)
+
+                def show(event: StreamEvent) -> None:
+                    if isinstance(event, Started) and (line := setting_line(event)) is not None:
+                        print(line, file=sys.stderr)
+                    board.show(event)
+
+                return await follow(client, _wishes(options, source), _metered(source, board), show)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -153,7 +153,8 @@ def _sounddevice() -> ModuleType:
         import sounddevice
     except ImportError as error:
         raise SourceError(
-            "listening to a microphone needs the package sounddevice: pip install 'streamtrans[mic]'"
+            "listening to a microphone needs the package sounddevice: pip install sounddevice"
+            " (in a clone of streamtrans: pip install '.[mic]')"
         ) from error
     except OSError as error:  # what the package raises where PortAudio is missing
         raise SourceError(

@@ -35,7 +35,7 @@ _UNKNOWN_FRAMES = 2**59
 _SLACK_S = 0.2
 """A header may be off by this much: encoders begin and end with some silence of their own."""
 
-_EXTRA = "pip install 'streamtrans[av]'"
+_EXTRA = "pip install av"
 
 
 def read_audio(path: str | os.PathLike[str]) -> Samples:

@@ -1,6 +1,6 @@
 """Media that libsndfile doesn't read, through FFmpeg's libraries: videos, m4a, webm, and MP3 to its real end.
 
-PyAV is an extra (``streamtrans[av]``): its wheels hold GPL libraries. A file is read as a stream of bytes in one of
+PyAV is an extra (``av``): its wheels hold GPL libraries. A file is read as a stream of bytes in one of
 :data:`_FORMATS`, so that no playlist in disguise makes it open anything else.
 """
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from streamtrans.bench.drafting import Way, compare_drafters
-from streamtrans.bench.measurement import DEV_TABLES, TABLES, Option, Progress, Report, Table, silent, use_threads
+from streamtrans.bench.measurement import TABLES, Option, Progress, Report, Table, silent, use_threads
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row, spoken_for_evaluation
 from streamtrans.evaluate.dev import DevConfig, dev_rows, evaluate_dev, sample
@@ -31,7 +31,7 @@ class Ablations:
 
     recipe: Annotated[Path, Option("Recipe whose stages are compared.", argument=True)] = Path("recipes/ablations.toml")
     runs: Annotated[Path, Option("Folder of the training runs.")] = Path("runs")
-    tables: Annotated[Path, TABLES] = DEV_TABLES
+    tables: Annotated[Path | None, TABLES] = None
     rows: Annotated[int, Option("Sentences that are scored, in all languages.", least=1)] = 30
     timed: Annotated[int, Option("Sentences that are timed, one text at a time.", least=1)] = 2
     threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1

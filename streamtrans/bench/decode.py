@@ -10,7 +10,6 @@ from typing import Annotated, Any, cast
 
 from streamtrans.bench.drafting import Way, compare_drafters, compare_rereading
 from streamtrans.bench.measurement import (
-    DEV_TABLES,
     TABLES,
     Flags,
     Option,
@@ -37,7 +36,7 @@ class WaysOfDecoding:
     sentence is read again every half second, with and without the previous reading as draft.
     """
 
-    tables: Annotated[Path, TABLES] = DEV_TABLES
+    tables: Annotated[Path | None, TABLES] = None
     rows: Annotated[int, Option("Sentences, spread over the table.", least=1)] = 12
     source: Annotated[
         tuple[str, ...], Option("Languages that are spoken, joined by commas.", name="--from", read=languages)

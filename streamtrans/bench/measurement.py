@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from streamtrans.core import BadConfig
@@ -160,8 +159,10 @@ def languages(option: str, text: str) -> tuple[str, ...]:
 ALL = ("model", "device", "dtype", "drafter", "top_k", "vad", "threads")
 """Every flag of a model."""
 
-DEV_TABLES = Path("data/text")
-TABLES = Option("Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form.")
+TABLES = Option(
+    "Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form. By default data/text, or the"
+    " sentences of the package."
+)
 TO = Option("Languages to write, such as de,fr. The spoken one gives a transcript.", read=languages)
 MODE = Option("Caption mode: live, stable or final.")
 SHAPE = Option("nano, tiny, base, small or medium.")

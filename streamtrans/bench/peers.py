@@ -77,8 +77,8 @@ class PeerConfig:
 class Peers:
     """Compare our loop with transformers' generate and with CTranslate2, on the same random weights of a Whisper.
 
-    Greedy, the same frames and tokens for all; milliseconds per token without encoding. `pip install
-    streamtrans[bench]` brings the peers. At medium shape it takes 9 GB of memory; --contenders takes less.
+    Greedy, the same frames and tokens for all; milliseconds per token without encoding. The extra `bench`
+    brings the peers. At medium shape it takes 9 GB of memory; --contenders takes less.
     """
 
     shape: Annotated[str, SHAPE] = "tiny"

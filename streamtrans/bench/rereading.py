@@ -21,7 +21,6 @@ import numpy as np
 
 from streamtrans.audio import Samples
 from streamtrans.bench.measurement import (
-    DEV_TABLES,
     TABLES,
     TO,
     Flags,
@@ -98,7 +97,7 @@ class Rereading:
     manifest: Annotated[
         Path | None, Option("Talks, as streamtrans talks makes them. By default some are made.", argument=True)
     ] = None
-    text: Annotated[Path, TABLES] = DEV_TABLES
+    text: Annotated[Path | None, TABLES] = None
     source: Annotated[
         tuple[str, ...],
         Option("Languages that are spoken in turn, where talks are made.", name="--from", read=languages),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 
-from streamtrans.bench.measurement import DEV_TABLES, TABLES, Option, Progress, Report, Table, silent, use_threads
+from streamtrans.bench.measurement import TABLES, Option, Progress, Report, Table, silent, use_threads
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Row, normalise
 from streamtrans.decode import converse, greedy
@@ -40,7 +40,7 @@ class TextInPlaceOfSpeech:
     recipe: Annotated[Path, Option("Recipe of the run.", argument=True)] = Path("recipes/nano.toml")
     stage: Annotated[str, Option("Stage whose weights are taken.")] = "stream"
     runs: Annotated[Path, Option("Folder of the training runs.")] = Path("runs")
-    tables: Annotated[Path, TABLES] = DEV_TABLES
+    tables: Annotated[Path | None, TABLES] = None
     rows: Annotated[int, Option("Sentences, spread over the table.", least=1)] = 40
     threads: Annotated[int | None, Option("CPU threads that compute.", least=1)] = 1
 

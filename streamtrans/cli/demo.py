@@ -221,7 +221,7 @@ def _print_scores(
             for target in targets
         }
     except BadConfig as error:
-        console.print(f"chrF was not measured: {error}", style="yellow", highlight=False)
+        console.print(f"chrF was not measured: {error}", style="yellow", highlight=False, markup=False)
         return
     mean = sum(scores.values()) / len(scores)
     each = ", ".join(f"{target} {score:.1f}" for target, score in scores.items())

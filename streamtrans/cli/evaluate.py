@@ -116,9 +116,13 @@ def evaluate(
     ] = None,
     vad: Vad = "silero",
     tables: Annotated[
-        Path,
-        typer.Option(help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form."),
-    ] = Path("data/text"),
+        Path | None,
+        typer.Option(
+            help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form. By default "
+            "data/text, or the sentences of the package.",
+            show_default=False,
+        ),
+    ] = None,
     rows: Annotated[
         int | None, typer.Option(min=1, help="Only so many rows, spread over the table.", show_default=False)
     ] = None,

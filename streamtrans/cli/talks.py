@@ -20,8 +20,13 @@ def talks(
     out: Annotated[Path, typer.Argument(help="Folder for the audio, what is said when, and MANIFEST.tsv.")],
     *,
     text: Annotated[
-        Path, typer.Option(help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form.")
-    ] = Path("data/text"),
+        Path | None,
+        typer.Option(
+            help="Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form. By default "
+            "data/text, or the sentences of the package.",
+            show_default=False,
+        ),
+    ] = None,
     languages: Annotated[list[str], typer.Option(help="Languages to speak, such as en,de. Repeatable.")] = _SPOKEN,
     minutes: Annotated[float, typer.Option(min=0.05, help="Length of a talk, in about.")] = 5.0,
     hours: Annotated[
@@ -38,14 +43,13 @@ def talks(
 
         streamtrans talks runs/hour --languages en --hours 1
     """
-    from streamtrans.corpus import Speaker, read_table
+    from streamtrans.corpus import Speaker
     from streamtrans.corpus.talks import TalkConfig, write_talks
-    from streamtrans.evaluate.dev import DEV_TABLE
+    from streamtrans.evaluate.dev import dev_rows
 
-    table = text / DEV_TABLE if text.is_dir() or not text.suffix else text
-    rows = read_table(table, allow_kinds=("none",))
+    rows = dev_rows(text, allow_kinds=("none",))
     if not rows:
-        raise BadConfig(f"{table} has no row without entities: there is nothing to say")
+        raise BadConfig(f"{text} has no row without entities: there is nothing to say")
     config = TalkConfig(seconds=60 * minutes if hours is None else 3600 * hours, seed=seed)
 
     def told(talk: SpokenTalk) -> None:

@@ -70,7 +70,7 @@ def _anchored(recipe: Path, *, stage: str | None, workers: int, runs: Path) -> N
 
 
 def _finetune(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:
-    from streamtrans.core import BadConfig
+    from streamtrans.core import BadConfig, needs
 
     if stage is not None or workers > 1:
         raise BadConfig(
@@ -82,5 +82,5 @@ def _finetune(recipe: Path, *, stage: str | None, workers: int, runs: Path, devi
 
         folder = finetune(FinetuneConfig(str(recipe), runs=str(runs), device=device or "auto"))
     except ModuleNotFoundError as error:
-        raise BadConfig(f"fine-tuning needs the package {error.name}: pip install 'streamtrans[train]'") from None
+        raise BadConfig(needs("fine-tuning", str(error.name), "train")) from None
     typer.echo(f"done: {folder}; the model to serve is {folder / 'model'}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -11,8 +13,9 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from streamtrans.client.both import both_ways
 from streamtrans.client.errors import Unavailable, client_error
-from streamtrans.client.stream import TranslationStream
+from streamtrans.client.stream import Sound, StreamEvent, TranslationStream
 from streamtrans.wire import (
     SERVICE_NAME,
     Capabilities,
@@ -81,6 +84,27 @@ class TranslationClient:
     def stream(self, options: StreamOptions, *, timeout_s: float = _TIMEOUT_S) -> TranslationStream:
         """Return a stream to enter with ``async with``; entering fails where the server says nothing in time."""
         return TranslationStream(self._connection[1], options, timeout_s)
+
+    async def translate(
+        self, options: StreamOptions, sound: Sound | AsyncIterator[Sound], *, timeout_s: float = _TIMEOUT_S
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Send ``sound`` into a stream of its own and yield what comes back, both at once.
+
+        Args:
+            options: what is sent, and what is wanted.
+            sound: a whole recording, or an asynchronous iterator of its pieces, such as a microphone's.
+            timeout_s: how long the server may say nothing before it admits the stream.
+
+        Yields:
+            :class:`Started` first, :class:`Summary` last.
+
+        Raises:
+            ClientError: the server refused or ended the stream.
+            Exception: whatever ``sound`` raised, at once.
+        """
+        async with self.stream(options, timeout_s=timeout_s) as stream, aclosing(both_ways(stream, sound)) as events:
+            async for event in events:
+                yield event
 
     async def capabilities(self, *, timeout_s: float = _TIMEOUT_S) -> Capabilities:
         """Ask what the server offers.

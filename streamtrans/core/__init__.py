@@ -17,6 +17,7 @@ from streamtrans.core.errors import (
     UnsupportedLanguage,
 )
 from streamtrans.core.events import Caption, Event, SpeechEnded, SpeechStarted, Word
+from streamtrans.core.extras import needs
 from streamtrans.core.jobs import (
     DecodeStats,
     Detect,
@@ -58,5 +59,6 @@ __all__ = [
     "UnsupportedLanguage",
     "Word",
     "milliseconds",
+    "needs",
     "samples",
 ]

@@ -12,7 +12,7 @@ from streamtrans.corpus.prepare import PrepareReport, prepare
 from streamtrans.corpus.refill import Template, parse_template, refill
 from streamtrans.corpus.romanise import romanise
 from streamtrans.corpus.speech import Utterance, spoken, spoken_for_evaluation
-from streamtrans.corpus.tables import Row, TableReport, has_digits, normalise, read_table, scan_table
+from streamtrans.corpus.tables import Row, TableReport, has_digits, normalise, own_sentences, read_table, scan_table
 from streamtrans.corpus.voices import (
     EVALUATION_VOICES,
     TRAINING_VARIANTS,
@@ -44,6 +44,7 @@ __all__ = [
     "fitting",
     "has_digits",
     "normalise",
+    "own_sentences",
     "parse_lexicon",
     "parse_template",
     "prepare",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, needs
 
 
 def romanise(text: str, language: str) -> str:
@@ -19,6 +19,6 @@ def romanise(text: str, language: str) -> str:
     try:
         from pypinyin import Style, lazy_pinyin
     except ImportError:
-        raise BadConfig("pinyin needs the package pypinyin: pip install 'streamtrans[train]'") from None
+        raise BadConfig(needs("pinyin", "pypinyin", "train")) from None
     pieces = lazy_pinyin(text.lower(), style=Style.TONE3, neutral_tone_with_five=True)
     return " ".join(" ".join(pieces).split())

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from streamtrans.core import SAMPLE_RATE, BadConfig, UnsupportedLanguage
+from streamtrans.core import SAMPLE_RATE, BadConfig, UnsupportedLanguage, needs
 
 ACCENTS: Mapping[str, Mapping[str, float]] = {
     "en": {
@@ -161,8 +161,6 @@ EVALUATION_VOICES: tuple[tuple[str, int, int], ...] = tuple(
 )
 """The 16 (variant, rate, pitch) settings that evaluations speak with, in the order of the modulus."""
 
-_MISSING = "speaking needs the package {}: pip install 'streamtrans[train]'"
-
 
 @dataclass(frozen=True, slots=True)
 class Voice:
@@ -289,7 +287,7 @@ class _Engine:
         try:
             import espeakng_loader
         except ImportError:
-            raise BadConfig(_MISSING.format("espeakng-loader")) from None
+            raise BadConfig(needs("speaking", "espeakng-loader", "train")) from None
         self.process = os.getpid()
         self.lock = threading.Lock()
         self._parts: list[bytes] = []

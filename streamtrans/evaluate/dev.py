@@ -7,7 +7,7 @@ would write a segment of the same audio.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -26,7 +26,16 @@ from streamtrans.core import (
     Reading,
     Target,
 )
-from streamtrans.corpus import Row, Speaker, Utterance, normalise, read_table, spoken, spoken_for_evaluation
+from streamtrans.corpus import (
+    Row,
+    Speaker,
+    Utterance,
+    normalise,
+    own_sentences,
+    read_table,
+    spoken,
+    spoken_for_evaluation,
+)
 from streamtrans.corpus.augment import CLEAN
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate.beams import BeamEngine
@@ -37,6 +46,8 @@ if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
 
 DEV_TABLE = "massive_dev.tsv"
+PREPARED = Path("data/text")
+"""Where ``streamtrans corpus prepare`` puts its tables."""
 
 _AHEAD = 8
 """Batches spoken at a time: more sorts better by length, and holds more audio."""
@@ -368,13 +379,19 @@ def _languages(asked: tuple[str, ...], row: Row, model: SpeechModel) -> tuple[st
     return asked or known
 
 
-def dev_rows(tables: Path) -> list[Row]:
+def dev_rows(tables: Path | None, *, allow_kinds: Collection[str] | None = None) -> list[Row]:
     """Read the evaluation table: ``tables`` itself, or the one of its name in that folder.
+
+    ``None`` takes that of ``data/text``, and where nobody has made it the sentences that come with the package.
 
     Raises:
         BadConfig: there is no such table, or it is malformed.
     """
-    return read_table(tables / DEV_TABLE if tables.is_dir() or not tables.suffix else tables)
+    if tables is None and not (PREPARED / DEV_TABLE).exists():
+        return own_sentences()
+    tables = tables or PREPARED
+    table = tables / DEV_TABLE if tables.is_dir() or not tables.suffix else tables
+    return read_table(table, allow_kinds=allow_kinds)
 
 
 def training_speaker() -> Callable[[Row, str], Utterance]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,4 +92,4 @@ def _package() -> Any:
     try:
         return importlib.import_module("matplotlib.figure")
     except ImportError:
-        raise BadConfig("plots need the package matplotlib: pip install 'streamtrans[eval]'") from None
+        raise BadConfig(needs("a plot", "matplotlib", "eval")) from None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from streamtrans.core import SAMPLE_RATE, BadConfig, Caption
+from streamtrans.core import SAMPLE_RATE, BadConfig, Caption, needs
 from streamtrans.metrics.captions import Timed, moved, shared, units
 from streamtrans.metrics.segments import cut_like, soft_pairs
 from streamtrans.text import joins_without_spaces
@@ -260,4 +260,4 @@ def _package(name: str) -> ModuleType | Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise BadConfig("latency needs the package omnisteval: pip install 'streamtrans[eval]'") from None
+        raise BadConfig(needs("latency", "omnisteval", "eval")) from None

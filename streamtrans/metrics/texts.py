@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, needs
 from streamtrans.text import canonical, joins_without_spaces
 
 
@@ -92,4 +92,4 @@ def _package(name: str) -> ModuleType | Any:
         return importlib.import_module(name)
     except ImportError:
         package = name.partition(".")[0]
-        raise BadConfig(f"this score needs the package {package}: pip install 'streamtrans[eval]'") from None
+        raise BadConfig(needs("this score", package, "eval")) from None

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.core import BadConfig
-from streamtrans.corpus import Row, has_digits, normalise, read_table, scan_table, simplify
+from streamtrans.corpus import Row, has_digits, normalise, own_sentences, read_table, scan_table, simplify
 from streamtrans.corpus.tables import read_texts
 
 
@@ -131,3 +131,14 @@ def test_rows_may_lack_some_texts_where_that_is_said(tmp_path: Path) -> None:
     assert sorted(read_texts(tmp_path, ["gpl_*"])) == sorted(["go", "geh", "stop", "hi", "hallo", "你好"])
     with pytest.raises(BadConfig, match="no table in"):
         list(read_texts(tmp_path, ["pa*"]))
+
+
+def test_the_sentences_of_the_package_are_whole_in_six_languages() -> None:
+    rows = own_sentences()
+    assert len(rows) >= 36
+    for row in rows:
+        assert list(row.texts) == ["en", "de", "es", "fr", "it", "zh"]
+        assert all(row.texts.values())
+        assert simplify(row.texts["zh"]) == row.texts["zh"]
+        assert not any(has_digits(text) for text in row.texts.values())
+    assert len({row.texts["en"] for row in rows}) == len(rows)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from streamtrans.core import BadConfig, DecodeStats
-from streamtrans.corpus import normalise
+from streamtrans.corpus import normalise, own_sentences
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
 from streamtrans.decode.beam import BeamConfig, beam, converse_beam
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate import DevConfig, evaluate_dev, sample
-from streamtrans.evaluate.dev import acceptance
+from streamtrans.evaluate.dev import acceptance, dev_rows
 from streamtrans.metrics import bleu, word_error_rate
 
 
@@ -126,3 +126,13 @@ def test_utterances_longer_than_the_model_are_read_as_far_as_it_goes_and_counted
     result = evaluate_dev(model, model.tokenizer, rows[:2], DevConfig(recheck=0), speak=linger)
     assert result.cut == result.figures()["cut"] == 3
     assert len(result.texts) == 2 * 3 * 3
+
+
+def test_without_tables_the_sentences_of_the_package_are_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert dev_rows(None) == own_sentences()
+    (tmp_path / "data" / "text").mkdir(parents=True)
+    (tmp_path / "data" / "text" / "massive_dev.tsv").write_text("id\ten\tde\n1\tyes\tja\n", encoding="utf-8")
+    assert [row.texts for row in dev_rows(None)] == [{"en": "yes", "de": "ja"}]
+    with pytest.raises(BadConfig, match="there is no table at"):
+        dev_rows(tmp_path / "nowhere")

@@ -218,7 +218,7 @@ def test_one_empty_talk_does_not_spoil_the_others():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "omnisteval", None)
-    with pytest.raises(BadConfig, match=r"pip install 'streamtrans\[eval\]'"):
+    with pytest.raises(BadConfig, match=r"pip install omnisteval"):
         latency([], [], "de")
 
 

@@ -101,7 +101,7 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch, package, score)
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(BadConfig, match=rf"{package}: pip install 'streamtrans\[eval\]'"):
+    with pytest.raises(BadConfig, match=rf"{package}: pip install {package}"):
         score()
 
 

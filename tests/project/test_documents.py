@@ -1,6 +1,8 @@
 """What the documents name exists, and the example of the README runs against the real client."""
 
+import inspect
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -10,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from streamtrans_clients import mic
 
 import streamtrans
-from streamtrans.cli.app import load_verb
+from streamtrans.cli.app import VERBS, load_verb
+from streamtrans.model.loading import EMBEDDED
 from streamtrans.server import Served, ServerConfig, TranslationServer
+from streamtrans.stream import Settings
 from streamtrans.testing.engine import InstantEngine, hypothesis
 from streamtrans.vad import EnergyVad
 from tests.fakes import Words
@@ -78,21 +83,49 @@ def test_readme_and_project_agree_on_extras():
     assert {extra for names in named for extra in names.split(",")} <= set(extras)
 
 
-def readme_commands():
-    """Return what the README has users type that begins with ``streamtrans``, a command per entry."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.partition("#")[0].strip() for line in lines if line.startswith("streamtrans ")]
+def typed_commands():
+    """Return what users are told to type: the lines of README, docs and helps that begin with a program of ours."""
+    blocks = []
+    for document in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        blocks += re.findall(r"^```\w*\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    helps = [load_verb(name) for name in VERBS]
+    while helps:
+        command = helps.pop()
+        helps += [command.get_command(None, name) for name in getattr(command, "list_commands", lambda _: ())(None)]
+        paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+        blocks += [
+            " ".join(text.split()) for text in paragraphs if text.lstrip().startswith("streamtrans") and text[-1] != "."
+        ]
+    blocks.append(re.sub(r"\n {20,}.*", "", mic.EXAMPLES).replace("  play a recording", "   play a recording"))
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    commands = (re.split(r"  +#|\s{3,}", line.strip().removeprefix("PYTHONIOENCODING=latin-1 "))[0] for line in lines)
+    return sorted({command for command in commands if re.match(r"streamtrans(-mic)? +[a-z-]", command)})
 
 
-@pytest.mark.parametrize("line", readme_commands())
-def test_commands_of_the_readme_exist_with_their_options(line):
-    words = line.split()
-    command = load_verb(words[1])
-    while hasattr(command, "commands"):
-        command = command.commands[words[words.index(command.name) + 1]]
-    known = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= known
+@pytest.mark.parametrize("line", typed_commands())
+def test_what_users_are_told_to_type_is_understood(line):
+    program, *words = shlex.split(line.partition(" && ")[0])
+    if program == "streamtrans-mic":
+        mic.parser().parse_args(words)
+        return
+    command, context = load_verb(words[0]), None
+    for name in words[1:]:
+        if not hasattr(command, "get_command"):
+            break
+        command, words = command.get_command(context, name), words[1:]
+    command.make_context(words[0], words[1:])
+
+
+def test_the_budgets_of_the_readme_can_be_kept():
+    settings = Settings.load(EMBEDDED)
+    erasures = [float(value) for value in re.findall(r"--erasure-budget ([\d.]+)", README)]
+    latencies = [int(value) for value in re.findall(r"--latency-budget (\d+)", README)]
+    assert erasures
+    assert latencies
+    for erasure in erasures:
+        assert settings.choose("live", erasure_budget=erasure)
+    for latency in latencies:
+        assert settings.choose("live", latency_budget_ms=latency)
 
 
 def example_of_the_readme():

@@ -17,7 +17,7 @@ def export(
         str,
         typer.Argument(help="The stage whose weights are taken; EARLIER:SHARE+STAGE mixes some of an earlier one in."),
     ],
-    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    destination: Annotated[Path, typer.Argument(help="The folder to write, or a file .npz.")],
     *,
     runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),
 ) -> None:
@@ -31,13 +31,22 @@ def export(
 
         streamtrans translate talk.wav --to de --model checkpoints/nano
 
-    Weights are rounded to bfloat16; what only training needs stays behind.
+    Weights are rounded to bfloat16; what only training needs stays behind. Of an anchored recipe a file .npz gets what
+    the stage has learnt, small enough for a repository, to go on from elsewhere:
+
+        streamtrans export recipes/m2m_base.toml directions recipes/m2m_base/directions.npz
     """
     from streamtrans.train.anchored.recipe import is_anchored
 
     if is_anchored(recipe):
         from streamtrans.train.anchored.export import export_stage
+        from streamtrans.train.anchored.recipe import load_anchored
+        from streamtrans.train.anchored.trainer import keep_stage
 
+        if destination.suffix == ".npz":
+            size = keep_stage(load_anchored(recipe), stage, destination, runs=runs)
+            typer.echo(f"{destination}: {size:,} bytes")
+            return
         export_stage(recipe, stage, destination, runs=runs)
         return
     from streamtrans.train.export import export as run

@@ -73,6 +73,10 @@ def test_decoding_flags_are_the_same_wherever_the_model_runs(verb):
     [
         ["train", "nope.toml"],
         ["export", "nope.toml", "st", "x"],
+        ["convert", "nope", "x", "--vocabulary", "900"],
+        ["corpus", "speak", "nope.toml", "--styles", "x"],
+        ["evaluate", "--recordings"],
+        ["evaluate", "nope.tsv", "--silence", "100"],
         ["convert", "nope", "x"],
         ["corpus", "prepare", "--massive", "nope.tar.gz", "--out", "tables"],
         ["serve", "--tls-cert", "cert.pem"],
@@ -105,6 +109,9 @@ def test_convert_prints_parameters_per_part(run, monkeypatch):
         "decoder_layers": 8,
         "text_encoder_layers": 6,
         "speculator_blocks": 3,
+        "vocabulary": None,
+        "texts": (),
+        "prompt": "short",
     }
     assert "307,000,000" in out
     assert "307.00" in out
@@ -121,7 +128,33 @@ def test_corpus_prepare_hands_on_what_it_was_given(run, monkeypatch):
     assert asked == [(Path("m.tgz"), [Path("a.zip"), Path("b.zip")], Path("t"))]
 
 
-def test_export_prints_size_and_checksum(run, monkeypatch):
+def test_corpus_speak_speaks_the_texts_of_a_recipe(run, monkeypatch, tmp_path):
+    asked = []
+
+    def speak(rows, voice, out, config, *, say):
+        asked.append((len(rows), voice, out, config.weights, config.shard, config.shards))
+        return 7
+
+    (tmp_path / "chat.tsv").write_text("en\tde\nYes.\tJa.\n")
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'name = "r"\nanchored = true\nbase = "b"\nlanguages = ["en", "de"]\n'
+        f'[text]\ntables = "{tmp_path}"\nshares = {{ chat = 1.0 }}\n'
+        '[[stages]]\nname = "s"\nlesson = "hearing"\nsteps = 1\n'
+    )
+    monkeypatch.setattr("streamtrans.corpus.ahead.speak_ahead", speak)
+    monkeypatch.setattr("streamtrans.corpus.kokoro.Kokoro", lambda folder: folder)
+    speak_with = ("corpus", "speak", str(recipe), "--styles", "v", "--out", "o", "--weights")
+    assert run(*speak_with, "en=1,it=0.5", "--shard", "1/2")[:2] == (0, "o: 7 utterances spoken\n")
+    assert asked == [(1, Path("v"), Path("o"), {"en": 1.0, "it": 0.5}, 1, 2)]
+    status, _, err = run(*speak_with, "en")
+    assert status == 2
+    assert "write --weights as zh=1,it=0.2" in err
+
+
+def test_export_prints_size_and_checksum(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("r.toml").write_text('name = "r"\n')
     report = {"bytes": 1_234, "sha256": "abc", "parameters": {"decoder": 5}}
     monkeypatch.setattr("streamtrans.train.export.export", lambda *given, runs: report)
     status, out, _ = run("export", "r.toml", "st", "made")

@@ -15,6 +15,7 @@ from streamtrans.text import canonical
 from streamtrans.train.recipe import build
 
 LESSONS = ("hearing", "directions")
+STARTS = ("best", "last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,14 @@ class AnchoredStage:
     """Share of utterances that are left as they were spoken."""
     start_from: str = ""
     """An earlier stage; by default the base."""
+    start_with: str = "best"
+    """Of that stage: the ``best`` weights with people's recordings, or the ``last`` ones."""
 
     def __post_init__(self) -> None:
         if self.lesson not in LESSONS:
             raise BadConfig(f"stage {self.name}: lesson is {self.lesson!r}; use {' or '.join(LESSONS)}")
+        if self.start_with not in STARTS:
+            raise BadConfig(f"stage {self.name}: start_with is {self.start_with!r}; use {' or '.join(STARTS)}")
         for name in ("steps", "batch", "repeat", "rank", "warmup"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"stage {self.name}: {name} must be at least 1")
@@ -119,6 +124,8 @@ class AnchoredRecipe:
     voices: VoiceRecipe = field(default_factory=VoiceRecipe)
     peek: PeekRecipe = field(default_factory=PeekRecipe)
     seed: int = 1
+    kept: str = ""
+    """Folder of stages that somebody kept, ``STAGE.npz``: a run that has no such stage goes on from them."""
     anchored: bool = True
 
     def stage(self, name: str) -> AnchoredStage:

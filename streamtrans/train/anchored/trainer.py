@@ -31,6 +31,7 @@ from streamtrans.model.loading import load_network
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
 from streamtrans.train.anchored.batches import POOL, HeardBatch, HeardBatches, Prompting
+from streamtrans.train.anchored.kept import LEVELS, Kept, read_kept, write_kept
 from streamtrans.train.anchored.lessons import Answers, Directions, Hearing, Lesson
 from streamtrans.train.anchored.peek import Looked, peek
 from streamtrans.train.anchored.recipe import AnchoredRecipe, AnchoredStage, load_anchored
@@ -75,13 +76,27 @@ def train_anchored(config: AnchoredConfig) -> Path:
     return folder
 
 
-def stage_tensors(folder: Path, stage: str) -> dict[str, Tensor]:
-    """Return the network's tensors that a stage left: the best ones, where people's recordings were looked at.
+def keep_stage(recipe: AnchoredRecipe, stage: str, file: Path, *, runs: str | Path = "runs") -> int:
+    """Write what a stage has learnt so far to a small file, for ``kept`` of the recipe; returns its bytes.
+
+    Raises:
+        BadConfig: the stage hasn't saved anything yet.
+    """
+    root = Path(runs) / recipe.name
+    if not (root / stage / "state.pt").exists():
+        raise BadConfig(f"stage {stage} of {root} has saved nothing yet")
+    run = _StageRun(recipe, recipe.stage(stage), AnchoredConfig("", str(runs)), root)
+    kept = Kept(run.step, (run.folder / "done").exists(), run.average)
+    return write_kept(file, kept, run.start, LEVELS[run.stage.lesson])
+
+
+def stage_tensors(folder: Path, stage: str, which: str = "best") -> dict[str, Tensor]:
+    """Return the network's tensors that a stage left: those that did ``best`` with people, or the ``last`` ones.
 
     Raises:
         BadConfig: it has left none yet.
     """
-    for name in ("best.safetensors", "weights.safetensors"):
+    for name in ("best.safetensors", "weights.safetensors") if which == "best" else ("weights.safetensors",):
         if (folder / stage / name).exists():
             return load_file(folder / stage / name)
     raise BadConfig(f"stage {stage} of {folder} has left no weights yet")
@@ -97,7 +112,7 @@ class _StageRun:
         torch.manual_seed(recipe.seed)
         start = load_base(base)
         if stage.start_from:
-            start.load_state_dict(stage_tensors(root, stage.start_from))
+            start.load_state_dict(stage_tensors(root, stage.start_from, stage.start_with))
         self.lesson: Lesson
         if stage.lesson == "hearing":
             self.lesson = Hearing(start, stage, self.asking)
@@ -108,12 +123,19 @@ class _StageRun:
             self.trained.values(), lr=stage.peak_lr, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=True
         )
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
+        # Fresh adapters are drawn at random and add nothing: what they have learnt is all of them.
+        self.start = {
+            name: torch.zeros_like(value) if "lora_" in name else value.clone() for name, value in self.average.items()
+        }
         self.step, self.best = 0, -math.inf
         self.recordings = _recordings(recipe)
         self._resume()
 
     def run(self) -> None:
         """Take the remaining steps."""
+        if self.step >= self.stage.steps:
+            (self.folder / "done").touch()
+            return
         began, first, noted = time.monotonic(), self.step, dict[str, float]()
         if self.step == 0:
             self._look()
@@ -226,6 +248,7 @@ class _StageRun:
 
     def _resume(self) -> None:
         if not (self.folder / "state.pt").exists():
+            self._go_on_from_kept()
             return
         state: dict[str, Any] = torch.load(self.folder / "state.pt", weights_only=True)
         self.step, self.best, self.average = state["step"], state["best"], state["average"]
@@ -233,6 +256,18 @@ class _StageRun:
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(state["trained"][name])
+
+    def _go_on_from_kept(self) -> None:
+        file = Path(self.recipe.kept) / f"{self.stage.name}.npz"
+        if not self.recipe.kept or not file.exists():
+            return
+        kept = read_kept(file, self.start)
+        # A stage that was ended early ends here as well.
+        self.step, self.average = self.stage.steps if kept.done else kept.step, kept.values
+        with torch.no_grad():
+            for name, value in self.trained.items():
+                value.copy_(kept.values[name])
+        self._save()
 
 
 def load_base(folder: Path) -> Network:

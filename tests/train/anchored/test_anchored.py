@@ -18,6 +18,7 @@ from streamtrans.text import Tokenizer
 from streamtrans.train.anchored import trainer
 from streamtrans.train.anchored.batches import POOL, HeardBatches, Prompting, choose, make_batch
 from streamtrans.train.anchored.export import export_stage
+from streamtrans.train.anchored.kept import read_kept
 from streamtrans.train.anchored.lessons import Directions, Hearing, read_texts
 from streamtrans.train.anchored.recipe import AnchoredStage, is_anchored, load_anchored
 from streamtrans.train.anchored.sounds import Sound, Sounds
@@ -217,6 +218,7 @@ def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Pat
         "start": ('start_from = "ears"', 'start_from = "nose"', "starts from 'nose', which is no earlier stage"),
         "share": ("joined = 0.5", "joined = 5", "joined is a share, 0 to 1"),
         "key": ("joined = 0.5", "join = 0.5", "unknown key 'join'; did you mean 'joined'"),
+        "with": ('start_from = "ears"', 'start_with = "first"', "start_with is 'first'; use best or last"),
         "steps": ("steps = 18", "steps = 0", "steps must be at least 1"),
     }
     for name, (old, new, told) in wrong.items():
@@ -236,3 +238,24 @@ def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Pat
     (tmp_path / "other" / "config.json").write_text(json.dumps(settings))
     with pytest.raises(BadModel, match="streamtrans convert --prompt whisper"):
         load_base(tmp_path / "other")
+
+
+def test_what_was_kept_is_gone_on_from_without_the_run(toy: Path, trained: Path, tmp_path: Path) -> None:
+    recipe = load_anchored(toy)
+    for stage in ("ears", "words"):
+        size = trainer.keep_stage(recipe, stage, tmp_path / "kept" / f"{stage}.npz", runs=trained)
+        assert size == (tmp_path / "kept" / f"{stage}.npz").stat().st_size
+    other = tmp_path / "other.toml"
+    other.write_text(f'kept = "{tmp_path / "kept"}"\n' + toy.read_text())
+    before = load_base(toy.parent / "base").state_dict()
+    for stage, near in (("ears", 0.05), ("words", 0.12)):
+        run(other, tmp_path / "runs", stage)
+        one, kept = (load_file(root / "toy" / stage / "weights.safetensors") for root in (trained, tmp_path / "runs"))
+        for name, tensor in one.items():
+            learnt, again = tensor.float() - before[name].float(), kept[name].float() - before[name].float()
+            assert (learnt - again).norm() <= near * learnt.norm() + 1e-2
+        before = one
+    with pytest.raises(BadConfig, match="was kept of another base or another stage"):
+        read_kept(tmp_path / "kept" / "ears.npz", {"x": torch.zeros(2)})
+    with pytest.raises(BadConfig, match=r"stage words of .* has saved nothing yet"):
+        trainer.keep_stage(recipe, "words", tmp_path / "w.npz", runs=tmp_path / "none")

@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--version", action="version", version=f"streamtrans-mic {version('streamtrans')}")
     made.add_argument("--to", action="append", metavar="LANGUAGES", help="such as de,fr (default: en); repeatable")
     made.add_argument(
         "--from", dest="source", action="append", metavar="LANGUAGES", help="what is spoken, or auto (default: any)"

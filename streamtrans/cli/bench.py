@@ -48,7 +48,7 @@ class _Measurements(TyperGroup):
         """Return one of them, ``None`` where there is no such."""
         if cmd_name not in MEASUREMENTS:
             return super().get_command(ctx, cmd_name)
-        app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(cmd_name)(verb(cmd_name))
         command = typer.main.get_command(app)
         command.name = cmd_name
@@ -60,7 +60,7 @@ bench = typer.Typer(
     cls=_Measurements,
     add_completion=False,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="Measure speed and size. Every figure is stored as JSON with its command and the machine.",
 )
 

@@ -15,7 +15,7 @@ compress = typer.Typer(
     name="compress",
     add_completion=False,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="Make one model of several, and smaller ones of larger ones.",
 )
 

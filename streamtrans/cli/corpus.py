@@ -11,7 +11,7 @@ from streamtrans.cli.options import languages
 
 corpus = typer.Typer(
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     no_args_is_help=True,
     help="Make the texts and the speech that models are trained on.",
 )

@@ -23,6 +23,8 @@ Status = Literal["ok", "warn", "fail"]
 _FROM = 12_800
 """Where speech begins in the demo's recording."""
 
+_REINSTALL = "pip install --force-reinstall streamtrans"
+
 _STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -79,14 +81,15 @@ def examine(port: int, choice: ModelChoice) -> Iterator[Finding]:
     yield from _microphones()
     for name in ("silero", "webrtc", "energy"):
         yield _guarded(f"vad {name}", partial(_detector, name))
-    yield _guarded("model", lambda: _translation(choice))
+    named = f"the folder {choice.model} lacks what is named, or holds it broken: get it again, or name another --model"
+    yield _guarded("model", lambda: _translation(choice), _REINSTALL if choice.model is None else named)
 
 
-def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+def _guarded(subject: str, check: Callable[[], Finding], remedy: str = _REINSTALL) -> Finding:
     try:
         return check()
     except StreamtransError as error:
-        return Finding("fail", subject, str(error), "pip install --force-reinstall streamtrans")
+        return Finding("fail", subject, str(error), remedy)
     except ImportError as error:
         return Finding("fail", subject, f"a package is missing: {error}", "pip install streamtrans")
 

@@ -123,11 +123,13 @@ def _folder(record: Path | None) -> Path | None:
 
 
 def _announce(server: TranslationServer, served: Served) -> None:
+    from streamtrans.server import address
+
     config = server.config
     secure = " with TLS" if config.tls is not None else ""
     recording = f", recording every session to {config.record}" if config.record is not None else ""
     typer.echo(
-        f"ready: {config.host}:{server.port}{secure}, model {served.model_name}, "
+        f"ready: {address(config.host, server.port)}{secure}, model {served.model_name}, "
         f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{recording}; Ctrl-C stops"
     )
 

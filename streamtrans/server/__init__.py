@@ -6,6 +6,7 @@ ends with an explicit status, and whatever ends it, its slot is free at once.
 
 from streamtrans.server.app import EngineFactory, TranslationServer, serve
 from streamtrans.server.config import Limits, Served, ServerConfig, Tls
+from streamtrans.server.listening import address
 
 __all__ = [
     "EngineFactory",
@@ -14,5 +15,6 @@ __all__ = [
     "ServerConfig",
     "Tls",
     "TranslationServer",
+    "address",
     "serve",
 ]

@@ -19,6 +19,7 @@ from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Healt
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Doors, kinds
 from streamtrans.server.health import NOT_SERVING, SERVING, HealthService
+from streamtrans.server.listening import address, refuse_taken
 from streamtrans.server.service import TranslationService
 from streamtrans.server.tls import credentials, is_loopback
 from streamtrans.vad import vad_window
@@ -292,17 +293,18 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
 
 
 def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
-    address = f"{config.host}:{config.port}"
+    refuse_taken(config.host, config.port)
+    where = address(config.host, config.port)
     try:
         if config.tls is not None:
-            return server.add_secure_port(address, credentials(config.tls))
-        port = server.add_insecure_port(address)
+            return server.add_secure_port(where, credentials(config.tls))
+        port = server.add_insecure_port(where)
     except RuntimeError as error:
-        raise BadConfig(f"can't listen on {address}; is it in use by another server?") from error
+        raise BadConfig(f"can't listen on {where}; is it in use by another server?") from error
     if not is_loopback(config.host):
         _log.warning(
             "listening on %s WITHOUT ENCRYPTION: whoever is on the network can connect, and hear what is said and read "
             "what is written; give the server a certificate and a key (--tls-cert, --tls-key)",
-            f"{config.host}:{port}",
+            address(config.host, port),
         )
     return port

@@ -1,3 +1,4 @@
+import shutil
 import socket
 
 from streamtrans.cli.doctor import examine
@@ -34,3 +35,13 @@ def test_the_verb_says_so_with_its_status(run):
     assert status == 1
     assert "fail model" in " ".join(out.split())
     assert "→" in out
+
+
+def test_where_a_file_is_missing_nobody_is_told_to_reinstall(checkpoint, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    (broken / "model.safetensors").unlink()
+    found = subjects(examine(50_051, ModelChoice(str(broken))))["model"]
+    assert found.status == "fail"
+    assert "reinstall" not in found.remedy
+    assert str(broken) in found.remedy

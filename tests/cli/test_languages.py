@@ -1,11 +1,16 @@
 """What is said about languages is honoured or refused by name, never half of it."""
 
+import contextlib
 import json
 
 import pytest
 
 from streamtrans.cli.options import languages, spoken_language
+from streamtrans.client import TranslationClient
 from streamtrans.core import BadConfig, UnsupportedLanguage
+from streamtrans.runtime import ModelChoice, load
+from streamtrans.server import ServerConfig, TranslationServer
+from streamtrans.server.offer import what_is_served
 from tests.checkpoints import make_whisper
 
 FAST = ("--vad", "energy", "--threads", "1", "--json")
@@ -65,6 +70,23 @@ def test_a_model_that_must_be_told_says_so(run, recordings, tmp_path):
     assert "must be told the spoken language" in err
     status, out, err = run("translate", "--model", folder, *FAST, "talk.wav", "--to", "en", "--from", "de-AT")
     assert (status, json.loads(out)["file"]) == (0, "talk.wav")
+
+
+async def test_a_server_of_stock_whisper_tells_its_pairs(tmp_path):
+    make_whisper(tmp_path, **SHAPE, encoder_attention_heads=2, decoder_attention_heads=2)
+    loaded = load(ModelChoice(str(tmp_path), "cpu", vad="energy"))
+    with contextlib.closing(loaded.engine):
+        async with TranslationServer(ServerConfig(port=0), lambda: what_is_served(loaded, "energy")) as server:
+            await server.ready()
+            async with TranslationClient(f"127.0.0.1:{server.port}") as client:
+                offered = await client.capabilities()
+    assert offered.languages == ("en", "de", "zh")
+    assert [offered.translates(*pair) for pair in (("de", "de"), ("de", "en"), ("de", "zh"), ("en", "de"))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_nothing_to_write_in_is_no_language():

@@ -276,6 +276,19 @@ def test_repetition_is_stopped_by_the_length_guard():
     assert not hypothesis.complete
 
 
+def test_a_language_that_takes_more_tokens_may_have_them():
+    class Dense(ToyModel):
+        def tokens_per_second(self, language):
+            return 3.0 if language == "zh" else 0.0
+
+    config = EngineConfig(spare_tokens=3, tokens_per_s=0.5)
+    with Engine(Dense(), vads, config) as engine:
+        read = engine.submit(job("de", "zh", seconds=8)).result(PATIENCE_S).hypotheses
+    assert len(read[0].tokens) == 3 + 4
+    assert not read[0].complete
+    assert len(read[1].tokens) > 3 + 4
+
+
 def test_detectors_are_batched_and_keep_no_state(engine):
     first = [engine.submit(detect(0.25, 0.5)), engine.submit(detect(1.0, state=7))]
     answers = [future.result(PATIENCE_S) for future in first]

@@ -1,7 +1,69 @@
 """Shared by all tests."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Spinning OpenMP threads beside a busy neighbour make tiny passes twenty times slower: one thread per test process.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+SHARED = Path(__file__).parents[2] / "shared"
+"""Recordings and texts that aren't part of the project; those who develop it may have them beside it."""
+
+_WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--no-skips", action="store_true", help="A test that is skipped has failed, unless it needs a GPU."
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what there is nothing for: no shared data, or of kinds to choose from none that this processor has."""
+    nothing = [item for item in items if _lacks_data(item) or _lacks_cases(item)]
+    config.hook.pytest_deselected(items=nothing)
+    items[:] = [item for item in items if item not in nothing]
+
+
+def _lacks_data(item):
+    return not SHARED.is_dir() and item.get_closest_marker("shared") is not None
+
+
+def _lacks_cases(item):
+    return any(
+        str(mark.kwargs.get("reason")).startswith("got empty parameter set") for mark in item.iter_markers("skip")
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+    if skipped and item.config.getoption("no_skips") and item.get_closest_marker("gpu") is None:
+        report.outcome, report.longrepr = "failed", f"skipped, which nothing may be here: {call.excinfo.value}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if report.outcome == "skipped" and collector.config.getoption("no_skips"):
+        report.outcome, report.longrepr = "failed", f"skipped, which nothing may be here: {report.longrepr[2]}"
+    return report
+
+
+@pytest.fixture(autouse=True, scope="session")
+def as_the_processor_is_hidden():
+    """Where oneDNN is told to use fewer instructions than there are, torch's own probes must not find more."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA") not in _WITHOUT_BFLOAT16:
+        yield
+        return
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        yield

@@ -23,6 +23,7 @@ from streamtrans.bench.costs import (
 from streamtrans.bench.peers import PeerConfig, compare_peers, peer_table
 from streamtrans.cli.app import app
 from streamtrans.core import BadConfig
+from streamtrans.model import linear
 
 torch.set_num_threads(1)
 
@@ -67,11 +68,10 @@ def test_costs_are_measured_in_every_precision():
     config = CostConfig("nano", 3, frames=10, rounds=2, rates=(0.5, 0.9), tokens=12, texts=1, longest=3, listed=50)
     seen = []
     found = measure_costs(config, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (12, 12)
     assert list(found) == [PLAIN, "float32", "bfloat16", "int8"]
-    for each in found.values():
-        if "missing" in each:
-            continue
+    measured = [each for each in found.values() if "missing" not in each]
+    assert seen == [(done, 3 * len(measured)) for done in range(1, 3 * len(measured) + 1)]
+    for each in measured:
         assert list(each["passes"]) == [STEP, verify(2), verify(3), verify(4), DRAFT, SHORT_DRAFT]
         assert each["passes"][STEP]["ratio"] == 1
         assert all(cost["ms"] > 0 for cost in each["passes"].values())
@@ -83,6 +83,22 @@ def test_costs_are_measured_in_every_precision():
     titles = [table.title for table in cost_tables(found)]
     assert titles[0] == "cost of a pass"
     assert len(titles) == 4
+
+
+@pytest.mark.parametrize("hidden", [("bfloat16",), ("int8",), ("bfloat16", "int8")])
+def test_a_processor_without_instructions_takes_fewer_steps(hidden, monkeypatch):
+    if "bfloat16" in hidden:
+        monkeypatch.setattr(linear, "has_bfloat16", lambda: False)
+    if "int8" in hidden:
+        slow, works = (linear.Int8Linear, linear.Int8Product), linear.works
+        monkeypatch.setattr(linear, "works", lambda kind, *dtype: kind not in slow and works(kind, *dtype))
+    config = CostConfig("nano", 3, frames=10, rounds=1, rates=(0.5,), tokens=8, texts=1, longest=1, listed=50)
+    seen = []
+    found = measure_costs(config, progress=lambda *at: seen.append(at))
+    assert set(hidden) <= {name for name, each in found.items() if "missing" in each}
+    measured = [each for each in found.values() if "missing" not in each]
+    assert seen == [(done, 2 * len(measured)) for done in range(1, 2 * len(measured) + 1)]
+    assert len(cost_tables(found)) == 4
 
 
 def test_a_table_is_markdown():

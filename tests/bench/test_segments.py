@@ -159,9 +159,8 @@ def test_the_bundled_table_is_sound() -> None:
             assert after.start_ms - before.end_ms >= 280  # else they would be one stretch
 
 
+@pytest.mark.shared
 def test_real_speech_in_noise_is_found() -> None:
-    if not SPEECH.is_dir():
-        pytest.skip("the recordings aren't part of the project: see streamtrans bench segments")
     chosen = [each for each in read_bounds(TABLE) if each.file.startswith(("cheetah", "libri", "jfk", "wenet"))]
     made = join(cut(SPEECH, chosen), 0)
     noisy = spoil(made, made_noise("pink", len(made.audio), 0), 10.0)

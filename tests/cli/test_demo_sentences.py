@@ -14,8 +14,6 @@ ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "streamtrans" / "demo"
 TABLES = ROOT.parent / "shared" / "data" / "text"
 
-needs_tables = pytest.mark.skipif(not TABLES.is_dir(), reason="the text tables are not here")
-
 
 def bare(text, language):
     """What two spellings of one sentence share: its letters."""
@@ -59,7 +57,7 @@ def test_the_times_lie_in_the_recording_with_pauses_between(plan):
     assert (DEMO / "speech.flac").stat().st_size < 600_000
 
 
-@needs_tables
+@pytest.mark.shared
 def test_no_sentence_occurs_in_a_table(sentences):
     for path in sorted(TABLES.glob("*.tsv")):
         for row in read_table(path):
@@ -67,7 +65,7 @@ def test_no_sentence_occurs_in_a_table(sentences):
                 assert (language, bare(text, language)) not in sentences, f"{path.name} {row.id}: {text}"
 
 
-@needs_tables
+@pytest.mark.shared
 def test_no_template_can_be_filled_to_a_sentence(sentences):
     for row in read_table(TABLES / "massive_templates.tsv"):
         like = {key: text for key, text in sentences.items() if resembles(key, row)}

@@ -31,7 +31,10 @@ def test_every_line_is_an_exact_version_of_no_special_build():
         assert re.fullmatch(r"\d+(\.\w+)*", version), f"{name}=={version}"
 
 
-@pytest.mark.parametrize("file", ["requirements/dev.lock", "Makefile", ".ci/run", "pyproject.toml"])
+@pytest.mark.parametrize(
+    "file",
+    ["requirements/dev.lock", "requirements/peers.lock", "Makefile", ".ci/run", ".ci/try-wheel", "pyproject.toml"],
+)
 def test_nothing_says_where_to_install_from(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     assert not re.search(r"index-url|find-links|trusted-host|--hash|pypi\.", text)

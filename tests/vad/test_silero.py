@@ -97,7 +97,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_net()
 
 
-@pytest.mark.skipif(not SPEECH.is_dir(), reason="the shared recordings are not on this machine")
+@pytest.mark.shared
 @pytest.mark.parametrize(
     ("file", "least", "most"),
     [

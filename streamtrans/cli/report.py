@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from streamtrans.evaluate.machine import Measured, store
 
@@ -22,16 +24,33 @@ def keep(name: str, figures: Mapping[str, Any], measured: Measured, folder: Path
     typer.echo(f"stored in {path}; other processes used {busy} meanwhile", err=True)
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table under its title; numbers stand right."""
-    table = Table()
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    console = Console()
-    console.print(f"\n[bold]{title}[/bold]")
-    console.print(table)
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], console: Console | None = None) -> None:
+    """Print a table under its title; numbers stand right. What doesn't fit beside the rest stands below it."""
+    console = console or Console()
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(cell_len, (*column.split(), *(row[at] for row in cells)))) for at, column in enumerate(columns)]
+    console.print(Text(f"\n{title}", style="bold"))
+    for shown in _fitting(widths, console.width):
+        table = Table()
+        whole = [max(cell_len(columns[at]), widths[at]) for at in shown]
+        roomy = sum(each + 3 for each in whole) + 1 <= console.width
+        for at, width in zip(shown, whole, strict=True):
+            table.add_column(Text(columns[at]), justify="right" if at else "left", width=width if roomy else widths[at])
+        for row in cells:
+            table.add_row(*(Text(row[at]) for at in shown))
+        console.print(table)
+
+
+def _fitting(widths: Sequence[int], columns: int) -> list[list[int]]:
+    """Share columns of a table out to tables that fit; the first column stands in each."""
+    tables = [[0]]
+    for at in range(1, len(widths)):
+        beside = [*tables[-1], at]
+        if len(beside) > 2 and sum(widths[each] + 3 for each in beside) + 1 > columns:
+            beside = [0, at]
+            tables.append(beside)
+        tables[-1] = beside
+    return tables
 
 
 def progress() -> Progress:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from streamtrans.audio import duration_seconds
 from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, SpeechEnded, SpeechStarted, samples
 from streamtrans.runtime import Loaded, ModelChoice, load
 
@@ -149,12 +151,17 @@ def _as_served(setting: Setting, loaded: Loaded) -> Setting:
 
 def _real(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[SettingResult]:
     """Play talks to a server in a process of its own; the model is loaded here only to read offline afterwards."""
+    from streamtrans.cli.report import progress
     from streamtrans.evaluate.streaming import OfflineReader, write_logs
 
     results = []
-    for setting in wanted.settings:
-        typer.echo(f"{setting.name}: {wanted.streams} at a time, in real time …", err=True)
-        results.append(asyncio.run(_play(setting, wanted, choice, talks)))
+    listed = [talks[number % len(talks)] for number in range(max(wanted.streams or 1, len(talks)))]
+    total_s = sum(duration_seconds(talk.audio) for talk in listed)
+    with progress() as bar:
+        for setting in wanted.settings:
+            task = bar.add_task(f"{setting.name}, {wanted.streams} at a time, seconds of talks", total=round(total_s))
+            heard = partial(bar.advance, task)
+            results.append(asyncio.run(_play(setting, wanted, choice, talks, heard)))
     if wanted.offline:
         loaded: Loaded = load(choice)
         with loaded.engine:
@@ -169,8 +176,10 @@ def _real(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[Se
     return results
 
 
-async def _play(setting: Setting, wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> SettingResult:
-    """Let ``wanted.streams`` speakers read the talks out to a server of their own."""
+async def _play(
+    setting: Setting, wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk], heard: Callable[[float], None]
+) -> SettingResult:
+    """Let ``wanted.streams`` speakers read the talks out to a server of their own; tell ``heard`` how many seconds."""
     from streamtrans.bench.realtime import STAGGER_S, ask, served
     from streamtrans.bench.server import Wish
     from streamtrans.client import TranslationClient
@@ -189,7 +198,8 @@ async def _play(setting: Setting, wanted: Wanted, choice: ModelChoice, talks: Se
             await asyncio.sleep(number * STAGGER_S)
             while waiting:
                 place, talk = waiting.pop()
-                found[place] = await _stream(client, talk, targets_of_stream(talk, wanted.targets, known), setting)
+                targets = targets_of_stream(talk, wanted.targets, known)
+                found[place] = await _stream(client, talk, targets, setting, heard)
 
         async with asyncio.TaskGroup() as group:
             for number in range(streams):
@@ -210,15 +220,21 @@ def targets_of_stream(talk: Talk, asked: tuple[str, ...], known: Sequence[str] |
     return tuple(target for target in found if target != talk.language)[:MOST_TARGETS]
 
 
-async def _stream(client: Any, talk: Talk, targets: tuple[str, ...], setting: Setting) -> tuple[TalkRun, Summary]:
+async def _stream(
+    client: Any, talk: Talk, targets: tuple[str, ...], setting: Setting, moved: Callable[[float], None]
+) -> tuple[TalkRun, Summary]:
     from streamtrans.bench.realtime import speak
     from streamtrans.core import Caption
     from streamtrans.evaluate.logs import Logged
     from streamtrans.evaluate.scoring import TalkRun
 
     audio, logged = talk.load(), list[Logged]()
+    before = 0
 
     def told(event: StreamEvent, heard: int, seconds: float) -> None:
+        nonlocal before
+        moved((heard - before) / SAMPLE_RATE)
+        before = heard
         if isinstance(event, (Caption, SpeechStarted, SpeechEnded)):
             logged.append(Logged(heard, event, 1000 * seconds))
 

@@ -11,6 +11,7 @@ An async client without torch::
                 ...
 """
 
+from streamtrans.client.blocking import BlockingStream
 from streamtrans.client.client import Tls, TranslationClient
 from streamtrans.client.errors import (
     ClientError,
@@ -40,6 +41,7 @@ from streamtrans.wire import (
 )
 
 __all__ = [
+    "BlockingStream",
     "Capabilities",
     "Caption",
     "ClientError",

@@ -15,7 +15,7 @@ import time
 from concurrent.futures import Future
 from functools import partial
 
-from streamtrans.core import Caption, Detection, EngineLike, Event, Health, Job, Reading, Reply, Request
+from streamtrans.core import SAMPLE_RATE, Caption, Detection, EngineLike, Event, Health, Job, Reading, Reply, Request
 from streamtrans.server.arrivals import Arrivals
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
@@ -131,6 +131,9 @@ class LiveSession:
         error = None if pumping.cancelled() else pumping.exception()
         if error is None and self.stats.in_vain:
             error = unavailable("every reading of this stream failed; call again later", self._retry_after_ms)
+        heard = self._session.cursors.received
+        if error is None and self._session.finished and heard and not self.stats.segments:
+            self.hub.post(Notice("NO_SPEECH", f"no speech was found in {heard / SAMPLE_RATE:.1f} s of sound"))
         self.hub.close(error)
 
     async def _emit(self, events: list[Event]) -> None:

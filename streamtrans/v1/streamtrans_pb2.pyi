@@ -43,6 +43,7 @@ class NoticeCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_CODE_BEHIND_REALTIME: _ClassVar[NoticeCode]
     NOTICE_CODE_QUALITY_DEGRADED: _ClassVar[NoticeCode]
     NOTICE_CODE_TEXT_INCOMPLETE: _ClassVar[NoticeCode]
+    NOTICE_CODE_NO_SPEECH: _ClassVar[NoticeCode]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -65,6 +66,7 @@ NOTICE_CODE_UNSPECIFIED: NoticeCode
 NOTICE_CODE_BEHIND_REALTIME: NoticeCode
 NOTICE_CODE_QUALITY_DEGRADED: NoticeCode
 NOTICE_CODE_TEXT_INCOMPLETE: NoticeCode
+NOTICE_CODE_NO_SPEECH: NoticeCode
 
 class StreamTranslateRequest(_message.Message):
     __slots__ = ("config", "audio", "silence", "update", "end_utterance", "end", "ping")

@@ -252,3 +252,15 @@ async def test_a_text_cut_off_by_the_models_limit_is_told(house):
     assert [(notice.code, "segment 0" in notice.message, "de" in notice.message) for notice in told] == [
         ("TEXT_INCOMPLETE", True, True)
     ]
+
+
+async def test_that_nobody_spoke_is_told_before_the_summary(house):
+    async with house.running() as (_, client):
+        silent = await house.collect(client, house.speech(2.5))
+        spoken = await house.collect(client, house.speech(0.3, 2.0, 1.0))
+    told = [event for event in silent if isinstance(event, Notice)]
+    assert [(notice.code, notice.message) for notice in told] == [
+        ("NO_SPEECH", "no speech was found in 2.5 s of sound")
+    ]
+    assert isinstance(silent[-2], Notice)
+    assert not any(isinstance(event, Notice) for event in spoken)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamtrans.core import BadAudio, BadConfig
+from streamtrans.core import BadConfig
 from streamtrans.foreign import Chosen
-from streamtrans.vad import VADS, Vad, load_vad, vad_window
+from streamtrans.testing.contracts import check_vad
+from streamtrans.vad import VADS, EnergyVad, Vad, load_vad, vad_window
 
 
 @pytest.fixture(scope="module", params=sorted(VADS))
@@ -27,83 +28,39 @@ def vad(name: str) -> Iterator[Vad]:
     torch.set_num_threads(before)
 
 
-def windows_of(vad: Vad, seed: int, count: int) -> np.ndarray:
-    """Noise whose loudness swings over 60 dB, so that detectors change their mind."""
-    rng = np.random.default_rng(seed)
-    gain = 10 ** rng.uniform(-3, 0, (count, 1))
-    return (gain * rng.uniform(-1, 1, (count, vad.window))).astype(np.float32)
-
-
 def test_the_window_is_known_without_loading(name: str, vad: Vad) -> None:
     assert vad_window(name) == vad.window
-    assert 160 <= vad.window <= 1600
 
 
-def test_one_probability_per_window(vad: Vad) -> None:
-    [(probabilities, state)] = vad.detect([(windows_of(vad, 0, 9), None)])
-    assert probabilities.shape == (9,)
-    assert probabilities.dtype == np.float32
-    assert ((probabilities >= 0) & (probabilities <= 1)).all()
-    assert state is not None
+@pytest.mark.parametrize("seed", range(3))
+def test_it_keeps_the_contract(vad: Vad, seed: int) -> None:
+    check_vad(vad, seed=seed)
 
 
-def test_digital_silence_is_no_speech(vad: Vad) -> None:
-    [(probabilities, _)] = vad.detect([(np.zeros((40, vad.window), np.float32), None)])
-    assert probabilities.max() < 0.2
+class Broken:
+    """The energy detector with one fault."""
+
+    window = EnergyVad.window
+
+    def __init__(self, fault: str) -> None:
+        self._fault, self._inner = fault, EnergyVad()
+
+    def detect(self, streams):
+        answers = self._inner.detect(streams)
+        if self._fault == "range":
+            return [(2 * probabilities + 1, state) for probabilities, state in answers]
+        if self._fault == "batch":
+            return [(probabilities * np.float32(1 / len(streams)), state) for probabilities, state in answers]
+        return [(probabilities, None if self._fault == "state" else state) for probabilities, state in answers]
 
 
-def test_batch_equals_one_by_one(vad: Vad) -> None:
-    counts = [5, 0, 1, 12, 3]
-    parts = [windows_of(vad, seed, count) for seed, count in enumerate(counts)]
-    warm = [windows_of(vad, 10 + seed, seed) for seed in range(len(counts))]
-
-    def states() -> list[object | None]:
-        return [state for _, state in (vad.detect([(each, None)])[0] for each in warm)]
-
-    together = vad.detect(list(zip(parts, states(), strict=True)))
-    alone = [vad.detect([(part, state)])[0] for part, state in zip(parts, states(), strict=True)]
-    again = windows_of(vad, 30, 4)
-    for (probabilities, state), (expected, expected_state) in zip(together, alone, strict=True):
-        assert np.allclose(probabilities, expected, atol=1e-5)
-        [(later, _)], [(expected_later, _)] = (
-            vad.detect([(again, state)]),
-            vad.detect([(again, expected_state)]),
-        )
-        assert np.allclose(later, expected_later, atol=1e-5)
-
-
-def test_state_carries_a_stream_across_calls(vad: Vad) -> None:
-    windows = windows_of(vad, 7, 30)
-    [(whole, _)] = vad.detect([(windows, None)])
-    state: object | None = None
-    pieces = []
-    for part in np.split(windows, [1, 2, 2, 9, 20]):
-        [(probabilities, state)] = vad.detect([(part, state)])
-        pieces.append(probabilities)
-    assert np.allclose(np.concatenate(pieces), whole, atol=1e-5)
-
-
-def test_windows_are_left_as_they_were(vad: Vad) -> None:
-    windows = windows_of(vad, 1, 4)
-    before = windows.copy()
-    windows.setflags(write=False)
-    vad.detect([(windows, None)])
-    assert np.array_equal(windows, before)
-
-
-def test_no_streams_give_no_answers(vad: Vad) -> None:
-    assert vad.detect([]) == []
-
-
-@pytest.mark.parametrize("shape", [(3, 7), (480,), (2, 3, 4)])
-def test_other_windows_are_refused(vad: Vad, shape: tuple[int, ...]) -> None:
-    with pytest.raises(BadAudio, match=rf"windows of shape \(count, {vad.window}\)"):
-        vad.detect([(np.zeros(shape, np.float32), None)])
-
-
-def test_the_state_of_another_detector_is_refused(vad: Vad) -> None:
-    with pytest.raises(BadAudio, match="state is a"):
-        vad.detect([(windows_of(vad, 0, 1), object())])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("range", "lie in"), ("batch", "in a batch gets what it gets alone"), ("state", "a state to go")],
+)
+def test_the_contract_finds_faults(fault: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_vad(Broken(fault))
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:

@@ -128,8 +128,8 @@ def speak(
     from streamtrans.core import BadConfig
     from streamtrans.corpus.ahead import AheadConfig, speak_ahead
     from streamtrans.corpus.kokoro import Kokoro
-    from streamtrans.corpus.parallel import read_parallel
     from streamtrans.train.anchored.recipe import load_anchored
+    from streamtrans.train.anchored.sounds import read_texts
 
     try:
         shares = {code.strip(): float(share) for code, _, share in (each.partition("=") for each in weights.split(","))}
@@ -137,7 +137,6 @@ def speak(
     except ValueError:
         raise BadConfig(f"write --weights as zh=1,it=0.2 and --shard as 0/2, not {weights!r} and {shard!r}") from None
     plan = load_anchored(recipe)
-    rows = read_parallel(Path(plan.text.tables), plan.text.shares, plan.seed, most_words=plan.text.most_words)
     config = AheadConfig(count, shares, plan.seed, number, shards)
-    made = speak_ahead(rows, Kokoro(styles), out, config, say=typer.echo)
+    made = speak_ahead(read_texts(plan), Kokoro(styles), out, config, say=typer.echo)
     typer.echo(f"{out}: {made:,} utterances spoken")

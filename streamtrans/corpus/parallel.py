@@ -6,14 +6,18 @@ Law: what stands at a position of the order follows from the tables, their share
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from streamtrans.core import BadConfig
+from streamtrans.corpus.casing import Casing
 from streamtrans.corpus.tables import Row, read_table
+
+CASED = 80_000
+"""Rows, in about, in which the spelling of words is counted: more know rarer words and take longer."""
 
 
 class Parallel:
@@ -63,16 +67,21 @@ class Parallel:
         return np.random.default_rng([self.seed, len(self.tables), epoch]).permutation(np.concatenate(parts))
 
 
-def read_parallel(folder: Path, shares: Mapping[str, float], seed: int, *, most_words: int) -> Parallel:
+def read_parallel(
+    folder: Path, shares: Mapping[str, float], seed: int, *, most_words: int, uncased: Collection[str] = ()
+) -> Parallel:
     """Read the tables that ``shares`` names (``tatoeba2_*`` names many), and put their rows in order.
 
-    Rows that are no translations of each other stay out, and so do texts of more than ``most_words`` words (or twice
-    as many Han characters), of less than two letters, or with slots to be filled.
+    Texts of the ``uncased`` tables, which have neither capitals nor marks, get those that the other tables have. Rows
+    that are no translations of each other stay out, and so do texts of more than ``most_words`` words (or twice as many
+    Han characters), of less than two letters, or with slots to be filled.
 
     Raises:
         BadConfig: a name fits no table, or a table can't be read.
     """
-    tables, weights = [], []
+    tables: list[list[Row]] = []
+    weights: list[float] = []
+    plain: list[int] = []
     for name, share in shares.items():
         files = sorted(folder.glob(f"{name}.tsv"))
         if not files:
@@ -81,9 +90,16 @@ def read_parallel(folder: Path, shares: Mapping[str, float], seed: int, *, most_
             rows = read_table(file, allow_kinds=("none", "refill"), on_error="skip", least=2)
             tables.append([kept for row in rows if (kept := _fitting(row, most_words)) is not None])
             weights.append(share)
+            plain += [len(weights) - 1] if name in uncased else []
+    if plain:
+        cased = [row for at, table in enumerate(tables) if at not in plain for row in table]
+        casing = Casing(cased[:: max(1, len(cased) // CASED)])
+        for at in plain:
+            tables[at] = [_restored(row, casing) for row in tables[at]]
     return Parallel(tables, weights, seed)
 
 
+_LETTERS = re.compile(r"[^\W\d_].*[^\W\d_]", re.DOTALL)
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 
 
@@ -92,11 +108,11 @@ def _fitting(row: Row, most_words: int) -> Row | None:
     return Row(row.id, texts, row.kind) if len(texts) > 1 else None
 
 
+def _restored(row: Row, casing: Casing) -> Row:
+    return Row(row.id, {code: casing.restore(text, code) for code, text in row.texts.items()}, row.kind)
+
+
 def _fits(text: str, most_words: int) -> bool:
-    letters = sum(character.isalpha() for character in text)
-    return (
-        letters > 1
-        and "[" not in text
-        and len(text.split()) <= most_words
-        and len(_HAN.findall(text)) <= 2 * most_words
-    )
+    if "[" in text or text.count(" ") >= most_words or not _LETTERS.search(text):
+        return False
+    return text.isascii() or len(text) <= 2 * most_words or len(_HAN.findall(text)) <= 2 * most_words

@@ -26,6 +26,8 @@ class TextRecipe:
     """Folder of text tables."""
     shares: dict[str, float]
     """Table (``tatoeba2_*`` names many) → how many of its rows an epoch holds, as a share."""
+    uncased: tuple[str, ...] = ()
+    """Tables of these without capitals and marks, which get what the others have."""
     most_words: int = 24
     """Longer texts stay out; larger means slower steps."""
 

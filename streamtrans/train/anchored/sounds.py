@@ -15,7 +15,7 @@ from streamtrans.audio import Samples, read_audio
 from streamtrans.core import SAMPLE_RATE, samples
 from streamtrans.corpus import CLEAN, Recording, Row, Speaker, augment, random_voice, read_manifest
 from streamtrans.corpus.augment import NOISES, noise
-from streamtrans.corpus.parallel import read_parallel
+from streamtrans.corpus.parallel import Parallel, read_parallel
 from streamtrans.corpus.pico import VOICES, Pico
 from streamtrans.corpus.tables import has_digits
 from streamtrans.train.anchored.recipe import AnchoredRecipe, AnchoredStage
@@ -42,9 +42,7 @@ class Sounds:
     def __init__(self, recipe: AnchoredRecipe, stage: AnchoredStage, ahead: int) -> None:
         """Open tables, manifests and folders; of the speech spoken ahead the first ``ahead`` utterances are used."""
         self.stage, self.voices, self.languages = stage, recipe.voices, recipe.languages
-        self.rows = read_parallel(
-            Path(recipe.text.tables), recipe.text.shares, recipe.seed, most_words=recipe.text.most_words
-        )
+        self.rows = read_texts(recipe)
         self.ahead = read_ahead(recipe)[:ahead]
         self.recordings = sorted(
             file
@@ -117,6 +115,12 @@ class Sounds:
     def _weight(self, code: str) -> float:
         weight = self.voices.languages.get(code, 1.0)
         return weight if code in VOICES else weight * self.voices.espeak
+
+
+def read_texts(recipe: AnchoredRecipe) -> Parallel:
+    """Return the sentences of a recipe in the order in which they are spoken."""
+    text = recipe.text
+    return read_parallel(Path(text.tables), text.shares, recipe.seed, most_words=text.most_words, uncased=text.uncased)
 
 
 def read_ahead(recipe: AnchoredRecipe) -> list[Recording]:

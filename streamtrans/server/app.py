@@ -139,6 +139,7 @@ class TranslationServer:
         await asyncio.wait([self._warming, self._watching])
         self._health.set(NOT_SERVING)
         await server.stop(grace_ms / 1000 + _STATUS_S)
+        await self._service.registry.close()
         if self._service.served is not None:
             await asyncio.to_thread(self._service.served.engine.close, _CLOSE_S)
 

@@ -19,22 +19,32 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
-from streamtrans.core import milliseconds
+from streamtrans.core import milliseconds, samples
 from streamtrans.server.config import ServerConfig
-from streamtrans.server.intake import Bucket, Intake, Pace, Samples, too_fast, too_many
-from streamtrans.server.link import Link
-from streamtrans.server.live import LiveSession
+from streamtrans.server.intake import Bucket, Pace, Samples, too_fast, too_many
+from streamtrans.server.link import Link, LinkLost
 from streamtrans.server.opening import nothing_in_it, retargeted
 from streamtrans.server.outbox import Answer, Overflow
-from streamtrans.server.reader import Reader
-from streamtrans.server.refusal import Refusal, exhausted, idle, out_of_order, too_old, unsupported
+from streamtrans.server.refusal import (
+    Refusal,
+    exhausted,
+    idle,
+    lost_events,
+    out_of_order,
+    superseded,
+    too_old,
+    unsupported,
+)
+from streamtrans.server.registry import Speaker
 from streamtrans.wire import (
+    Checkpoint,
     ClientMessage,
     ConfigApplied,
     ConfigRejected,
     GoAway,
     Limits,
     Measured,
+    Resume,
     ServerMessage,
     Started,
     Update,
@@ -45,6 +55,9 @@ from streamtrans.wire import (
 
 _FULL_POLL_S = 0.02
 """How often a held client's session is asked whether it has room again."""
+
+_CHECKPOINT = samples(1_000)
+"""Audio between two checkpoints: larger saves messages, smaller lets the client keep less."""
 
 _HURRY = 0.25
 """Share of the time for last words that is kept for sending them: what isn't read by then stays unread."""
@@ -66,14 +79,19 @@ async def read(link: Link, limits: Limits, deadline: float) -> ClientMessage | N
 class Call:
     """An admitted client, from ``started`` to ``summary``."""
 
-    def __init__(self, live: LiveSession, link: Link, config: ServerConfig) -> None:
-        self._live = live
+    def __init__(self, speaker: Speaker, link: Link, config: ServerConfig, resume: Resume | None = None) -> None:
+        live = self._live = speaker.live
         self._link = link
         self._config = config
-        self._intake = Intake(live.opening.options, config.limits)
+        self._intake = speaker.intake
+        self._reader = speaker.reader
+        self._resume = resume
+        self._checked = live.arrivals.received
+        self._superseded = asyncio.Event()
+        self.broken = False
+        """Whether the client was lost, or has called again, before the end."""
         self._pace = Pace(config.limits)
         self._messages = Bucket(config.max_messages_per_s, config.burst_messages)
-        self._reader = Reader(live)
         self._hearing: asyncio.Task[None] | None = None
         self._sent_away = False
         age_ms = config.limits.max_connection_ms
@@ -109,16 +127,43 @@ class Call:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                aging = tasks.create_task(self._grow_old())
-                await self._send(self._greeting(), min(self._config.first_message_ms, self._config.limits.idle_ms))
-                self._hearing = tasks.create_task(self._hear_out())
-                await self._tell()
-                aging.cancel()
+                watching = [tasks.create_task(self._grow_old()), tasks.create_task(self._give_way())]
+                await self._begin()
+                if not self._reader.finished:
+                    self._hearing = tasks.create_task(self._hear_out())
+                    await self._tell()
+                for task in watching:
+                    task.cancel()
         finally:
-            self._reader.leave()
             self._hearing = None  # the frames that it may have been cancelled in hold this call
         if self._sent_away:
             raise self._reason
+
+    @property
+    def token(self) -> str:
+        """Of the session."""
+        return self._live.token
+
+    def give_way(self) -> None:
+        """End at once, for another call has come to go on with this stream."""
+        self.broken = True
+        self._superseded.set()
+
+    async def _give_way(self) -> None:
+        await self._superseded.wait()
+        raise superseded()
+
+    async def _begin(self) -> None:
+        """Tell what is in effect; on a resumed call what was missed first, and nothing more if that was all."""
+        limit_ms = min(self._config.first_message_ms, self._config.limits.idle_ms)
+        if self._resume is not None:
+            missed = self._reader.missed(self._resume.last_event_sequence)
+            if missed is None:
+                raise lost_events(self._resume.last_event_sequence)
+            for message in missed:
+                await self._write(message, limit_ms)
+        if not self._reader.finished:
+            await self._send(self._greeting(), limit_ms)
 
     async def _grow_old(self) -> None:
         """Hear no more in time for the last words, then wait for nothing, and in the end give up.
@@ -158,7 +203,7 @@ class Call:
         last = 0
         while True:
             await self._hold(self._messages.spend(1), too_many)
-            message = await read(self._link, limits, heard_at + limits.idle_ms / 1000)
+            message = await self._next(heard_at + limits.idle_ms / 1000)
             kind = payload_of(message) if message is not None else "end"
             if message is None or kind == "end":
                 last = 0 if message is None else message.end.last_sequence
@@ -166,20 +211,40 @@ class Call:
             if kind == "audio":
                 await self._hear([self._intake.audio(message.audio.data, message.audio.sequence)], self._pace.spend)
                 heard_at = loop.time() if message.audio.data else heard_at
+                self._check()
             elif kind == "silence":
                 told = self._intake.silence(message.silence.duration_ms, message.silence.sequence)
                 await self._hear(told, self._pace.spend_silence)
                 heard_at = loop.time()
+                self._check()
             elif kind == "end_utterance":
                 await self._hear([self._intake.utterance()], self._pace.spend)
                 self._live.end_utterance()
             elif kind == "ping":
+                self._reader.acknowledge(message.ping.received_event_sequence)
                 self._reader.tell(Answer(message.ping.client_time_ms))
             elif kind == "update":
                 self._update(update_from_proto(message.update))
             else:
                 _refuse(kind)
         self._end(last)
+
+    async def _next(self, deadline: float) -> ClientMessage | None:
+        try:
+            message = await read(self._link, self._config.limits, deadline)
+            if message is None and self._live.opening.options.resumable:
+                raise LinkLost  # who means it says `end`
+        except LinkLost:
+            self.broken = True
+            raise
+        return message
+
+    def _check(self) -> None:
+        """Acknowledge what was heard, once there is enough of it."""
+        received = self._live.arrivals.received
+        if self._live.opening.options.resumable and received - self._checked >= _CHECKPOINT:
+            self._checked = received
+            self._reader.tell(Checkpoint(self._live.token, self._intake.sequence, milliseconds(received)))
 
     def _update(self, update: Update) -> None:
         """Answer an update, whole or not at all."""
@@ -193,18 +258,26 @@ class Call:
         self._reader.tell(ConfigApplied(update.update_id, effective_at_ms, opening.options))
 
     def _end(self, last_sequence: int = 0) -> None:
-        self._live.hear(self._intake.rest(last_sequence))
-        self._live.end()
+        if not self._live.ended:  # as on a call that was resumed after `end`, which says it again
+            self._live.hear(self._intake.rest(last_sequence))
+            self._live.end()
 
     async def _hear(self, pieces: Iterable[Samples], spend: Callable[[int], float]) -> None:
         """Give the samples of one message to the session, unless they are so few that they wait for more."""
-        await self._hold(spend(0), too_fast)
-        for samples in pieces:
-            if len(samples):
-                self._live.hear(samples)
-                wait_s = spend(len(samples))
-                if self._config.pace == "flow":
-                    await self._hold(wait_s, too_fast)
+        left = iter(pieces)
+        try:
+            await self._hold(spend(0), too_fast)
+            for piece in left:
+                if len(piece):
+                    self._live.hear(piece)
+                    wait_s = spend(len(piece))
+                    if self._config.pace == "flow":
+                        await self._hold(wait_s, too_fast)
+        except asyncio.CancelledError:
+            if not self._sent_away:  # a message that has been counted is heard whole, or a resumed call would miss it
+                for piece in left:
+                    self._live.hear(piece)
+            raise
 
     async def _hold(self, wait_s: float, excess: Callable[[float, ServerConfig], str]) -> None:
         """Hold a client that is too fast, or refuse it."""
@@ -229,11 +302,16 @@ class Call:
         await self._send(self._reader.summary())
 
     async def _send(self, message: ServerMessage, limit_ms: int | None = None) -> None:
-        sealed = self._reader.seal(message)
+        await self._write(self._reader.seal(message), limit_ms)
+
+    async def _write(self, sealed: ServerMessage, limit_ms: int | None = None) -> None:
         limit_ms = limit_ms or self._config.limits.idle_ms
         try:
             async with asyncio.timeout(limit_ms / 1000):
                 await self._link.write(sealed)
+        except LinkLost:
+            self.broken = True
+            raise
         except TimeoutError as error:
             problem = f"nothing was read for {limit_ms} ms; read while you send"
             raise exhausted(problem, self._config.retry_after_ms) from error
@@ -251,6 +329,8 @@ class Call:
                 model=served.model_name,
                 languages=served.languages,
                 setting=measured,
+                resume_token=self._live.token if opening.options.resumable else "",
+                acknowledged_sequence=self._intake.sequence,
             )
         )
 

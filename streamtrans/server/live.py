@@ -45,6 +45,8 @@ class LiveSession:
         """Who has it may go on with this session; nobody can guess it from the id."""
         self.opening = opening
         self.served = served
+        self.ended = False
+        """Whether nothing more is heard."""
         self.arrivals = Arrivals()
         self.hub = Hub(config.max_unsent_events)
         self._behind_ms = config.behind_ms
@@ -98,6 +100,7 @@ class LiveSession:
 
     def end(self) -> None:
         """Hear no more; the last captions follow, then the hub closes."""
+        self.ended = True
         self._session.end()
         self._changed.set()
 

@@ -17,7 +17,6 @@ from streamtrans.wire import (
     ClientMessage,
     StreamOptions,
     Update,
-    asks_to_resume,
     options_from_proto,
     payload_of,
 )
@@ -45,8 +44,6 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         raise nothing_in_it()
     if kind != "config":
         raise _first(f"the first message is `{kind}`")
-    if asks_to_resume(message.config):
-        raise unsupported("this server doesn't resume streams; open a new one without a resume token")
     try:
         wishes = options_from_proto(message.config, served.bounded(config.limits).max_targets)
     except BadFields as error:
@@ -75,6 +72,7 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         source_languages=tuple(sources),
         min_interval_ms=session.reading_interval_ms,
         vad=vad,
+        resumable=wishes.resumable and config.limits.resume_ms > 0,
         min_silence_ms=round(session.endpoints.min_silence_ms),
         max_segment_ms=round(session.endpoints.max_segment_ms),
     )
@@ -87,7 +85,7 @@ def retargeted(opening: Opening, update: Update, served: Served, config: ServerC
     Raises:
         Refusal: there would be too many or none, or one that this server doesn't offer.
     """
-    most = config.limits.max_targets
+    most = served.bounded(config.limits).max_targets
     for name, tags in (("add_targets", update.add_targets), ("remove_targets", update.remove_targets)):
         if len(tags) > most:
             raise invalid([(name, f"has {len(tags)} languages; at most {most} are allowed")])

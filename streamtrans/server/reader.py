@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import replace
 
 from streamtrans.core import Caption, milliseconds
@@ -18,6 +19,7 @@ from streamtrans.wire import (
     Summary,
     change_message,
     notice_message,
+    payload_of,
     pong_message,
     summary_message,
 )
@@ -26,13 +28,18 @@ from streamtrans.wire import (
 class Reader:
     """Captions of ``live`` from now on, after a snapshot of those that are open or were closed last."""
 
-    def __init__(self, live: LiveSession) -> None:
+    def __init__(self, live: LiveSession, kept: int = 0) -> None:
+        """Join; the newest ``kept`` messages are remembered until they are acknowledged."""
         self._live = live
         self._outbox = live.hub.join()
         self._encoder = Encoder()
         self._envelope = Envelope(live.session_id)
         self._began = time.monotonic()
         self._told = Summary()
+        self._sent: deque[ServerMessage] = deque(maxlen=kept)
+        self._newest = 0
+        self.finished = False
+        """Whether the summary was told."""
 
     def tell(self, item: Change | Answer) -> None:
         """Let what is for this reader alone wait its turn."""
@@ -58,7 +65,24 @@ class Reader:
             final_ms=milliseconds(cursors.final),
             lag_ms=round(self._live.arrivals.lag_s(time.monotonic()) * 1000),
         )
-        return self._envelope.seal(message, told, time.time_ns() // 1_000_000)
+        sealed = self._envelope.seal(message, told, time.time_ns() // 1_000_000)
+        self._sent.append(sealed)
+        self._newest = sealed.event_sequence
+        self.finished = payload_of(sealed) == "summary"
+        return sealed
+
+    def missed(self, last: int) -> list[ServerMessage] | None:
+        """Return the messages after number ``last`` as they were sent; ``None`` where they aren't remembered."""
+        if last == self._newest:
+            return []
+        if last > self._newest or not self._sent or self._sent[0].event_sequence > last + 1:
+            return None
+        return [message for message in self._sent if message.event_sequence > last]
+
+    def acknowledge(self, last: int) -> None:
+        """Forget the messages up to number ``last``: they have arrived."""
+        while self._sent and self._sent[0].event_sequence <= last:
+            self._sent.popleft()
 
     def summary(self) -> ServerMessage:
         """Return what the session, and what this reader was told of it, amount to."""

@@ -93,6 +93,23 @@ def too_old(limit_ms: int) -> Refusal:
     return Refusal(grpc.StatusCode.ABORTED, f"the call reached its maximum age of {limit_ms} ms; open a new stream")
 
 
+def unknown_token() -> Refusal:
+    """Refuse to resume what isn't there: NOT_FOUND."""
+    problem = "no stream waits under this token: it was ended, or waited too long; open a new one"
+    return Refusal(grpc.StatusCode.NOT_FOUND, problem)
+
+
+def lost_events(last: int) -> Refusal:
+    """Refuse to resume where responses are lost: DATA_LOSS."""
+    problem = f"what followed the response {last} is not kept any more, or was never sent; open a new stream"
+    return Refusal(grpc.StatusCode.DATA_LOSS, problem)
+
+
+def superseded() -> Refusal:
+    """End a call whose stream another one goes on with: ABORTED."""
+    return Refusal(grpc.StatusCode.ABORTED, "another call has resumed this stream")
+
+
 def internal(name: str) -> Refusal:
     """End a call for a fault of ours: INTERNAL, with nothing but the name to look up."""
     return Refusal(grpc.StatusCode.INTERNAL, f"internal error; the server's log has it under {name}")

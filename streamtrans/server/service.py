@@ -14,16 +14,21 @@ from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Anteroom, Room
 from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink
+from streamtrans.server.intake import Intake
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
 from streamtrans.server.opening import open_stream
-from streamtrans.server.refusal import Refusal, unavailable
+from streamtrans.server.reader import Reader
+from streamtrans.server.refusal import Refusal, unavailable, unknown_token
+from streamtrans.server.registry import Registry, Speaker
 from streamtrans.wire import (
     MODES,
     Capabilities,
     CapabilitiesRequest,
     CapabilitiesResponse,
+    Resume,
     capabilities_to_proto,
+    resume_from_proto,
 )
 
 _log = logging.getLogger(__name__)
@@ -43,7 +48,9 @@ class TranslationService:
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
         patience_ms = min(config.first_message_ms, config.limits.idle_ms)
         self._anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
-        self._calls: set[Call] = set()
+        self._calls: dict[Call, asyncio.Event] = {}
+        """Those that run, and what is set once their streams are ended or wait to be resumed."""
+        self.registry = Registry(config.limits.resume_ms / 1000, config.max_sessions)
 
     def leave(self, grace_ms: int) -> None:
         """Admit nobody any more, and let every call that runs be over within ``grace_ms``, its last captions told."""
@@ -84,24 +91,49 @@ class TranslationService:
     async def _stream(self, session_id: str, link: Link, peer: str) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
-        opening = open_stream(await self._anteroom.first_message(link, peer), served, self._config)
+        first = await self._anteroom.first_message(link, peer)
         self._ready()  # it may have changed while the client kept us waiting
+        if first is not None and (resume := resume_from_proto(first.config)) is not None:
+            await self._go_on(resume, link, peer)
+            return
+        opening = open_stream(first, served, self._config)
         with self._sessions.place(peer):
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
+            intake = Intake(opening.options, self._config.limits)
             live = LiveSession(session_id, opening, served, self._config)
-            try:
-                await self._serve(Call(live, link, self._config))
-            finally:
-                await live.close()
+            kept = self._config.max_unsent_events if opening.options.resumable else 0
+            await self._attend(Speaker(live, intake, Reader(live, kept)), link)
 
-    async def _serve(self, call: Call) -> None:
-        self._calls.add(call)
+    async def _go_on(self, resume: Resume, link: Link, peer: str) -> None:
+        """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
+        for call, over in tuple(self._calls.items()):
+            if call.token == resume.token:
+                call.give_way()
+                await over.wait()
+        self._sessions.refuse_when_full(peer)  # before the stream is taken: it may be asked for again
+        speaker = self.registry.take(resume.token)
+        if speaker is None:
+            raise unknown_token()
+        with self._sessions.place(peer):
+            _log.info("session %s goes on", speaker.live.session_id)
+            await self._attend(speaker, link, resume)
+
+    async def _attend(self, speaker: Speaker, link: Link, resume: Resume | None = None) -> None:
+        call = Call(speaker, link, self._config, resume)
+        over = self._calls[call] = asyncio.Event()
         try:
             await call.run()
         except* EngineClosed:
             raise self.stopped() from None
         finally:
-            self._calls.remove(call)
+            del self._calls[call]
+            task = asyncio.current_task()  # which gRPC cancels when the client is gone
+            left = call.broken or speaker.reader.finished or (task is not None and task.cancelling() > 0)
+            if left and speaker.live.opening.options.resumable and not self.draining:
+                self.registry.keep(speaker)
+            else:
+                await speaker.leave()
+            over.set()
 
     def _ready(self) -> Served:
         if self.failed.is_set():

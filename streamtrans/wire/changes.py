@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from streamtrans.v1 import streamtrans_pb2 as pb
@@ -54,7 +54,24 @@ class GoAway:
     """``max_age``: open a new stream; ``shutdown``: the same, on another server; else the number of a newer one."""
 
 
-Change = ConfigApplied | ConfigRejected | GoAway
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The client's audio and silence up to the message with this number was heard; it needn't be kept any longer."""
+
+    resume_token: str
+    acknowledged_sequence: int
+    acknowledged_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with a stream whose call broke after the response of this number."""
+
+    token: str
+    last_event_sequence: int
+
+
+Change = ConfigApplied | ConfigRejected | Checkpoint | GoAway
 
 
 def update_message(update_id: int, add: Sequence[str], remove: Sequence[str]) -> pb.StreamTranslateRequest:
@@ -71,11 +88,20 @@ def update_from_proto(message: pb.ConfigUpdate) -> Update:
     return Update(message.update_id, added, tuple(message.remove_targets))
 
 
+def resume_from_proto(config: pb.SessionConfig) -> Resume | None:
+    """Return what ``config`` asks to go on with, if anything."""
+    if not config.HasField("resume"):
+        return None
+    return Resume(config.resume.token, config.resume.last_event_sequence)
+
+
 def change_message(change: Change) -> pb.StreamTranslateResponse:
     """Tell a client of ``change``."""
     if isinstance(change, GoAway):
         away = pb.GoAway(time_left_ms=change.time_left_ms, reason=_REASONS[change.reason])
         return pb.StreamTranslateResponse(go_away=away)
+    if isinstance(change, Checkpoint):
+        return pb.StreamTranslateResponse(checkpoint=pb.Checkpoint(**asdict(change)))
     if isinstance(change, ConfigRejected):
         rejected = pb.ConfigRejected(update_id=change.update_id, message=change.message)
         return pb.StreamTranslateResponse(config_rejected=rejected)
@@ -97,6 +123,9 @@ def change_from_proto(response: pb.StreamTranslateResponse) -> Change | None:
     if kind == "go_away":
         away = response.go_away
         return GoAway(away.time_left_ms, _REASON_NAMES.get(away.reason, str(away.reason)))
+    if kind == "checkpoint":
+        told = response.checkpoint
+        return Checkpoint(told.resume_token, told.acknowledged_sequence, told.acknowledged_ms)
     if kind == "config_rejected":
         return ConfigRejected(response.config_rejected.update_id, response.config_rejected.message)
     if kind == "config_applied":

@@ -67,6 +67,8 @@ def started_message(started: Started) -> pb.StreamTranslateResponse:
             model=started.model,
             languages=started.languages,
             setting=None if started.setting is None else pb.MeasuredSetting(**asdict(started.setting)),
+            resume_token=started.resume_token,
+            acknowledged_sequence=started.acknowledged_sequence,
         )
     )
 

@@ -112,6 +112,9 @@ class StreamOptions:
                 raise BadFields([(name, f"{wrong[0]!r} is no language; give strings such as 'de'")])
             object.__setattr__(self, name, tuple(given))
 
+    resumable: bool = False
+    """Whether the stream outlives its call for a while, so that another one can go on with it."""
+
 
 def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     """Return the message for ``options``.
@@ -145,6 +148,7 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
         mode=MODES[options.mode],
         erasure_budget=options.erasure_budget,
         latency_budget_ms=options.latency_budget_ms or 0,
+        resumable=options.resumable,
         endpointing=pb.Endpointing(
             vad=options.vad or "",
             min_silence_ms=options.min_silence_ms or 0,
@@ -191,12 +195,8 @@ def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None)
         max_segment_ms=endpointing.max_segment_ms or None,
         erasure_budget=erasure,
         latency_budget_ms=config.latency_budget_ms or None,
+        resumable=config.resumable,
     )
-
-
-def asks_to_resume(config: pb.SessionConfig) -> bool:
-    """Say whether ``config`` carries a resume token."""
-    return bool(config.HasField("resume"))
 
 
 def encoding_names(numbers: Sequence[int]) -> tuple[str, ...]:

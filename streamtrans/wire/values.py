@@ -46,6 +46,9 @@ class Limits:
     """Larger messages are refused before they are parsed."""
     max_silence_ms: int = 30_000
     """In one ``silence`` message."""
+    resume_ms: int = 30_000
+    """How long a stream whose call broke waits to be resumed; 0: not at all. Larger: longer breaks are survived, and
+    memory is held for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,10 @@ class Started:
     languages: tuple[str, ...]
     setting: Measured | None = None
     """``None`` where nothing was measured with this model."""
+    resume_token: str = ""
+    """Where the stream may be resumed."""
+    acknowledged_sequence: int = 0
+    """On a resumed call: audio and silence up to this message needn't be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +188,7 @@ def limits_from_proto(message: pb.Limits) -> Limits:
         max_targets=message.max_targets,
         max_message_bytes=message.max_message_bytes,
         max_silence_ms=message.max_silence_ms,
+        resume_ms=message.resume_ms,
     )
 
 
@@ -200,6 +208,8 @@ def started_from_proto(response: pb.StreamTranslateResponse) -> Started:
         setting=Measured(measured.name, measured.erasure, measured.latency_ms, measured.bleu_loss)
         if started.HasField("setting")
         else None,
+        resume_token=started.resume_token,
+        acknowledged_sequence=started.acknowledged_sequence,
     )
 
 

@@ -52,7 +52,7 @@ async def test_a_live_session_and_its_reader_keep_nothing_of_a_long_stream(house
     opening = open_stream(house.opening(), house.served(), config)
     engine = house.instant()
     live = LiveSession("s", opening, house.served(engine), config)
-    reader = Reader(live)
+    reader = Reader(live, 100)
     piece = house.speech(0.1, 0.5, 0.4)
     told = []
 

@@ -9,11 +9,12 @@ from streamtrans.wire import (
     MODES,
     BadFields,
     ClientMessage,
+    Resume,
     StreamOptions,
-    asks_to_resume,
     config_message,
     options_from_proto,
     options_to_proto,
+    resume_from_proto,
 )
 
 COUNTS = st.none() | st.integers(1, 2**31 - 1)
@@ -30,6 +31,7 @@ OPTIONS = st.builds(
     vad=st.none() | st.sampled_from(["silero", "energy"]),
     min_silence_ms=COUNTS,
     max_segment_ms=COUNTS,
+    resumable=st.booleans(),
 )
 
 
@@ -131,9 +133,9 @@ def test_budgets_out_of_range_are_refused():
 
 def test_a_resume_token_is_seen():
     message = ClientMessage()
-    message.config.resume.token = "x"
-    assert asks_to_resume(message.config)
-    assert not asks_to_resume(config())
+    message.config.resume.token, message.config.resume.last_event_sequence = "x", 7
+    assert resume_from_proto(message.config) == Resume("x", 7)
+    assert resume_from_proto(config()) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
 
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network
@@ -100,3 +108,42 @@ def make_whisper_m2m(folder: Path, *, seed: int = 0, **shape: int | str) -> Netw
     (folder / "preprocessor_config.json").write_text(json.dumps(features))
     save_file(network.state_dict(), folder / "model.safetensors")
     return network
+
+
+def make_qwen2_audio(folder: Path, *, layers: int = 5, seed: int = 0) -> Qwen2AudioForConditionalGeneration:
+    """Save a random Qwen2-Audio with its processor, and return transformers' model of it."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(TEXTS, 320, ["en", "de", "zh"])
+    names = ["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
+    end = tokenizer.token_to_id("<|im_end|>")
+    config = Qwen2AudioConfig(
+        audio_config={
+            "num_mel_bins": 80,
+            "d_model": 16,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 16,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": tokenizer.get_vocab_size(),
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "eos_token_id": end,
+        },
+        audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
+    )
+    model = Qwen2AudioForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8.0)
+    model.generation_config.eos_token_id = end
+    model.save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=80), fast).save_pretrained(folder)
+    return model

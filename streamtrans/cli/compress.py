@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamtrans.core import BadConfig
 from streamtrans.foreign import Chosen
+
+if TYPE_CHECKING:
+    from streamtrans.compress.pruning import Pruned
 
 compress = typer.Typer(
     name="compress",
@@ -86,6 +89,89 @@ def merge(
         pairs = [(f"{one}, {other}", f"{cosine:.3f}") for (one, other), cosine in found.likeness.items()]
         show("cosine of what two have learnt", ("", ""), pairs)
     typer.echo(f"written to {destination}", err=True)
+
+
+@compress.command()
+def prune(
+    model: Annotated[str, typer.Argument(help="The checkpoint to make smaller: folder or hub name.")],
+    destination: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
+    *,
+    selection: Annotated[
+        Path,
+        typer.Option(
+            help="Recordings with references, a .tsv with audio, language and a language code per text. Layers are "
+            "chosen by them: take none that you report scores on."
+        ),
+    ],
+    remove: Annotated[int, typer.Option(min=1, help="How many layers go; the first and the last stay.")],
+    stack: Annotated[str, typer.Option(help="decoder or encoder; language_model of an audio LLM.")] = "decoder",
+    order: Annotated[str, typer.Option(help="importance (measured), or to compare with: even, middle.")] = "importance",
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", help="Languages whose texts count. By default all there are.", show_default=False),
+    ] = None,
+    together: Annotated[int, typer.Option(min=1, help="Recordings decoded at once.")] = 8,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the scores, by default DESTINATION-pruning. What is scored in it isn't scored again: "
+            "name the same one for other orders and numbers of layers.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Precision of the scoring; auto as it is served.")] = "auto",
+) -> None:
+    """Remove the layers that a model writes well without.
+
+    Each candidate is left out in turn, the selection is transcribed and translated, and the layer goes without which
+    the score is best; then the next one. Transcripts count 100 minus their errors in percent, translations chrF++
+    (chrF into languages without spaces). Broken off, the same command goes on where it was:
+
+        streamtrans compress prune openai/whisper-small smaller --selection people.tsv --remove 4
+    """
+    from streamtrans.cli.report import keep, telling
+    from streamtrans.compress.pruning import Pruning
+    from streamtrans.compress.pruning import prune as run
+    from streamtrans.compress.pruning.plots import draw
+    from streamtrans.compress.pruning.search import work_folder
+    from streamtrans.evaluate import Watch
+    from streamtrans.evaluate.manifest import read_talks
+    from streamtrans.model.loading import find_folder
+    from streamtrans.runtime import identity
+
+    asked = Pruning(remove, stack, order, tuple(to or ()), together, device, dtype)
+    with Watch() as watch, telling("layers") as told:
+        found = run(model, destination, read_talks(selection), asked, work=work, told=told)
+    sizes = [_weights_bytes(folder) for folder in (find_folder(model), destination)]
+    folder = work_folder(destination, work)
+    figures = {"model": identity(model), **found.figures(), "bytes_before": sizes[0], "bytes": sizes[1]}
+    keep(f"{order}-{remove}", figures, watch.measured, folder)
+    _show_removals(found)
+    typer.echo(f"weights: {sizes[0] / 1e6:.1f} MB before, {sizes[1] / 1e6:.1f} MB now; plot: {draw(folder)}", err=True)
+    typer.echo(f"written to {destination}", err=True)
+
+
+def _show_removals(found: Pruned) -> None:
+    from streamtrans.cli.report import show
+
+    names = list(found.whole.directions)
+    rows = [
+        [label, score.mean, *score.directions.values(), 1000 * score.seconds / max(1, score.passes)]
+        for label, score in (
+            ("none", found.whole),
+            *((", ".join(map(str, each.removed)), each.score) for each in found.rounds),
+        )
+    ]
+    show(
+        f"{found.stack} of {found.depth} layers, by {found.order}: score by layers removed",
+        ["layers removed", "mean", *names, "ms per pass"],
+        rows,
+    )
+
+
+def _weights_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def _named(models: list[str]) -> dict[str, str]:

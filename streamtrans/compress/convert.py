@@ -171,8 +171,13 @@ def _renumber_heads(file: Path, heads: Heads, kept: Sequence[int]) -> None:
     """Count the layers of a generation config's alignment heads anew; those of dropped layers go."""
     settings = read_json(file) if file.exists() else {}
     if settings.get("alignment_heads"):
-        left = [[kept.index(layer), head] for layer, head in heads if layer in kept]
+        left = renumbered_heads(heads, kept)
         file.write_text(json.dumps(settings | {"alignment_heads": left}, indent=2) + "\n", encoding="utf-8")
+
+
+def renumbered_heads(heads: Heads, kept: Sequence[int]) -> list[list[int]]:
+    """Return the heads of layers that are kept, [layer, head], their layers counted anew."""
+    return [[kept.index(layer), head] for layer, head in heads if layer in kept]
 
 
 def _renumber_tokens(file: Path, tokens: Sequence[int]) -> None:

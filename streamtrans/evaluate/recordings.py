@@ -108,7 +108,7 @@ def evaluate_recordings(
     """
     config = config or RecordingsConfig()
     _change(model, config)
-    asked = [(talk, _targets(model, talk, config.targets)) for talk in talks]
+    asked = [(talk, askable(model, talk, config.targets)) for talk in talks]
     refused = {f"{talk.language}-{code}" for talk, (_, others) in asked for code in others}
     able = sorted(
         ((talk, targets) for talk, (targets, _) in asked if targets), key=lambda each: each[0].audio.stat().st_size
@@ -138,7 +138,7 @@ def evaluate_recordings(
     return RecordingsResult(
         bleu=_nested({pair: score[0] for pair, score in scores.items() if pair[0] != pair[1]}),
         chrf=_nested({pair: score[1] for pair, score in scores.items() if pair[0] != pair[1]}),
-        error_rate={source: _errors(texts, source) for source, target in pairs if source == target},
+        error_rate={source: transcript_errors(texts, source) for source, target in pairs if source == target},
         recordings=len(able),
         audio_s=audio_s,
         busy_s=busy_s,
@@ -174,7 +174,7 @@ def _leave_out(model: TorchSpeechModel, number: int) -> None:
     model.manner = replace(model.manner, alignment_heads=())  # they are counted by layer
 
 
-def _targets(model: SpeechModel, talk: Talk, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def askable(model: SpeechModel, talk: Talk, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the languages to write of a recording, and those that the model can't be asked for."""
     able, unable = [], []
     for code, text in talk.references.items():
@@ -211,7 +211,8 @@ def _score(texts: Sequence[Text], source: str, target: str) -> tuple[float, floa
     return bleu(hyps, refs, target), chrf(hyps, refs)
 
 
-def _errors(texts: Sequence[Text], language: str) -> float:
+def transcript_errors(texts: Sequence[Text], language: str) -> float:
+    """Return the error rate of the transcripts among ``texts`` in ``language``, both sides in normal form."""
     mine = [text for text in texts if text.source == text.target == language]
     return word_error_rate(
         [normalise(text.hypothesis, language) for text in mine],

@@ -43,14 +43,16 @@ def bleu_signature(language: str) -> str:
     return str(metric.get_signature())
 
 
-def chrf(hyps: Sequence[str], refs: Sequence[str]) -> float:
+def chrf(hyps: Sequence[str], refs: Sequence[str], *, word_order: int = 0) -> float:
     """Return the corpus chrF2, 0 to 100 (Popović 2015, https://aclanthology.org/W15-3049, as in sacreBLEU).
+
+    With ``word_order`` 2 it is chrF++, which also counts words and pairs of them: no measure of Chinese.
 
     Raises:
         BadConfig: there is nothing to compare, or sacreBLEU is missing.
     """
     _check(hyps, refs)
-    metric = _package("sacrebleu.metrics").CHRF()
+    metric = _package("sacrebleu.metrics").CHRF(word_order=word_order)
     return float(metric.corpus_score(list(hyps), [list(refs)]).score)
 
 

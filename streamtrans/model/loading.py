@@ -47,6 +47,8 @@ COMPANIONS = (
     "tokenizer_config.json",
     "added_tokens.json",
     "special_tokens_map.json",
+    "chat_template.json",
+    "chat_template.jinja",
     "vocab.json",
     "merges.txt",
     "streaming.json",

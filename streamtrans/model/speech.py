@@ -155,6 +155,11 @@ class TorchSpeechModel:
     @torch.inference_mode()
     def encode(self, audios: Sequence[npt.NDArray[np.float32]]) -> list[EncodedSpeech]:
         """Encode each stretch of audio ``(samples,)`` in one batch, without 30 s padding unless the family wants it."""
+        return self.remember(*self.hear(audios))
+
+    @torch.inference_mode()
+    def hear(self, audios: Sequence[npt.NDArray[np.float32]]) -> tuple[Tensor, list[int]]:
+        """Return what the encoder makes of each stretch of audio, ``(B, S, E)``, and how many frames are real."""
         mels = [self._frames(audio) for audio in audios]
         lengths = [mel.shape[-1] for mel in mels]
         longest = max(lengths)
@@ -162,7 +167,7 @@ class TorchSpeechModel:
         stacked = torch.cat([torch.nn.functional.pad(mel, (0, longest - mel.shape[-1])) for mel in mels])
         frames = None if even else torch.tensor(lengths, device=self.device)
         features, _ = self.network.model.encoder(stacked, frames)
-        return self.remember(features, [(length + 1) // 2 for length in lengths])
+        return features, [(length + 1) // 2 for length in lengths]
 
     @torch.inference_mode()
     def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
@@ -198,6 +203,7 @@ class TorchSpeechModel:
             )
         self._hearing = BlockHearing(self.network.model.encoder, self.log_mel, blocks, self._crossings, self.config)
 
+    @torch.inference_mode()
     def remember(self, features: Tensor, frames: Sequence[int]) -> list[EncodedSpeech]:
         """Project features ``(B, S, E)``, of which each row has ``frames`` real ones, for all that attend to them."""
         pairs, cut = self._crossings(features), self.config.decoder_layers

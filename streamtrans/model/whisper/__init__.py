@@ -22,6 +22,9 @@ from streamtrans.text import Tokenizer, canonical, written
 ENGLISH_VOCABULARY = 51_864
 """Tokens of the English-only checkpoints; multilingual ones have one more, or two."""
 
+PRUNED_FROM = "pruned_from"
+"""In the ``config.json`` of a pruned checkpoint: how many layers there were before any was removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
@@ -105,7 +108,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
             f"{folder} wants windows of {features.window} samples, {features.hop} apart, scaled {features.scaling!r};"
             " every stock Whisper was trained with 400, 160, 'clip'"
         )
-    distilled = config.decoder_layers < config.encoder_layers
+    distilled = _distilled(folder, raw, config)
     prompts = Prompts(tokenizer, _multilingual(said, tokenizer, config), translates=not distilled)
     for source, targets in prompts.translations:
         for target in targets:
@@ -128,6 +131,25 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
         device=device,
         dtype=dtype,
     )
+
+
+def _distilled(folder: Path, raw: dict[str, Any], config: NetworkConfig) -> bool:
+    """Say whether a checkpoint learnt from a deeper one; what was pruned is what it was with all of its layers.
+
+    Raises:
+        BadModel: what the folder says of its layers before pruning makes no sense.
+    """
+    before = raw.get(PRUNED_FROM)
+    if before is None:
+        return config.decoder_layers < config.encoder_layers
+    said = before if isinstance(before, dict) else {}
+    encoder, decoder = said.get("encoder_layers"), said.get("decoder_layers")
+    if not (isinstance(encoder, int) and isinstance(decoder, int) and 0 < decoder <= 512 and 0 < encoder <= 512):
+        raise BadModel(
+            f"{folder / 'config.json'}: {PRUNED_FROM} is {shown(before)}; give encoder_layers and decoder_layers, 1 to"
+            " 512 each"
+        )
+    return decoder < encoder
 
 
 def _multilingual(said: dict[str, Any], tokenizer: Tokenizer, config: NetworkConfig) -> bool:

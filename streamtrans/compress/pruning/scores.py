@@ -1,0 +1,124 @@
+"""What a model without some layers is worth: scores per direction of the texts that it writes, kept line by line.
+
+Transcripts count 100 minus their error rate in percent; translations chrF++, or chrF into languages without spaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from streamtrans.core import BadConfig
+from streamtrans.evaluate.dev import Text
+from streamtrans.evaluate.manifest import Talk
+from streamtrans.evaluate.recordings import transcript_errors
+from streamtrans.metrics import chrf
+from streamtrans.text import joins_without_spaces
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Texts, and what their decoding took, encoder not included."""
+
+    texts: Sequence[Text]
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Points per direction (``de-en``; ``de-de`` is a transcript), higher is better; and what decoding took."""
+
+    directions: Mapping[str, float]
+    passes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The mean over the directions, which decides."""
+        return sum(self.directions.values()) / len(self.directions)
+
+
+def score(written: Written) -> Score:
+    """Compare texts with their references."""
+    pairs = sorted({(text.source, text.target) for text in written.texts})
+    return Score(
+        {f"{source}-{target}": _points(written.texts, source, target) for source, target in pairs},
+        written.passes,
+        round(written.seconds, 3),
+    )
+
+
+def _points(texts: Sequence[Text], source: str, target: str) -> float:
+    mine = [text for text in texts if (text.source, text.target) == (source, target)]
+    if source == target:
+        return 100 - 100 * transcript_errors(mine, source)
+    order = 0 if joins_without_spaces(target) else 2
+    return chrf([text.hypothesis for text in mine], [text.reference for text in mine], word_order=order)
+
+
+def selection_sha256(talks: Sequence[Talk]) -> str:
+    """Return a checksum over the recordings and the references that layers are chosen by."""
+    digest = hashlib.sha256()
+    for talk in talks:
+        digest.update(json.dumps([talk.language, dict(talk.references)], ensure_ascii=False).encode())
+        digest.update(hashlib.sha256(talk.audio.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+class Notebook:
+    """Scores by the layers that were missing, one line each in a file: what stands there is not computed again.
+
+    Raises:
+        BadConfig: the file was begun for something else, or isn't one of ours.
+    """
+
+    def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
+        self.file = file
+        self._known: dict[frozenset[int], Score] = {}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        whole = self._lines()
+        if whole:
+            self._check(whole[0], about)
+        with file.open("w" if not whole else "r+", encoding="utf-8") as stream:
+            if not whole:
+                stream.write(json.dumps(about) + "\n")
+            else:
+                stream.truncate(len("".join(whole).encode()))  # a line that was being written is written again
+        for line in whole[1:]:
+            said = json.loads(line)
+            without = frozenset(said.pop("without"))
+            self._known[without] = Score(**said)
+
+    def of(self, without: frozenset[int], compute: Callable[[], Score]) -> Score:
+        """Return the score without some layers, computed where nobody has noted it."""
+        if without not in self._known:
+            found = self._known[without] = compute()
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"without": sorted(without), **asdict(found)}) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        return self._known[without]
+
+    def _lines(self) -> list[str]:
+        if not self.file.exists():
+            return []
+        text = self.file.read_bytes().decode("utf-8", "replace")
+        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def _check(self, line: str, about: Mapping[str, Any]) -> None:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise BadConfig(f"{self.file} holds no scores of layers; name another --work folder")
+        if other := sorted(name for name in {*said, *about} if said.get(name) != about.get(name)):
+            raise BadConfig(
+                f"{self.file} was begun with another {', '.join(other)}; name another --work folder, or remove it"
+            )

@@ -1,0 +1,261 @@
+"""Models in memory that write the selection with any of their layers: each is loaded once and never deep-copied."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamtrans.audio import Samples
+from streamtrans.compress.pruning.scores import Written
+from streamtrans.core import BadConfig, Hypothesis, needs
+from streamtrans.decode import Conversation, greedy
+from streamtrans.engine import EngineConfig
+from streamtrans.evaluate.dev import Text
+from streamtrans.evaluate.manifest import Talk
+from streamtrans.evaluate.recordings import askable
+from streamtrans.model.api import Forward, SpeechModel
+from streamtrans.model.loading import DTYPES, choose_device, choose_precision, load_model
+from streamtrans.model.speech import TorchSpeechModel
+from streamtrans.text import canonical, display_name
+
+
+class Subject(Protocol):
+    """What is pruned."""
+
+    def write(self, kept: Sequence[int]) -> Written:
+        """Write the selection with the ``kept`` layers of the stack alone."""
+        ...
+
+
+class SpeechSubject:
+    """A Whisper or whisperM2M without its KVSPN, which changes no text.
+
+    Recordings are decoded ``together`` in a fixed order, so that the same layers write the same texts every time. What
+    the encoder says is kept while only decoder layers go.
+
+    Raises:
+        BadConfig: no recording can be scored in any language.
+    """
+
+    def __init__(
+        self, model: TorchSpeechModel, stack: str, talks: Sequence[Talk], targets: tuple[str, ...], together: int
+    ) -> None:
+        self.model, self.stack, self.together = model, stack, together
+        model.guesser, model.network.speculator = None, None
+        model.manner = replace(model.manner, alignment_heads=())  # they are counted by layer, and write nothing
+        asked = [(talk, askable(cast("SpeechModel", model), talk, targets)[0]) for talk in talks]
+        self.asked = sorted(((t, codes) for t, codes in asked if codes), key=lambda each: each[0].audio.stat().st_size)
+        if not self.asked:
+            raise BadConfig("no recording has a text in a language that the model can be asked for")
+        self._features: dict[int, tuple[Tensor, list[int]]] = {}
+
+    def write(self, kept: Sequence[int]) -> Written:
+        """Write every recording in every language that it has a text in."""
+        texts: list[Text] = []
+        passes, seconds = 0, 0.0
+        with self._only(kept):
+            for at in range(0, len(self.asked), self.together):
+                part = self.asked[at : at + self.together]
+                audios = [talk.load()[: self.model.max_samples] for talk, _ in part]
+                features = self._hear(at, audios)
+                began = time.perf_counter()
+                found, count = self._decode(part, audios, *features)
+                passes, seconds = passes + count, seconds + time.perf_counter() - began
+                texts += found
+        return Written(texts, passes, seconds)
+
+    @contextmanager
+    def _only(self, kept: Sequence[int]) -> Iterator[None]:
+        owner: Any = getattr(self.model.network.model, self.stack)
+        layers, config = owner.layers, self.model.config
+        owner.layers = nn.ModuleList(layers[number] for number in kept)
+        depth = {f"{self.stack}_layers": len(kept)}
+        self.model.config = replace(config, speculator_blocks=0, **depth)  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            owner.layers, self.model.config = layers, config
+
+    def _hear(self, at: int, audios: Sequence[Samples]) -> tuple[Tensor, list[int]]:
+        if self.stack == "encoder":
+            return self.model.hear(audios)
+        if at not in self._features:
+            features, frames = self.model.hear(audios)
+            self._features[at] = features.cpu(), frames
+        features, frames = self._features[at]
+        return features.to(self.model.device), frames
+
+    def _decode(
+        self,
+        part: Sequence[tuple[Talk, tuple[str, ...]]],
+        audios: Sequence[Samples],
+        features: Tensor,
+        frames: list[int],
+    ) -> tuple[list[Text], int]:
+        model, limits = self.model, EngineConfig()
+        slots = model.allocate(sum(len(codes) for _, codes in part))
+        talks: list[Conversation] = []
+        for memory, audio, (talk, codes) in zip(model.remember(features, frames), audios, part, strict=True):
+            for code in codes:
+                prompt = model.prompt(code, talk.language)
+                limit = limits.limit(model.max_tokens, prompt, len(audio), model.tokens_per_second(code))
+                talks.append(greedy(prompt, (), slots.open(memory), eot=model.eot, limit=limit))
+        found, passes = _converse(model, talks)
+        asked = [(talk, code) for talk, codes in part for code in codes]
+        texts = [
+            _text(talk, code, model.tokenizer.decode(hypothesis.tokens))
+            for (talk, code), hypothesis in zip(asked, found, strict=True)
+        ]
+        return texts, passes
+
+
+class AudioLanguageSubject:
+    """A Qwen2-Audio folder, run by transformers: asked one recording at a time, greedily.
+
+    What stands before the answer is the same whatever layers of the language model go, so it is worked out once.
+
+    Raises:
+        BadConfig: transformers is missing, or no recording has a text in one of the languages.
+    """
+
+    def __init__(self, folder: Path, talks: Sequence[Talk], targets: tuple[str, ...], device: str, dtype: str) -> None:
+        try:
+            from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
+        except ImportError:
+            raise BadConfig(needs("an audio LLM", "transformers", "train")) from None
+        wanted = {canonical(code) for code in targets}
+        self.asked = [
+            (talk, code)
+            for talk in talks
+            for code, text in talk.references.items()
+            if text.strip() and (not wanted or code in wanted)
+        ]
+        if not self.asked:
+            raise BadConfig("no recording has a text in one of the languages")
+        self.device = choose_device(device)
+        precision = DTYPES[choose_precision(dtype, self.device, 0)]
+        self.processor: Any = AutoProcessor.from_pretrained(folder)
+        self.model: Any = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=precision)
+        self.model.to(self.device).eval()
+        self.decoder: Any = self.model.get_decoder()
+        self.layers = list(self.decoder.layers)
+        self._questions: dict[int, Tensor] = {}
+
+    @torch.inference_mode()
+    def write(self, kept: Sequence[int]) -> Written:
+        """Write every recording in every language that it has a text in."""
+        questions = [self._question(number) for number in range(len(self.asked))]
+        texts, passes, began = list[Text](), 0, time.perf_counter()
+        self._use(kept)
+        try:
+            for (talk, code), question in zip(self.asked, questions, strict=True):
+                tokens = self._answer(question.to(self.device), len(talk.load()))
+                passes += len(tokens)
+                texts.append(_text(talk, code, self.processor.tokenizer.decode(tokens, skip_special_tokens=True)))
+        finally:
+            self._use(range(len(self.layers)))
+        return Written(texts, passes, time.perf_counter() - began)
+
+    def _use(self, kept: Sequence[int]) -> None:
+        """Put the ``kept`` layers into the model, numbered as its cache wants them."""
+        self.decoder.layers = nn.ModuleList(self.layers[number] for number in kept)
+        self.decoder.config.num_hidden_layers = len(kept)
+        for place, layer in enumerate(self.decoder.layers):
+            layer.self_attn.layer_idx = place
+
+    def _question(self, number: int) -> Tensor:
+        """Return what the language model reads before it answers, ``(1, T, E)``."""
+        if number not in self._questions:
+            talk, code = self.asked[number]
+            seen: list[Tensor] = []
+            # The first layer's input is what speech and text have become together.
+            hook = self.layers[0].register_forward_pre_hook(
+                lambda _, args, named: seen.append(args[0] if args else named["hidden_states"]), with_kwargs=True
+            )
+            try:
+                self.model(**self._inputs(talk.load(), order(talk.language, code)))
+            finally:
+                hook.remove()
+            self._questions[number] = seen[0].cpu()
+        return self._questions[number]
+
+    def _inputs(self, audio: Samples, text: str) -> Any:
+        said = [
+            {"role": "system", "content": "You are a professional translator."},
+            {"role": "user", "content": [{"type": "audio", "audio_url": ""}, {"type": "text", "text": text}]},
+        ]
+        asked = self.processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+        rate = self.processor.feature_extractor.sampling_rate
+        inputs = self.processor(text=[asked], audio=[np.asarray(audio)], sampling_rate=rate, return_tensors="pt")
+        return inputs.to(self.device, self.model.dtype)
+
+    def _answer(self, question: Tensor, heard: int) -> list[int]:
+        """Answer greedily, whatever the folder says of sampling and penalties."""
+        ends = self.model.generation_config.eos_token_id
+        stops = set(ends if isinstance(ends, list) else [ends]) | {self.processor.tokenizer.eos_token_id}
+        score, embed = self.model.get_output_embeddings(), self.model.get_input_embeddings()
+        most = EngineConfig().limit(1024, (), heard)
+        tokens: list[int] = []
+        past, rows = None, question
+        while len(tokens) < most:
+            out = self.decoder(inputs_embeds=rows, past_key_values=past, use_cache=True)
+            tokens.append(int(score(out.last_hidden_state[:, -1]).argmax(-1)))
+            if tokens[-1] in stops:
+                break
+            past, rows = out.past_key_values, embed(torch.tensor([[tokens[-1]]], device=self.device))
+        return tokens
+
+
+def load_subject(
+    folder: Path,
+    stack: str,
+    talks: Sequence[Talk],
+    *,
+    targets: tuple[str, ...],
+    together: int,
+    device: str,
+    dtype: str,
+) -> Subject:
+    """Load what is pruned."""
+    if stack == "language_model":
+        return AudioLanguageSubject(folder, talks, targets, device, dtype)
+    return SpeechSubject(load_model(folder, device=device, dtype=dtype), stack, talks, targets, together)
+
+
+def order(source: str, target: str) -> str:
+    """Return what an audio LLM is told to do (for translations, as in arXiv 2505.20237)."""
+    if source == target:
+        return f"Transcribe the {display_name(source)} speech:"
+    return f"Translate the {display_name(source)} speech into {display_name(target)}:"
+
+
+def _converse(model: TorchSpeechModel, talks: Sequence[Conversation]) -> tuple[list[Hypothesis], int]:
+    """Hold conversations to their ends, all that go on in each pass; return what was said, and how many passes."""
+    found: dict[int, Hypothesis] = {}
+    waiting: dict[int, Forward] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(talks)))
+    passes = 0
+    while answers:
+        waiting = {}
+        for number, answer in answers.items():
+            try:
+                request = talks[number].send(answer)
+                assert isinstance(request, Forward), "who drafts nothing wants no guesses"
+                waiting[number] = request
+            except StopIteration as stop:
+                found[number] = stop.value
+        answers = dict(zip(waiting, model.step([*waiting.values()]), strict=True)) if waiting else {}
+        passes += bool(waiting)
+    return [found[number] for number in range(len(talks))], passes
+
+
+def _text(talk: Talk, code: str, written: str) -> Text:
+    return Text(talk.name, talk.language, code, talk.references[code], written.strip())

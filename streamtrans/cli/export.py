@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from streamtrans.cli.convert import print_parameters
+from streamtrans.core import BadConfig
 
 
 def export(
@@ -19,6 +20,7 @@ def export(
     ],
     destination: Annotated[Path, typer.Argument(help="The folder to write, or a file .npz.")],
     *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that isn't empty.")] = False,
     runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),
 ) -> None:
     """Write a trained stage as a checkpoint folder, for --model.
@@ -36,6 +38,8 @@ def export(
 
         streamtrans export recipes/m2m_base.toml directions recipes/m2m_base/directions.npz
     """
+    if not overwrite and destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise BadConfig(f"{destination} exists and isn't an empty folder; --overwrite replaces what is in it")
     from streamtrans.train.anchored.recipe import is_anchored
 
     if is_anchored(recipe):

@@ -29,6 +29,7 @@ from streamtrans.cli.options import (
     languages,
     spoken_language,
 )
+from streamtrans.cli.outputs import refuse_existing
 from streamtrans.core import SAMPLE_RATE, BadConfig, Caption, Event
 from streamtrans.runtime import Loaded, ModelChoice, load
 from streamtrans.stream import FileSink, Mode, Origin, Recorder, Session, fingerprint, pump, settle
@@ -70,6 +71,7 @@ def record(
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Hear the file as fast as it was spoken, and be late where that is hard.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recording that exists.")] = False,
     microphone: Annotated[
         str | None,
         typer.Option(help="Which one: its number or a part of its name (streamtrans-mic --list-devices)."),
@@ -99,6 +101,7 @@ def record(
     targets = languages(to)
     spoken = spoken_language(source)
     _check(out, audio, microphone, realtime=realtime)
+    refuse_existing(out, overwrite=overwrite)
     wanted = _mode(mode)
     loaded = load(choice, slots=max(16, len(targets)))
     try:

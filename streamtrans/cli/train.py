@@ -39,6 +39,15 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 8 -m streamtrans.cli train recipes/whisper_m2m_medium.toml
     """
+    typer.echo(f"{recipe}: texts and speech are made ready in {runs}; the first figures may take minutes", err=True)
+    try:
+        _run(recipe, stage=stage, workers=workers, runs=runs, device=device)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; streamtrans train {recipe} goes on from what was saved last in {runs}", err=True)
+        raise typer.Exit(130) from None
+
+
+def _run(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:
     from streamtrans.train.anchored.recipe import is_anchored
     from streamtrans.train.finetune.recipe import is_finetune
 

@@ -411,3 +411,27 @@ def test_one_thread_draws(translate, recordings, monkeypatch):
     monkeypatch.setattr(Terminal, "write", write)
     assert translate("talk.wav", "phone.wav", "--to", "de,zh", "--grow")[0] == 0
     assert drawn == {threading.main_thread().name}
+
+
+def test_recordings_and_models_that_exist_are_kept_unless_told(run, checkpoint, recordings):
+    (recordings / "a.stsession").write_bytes(b"mine")
+    status, _, err = run("record", "a.stsession", "talk.wav", "--to", "de", "--model", checkpoint, *FAST)
+    assert status == 2
+    assert "a.stsession exists; --overwrite replaces it" in err
+    assert (recordings / "a.stsession").read_bytes() == b"mine"
+    (recordings / "model").mkdir()
+    (recordings / "model" / "config.json").write_text("{}")
+    status, _, err = run("export", "recipe.toml", "stage", "model")
+    assert status == 2
+    assert "model exists and isn't an empty folder" in err
+
+
+def test_training_says_at_once_what_it_does_and_what_ctrl_c_leaves(run, tmp_path, monkeypatch):
+    def interrupted(recipe, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("streamtrans.cli.train._run", interrupted)
+    status, _, err = run("train", tmp_path / "r.toml")
+    assert status == 130
+    assert "the first figures may take minutes" in err.splitlines()[0]
+    assert "goes on from what was saved last" in err

@@ -212,7 +212,7 @@ async def speak(
 
 def _figures(case: Case, before: dict[str, Any], after: dict[str, Any], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Put it together. A factor is per second of audio of one stream; a lag is what the server told."""
-    spent = {name: after[name] - before[name] for name in after}
+    spent = {name: after[name] - before[name] for name in after if name != "peak_bytes"}
     audio_s = sum(summary.audio_ms for summary in summaries) / 1000
     decode = sum((summary.decoding for summary in summaries), DecodeStats())
     firsts = [delay for summary in summaries for delay in summary.first_caption_ms]
@@ -234,5 +234,5 @@ def _figures(case: Case, before: dict[str, Any], after: dict[str, Any], summarie
         "acceptance": acceptance(decode),
         "mean_step_batch": ratio(spent["forwards"], spent["passes"]),
         "encoded_s_per_audio_second": ratio(spent["encoded_samples"] / SAMPLE_RATE, audio_s),
-        "peak_rss_mb": round(after["peak_bytes"] / 2**20),
+        "peak_rss_mb": round(after["peak_bytes"] / 2**20) if after["peak_bytes"] else None,
     }

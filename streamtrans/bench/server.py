@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import sys
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,19 +67,27 @@ def pin(cores: int) -> None:
 
 
 def _counters(loaded: Loaded) -> dict[str, Any]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     stats = loaded.engine.stats
     return {
         "busy_s": stats.busy_s,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_bytes": peak,
+        "cpu_s": time.process_time(),
+        "peak_bytes": _peak_bytes(),
         "passes": stats.passes,
         "forwards": stats.forwards,
         "encodes": stats.encodes,
         "encode_batches": stats.encode_batches,
         "encoded_samples": stats.samples,
     }
+
+
+def _peak_bytes() -> int | None:
+    """Return the most memory that this process has held; ``None`` on Windows, whose Python doesn't tell."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def _say(line: dict[str, Any]) -> None:

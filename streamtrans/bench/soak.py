@@ -34,6 +34,7 @@ from streamtrans.client import (
     TranslationStream,
 )
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
+from streamtrans.evaluate.machine import load_average
 from streamtrans.metrics import percentile, trend
 from streamtrans.runtime import ModelChoice, identity
 
@@ -134,7 +135,7 @@ class Sample:
     minute: float
     server: Weight
     clients: Weight
-    load: float
+    load: float | None
     lags_ms: tuple[float | None, ...]
 
 
@@ -219,7 +220,7 @@ def line(sample: Sample) -> str:
     return (
         f"{sample.minute:7.2f} min  server {sample.server.rss_mb:.1f} MB, its own {sample.server.uss_mb:.1f}, "
         f"anonymous {sample.server.anonymous_mb:.1f}, clients {sample.clients.anonymous_mb:.1f}  "
-        f"lag {lags} ms  load {sample.load:g}"
+        f"lag {lags} ms  load {sample.load}"
     )
 
 
@@ -296,7 +297,7 @@ def _look(minute: float, process: int, heard: Sequence[Heard]) -> Sample:
     lags = tuple(percentile(each.lags_ms, 50) if each.lags_ms else None for each in heard)
     for each in heard:
         each.lags_ms.clear()
-    return Sample(round(minute, 3), weigh(process), weigh(os.getpid()), round(os.getloadavg()[0], 2), lags)
+    return Sample(round(minute, 3), weigh(process), weigh(os.getpid()), load_average(), lags)
 
 
 def weigh(process: int) -> Weight:

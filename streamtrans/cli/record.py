@@ -228,7 +228,8 @@ async def _live(
 ) -> None:
     """Pump the session while it hears; the first Ctrl-C ends the sound, and the last captions still come."""
     stop, changed = asyncio.Event(), asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    loop = asyncio.get_running_loop()
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
 
     async def hear() -> None:
         async for samples in hearing(stop):
@@ -246,6 +247,7 @@ async def _live(
     try:
         await asyncio.gather(*tasks)
     finally:
+        signal.signal(signal.SIGINT, before)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import shlex
 import sys
 import time
@@ -29,7 +28,7 @@ class Machine:
 
     cpu: str
     cores: int
-    memory_gb: float
+    memory_gb: float | None
     system: str
     python: str
     torch: str
@@ -40,12 +39,12 @@ class Measured:
     """How quiet the machine was while something was measured.
 
     ``other_cpu`` is the mean number of cores that other processes kept busy; ``None`` where the system
-    doesn't tell. ``load_average`` is the one-minute mean at the end.
+    doesn't tell. ``load_average`` is the one-minute mean at the end, ``None`` where there is none.
     """
 
     seconds: float
     other_cpu: float | None
-    load_average: float
+    load_average: float | None
 
 
 class Watch:
@@ -71,16 +70,15 @@ class Watch:
         other = None
         if everything is not None and self._all is not None:
             other = round(max(0.0, everything - self._all - own) / max(seconds, 1e-9), 2)
-        self.measured = Measured(round(seconds, 3), other, round(os.getloadavg()[0], 2))
+        self.measured = Measured(round(seconds, 3), other, load_average())
 
 
 def describe_machine() -> Machine:
     """Describe the machine that this process runs on."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
-        memory_gb=round(memory / 2**30, 1),
+        memory_gb=_memory_gb(),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         torch=metadata.version("torch"),
@@ -118,6 +116,17 @@ def invocation() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
+def load_average() -> float | None:
+    """Return how many processes wanted to run in the last minute, on average; Windows doesn't tell."""
+    return None if sys.platform == "win32" else round(os.getloadavg()[0], 2)
+
+
+def _memory_gb() -> float | None:
+    if sys.platform == "win32":
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
 def _cpu_name() -> str:
     if _CPUINFO.exists():
         for line in _CPUINFO.read_text().splitlines():
@@ -136,5 +145,5 @@ def _cpu_of_all_s() -> float | None:
 
 
 def _cpu_of_ours_s() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system

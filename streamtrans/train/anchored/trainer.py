@@ -183,7 +183,7 @@ class _StageRun:
     def _ahead(self, chapter: int) -> int:
         """Return how much of the speech spoken ahead a chapter uses: what there was when it first began."""
         file = self.folder / "ahead.json"
-        known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        known: dict[str, int] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if str(chapter) not in known:
             known[str(chapter)] = len(read_ahead(self.recipe))
             file.write_text(json.dumps(known))

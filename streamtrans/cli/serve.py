@@ -47,6 +47,13 @@ def serve(
     record_quota: Annotated[
         int, typer.Option(min=1, metavar="MB", help="What that folder may hold; a recording beyond it ends there.")
     ] = 10_000,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, help="Answer Prometheus there, over HTTP; nothing of what is said.", show_default=False
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="The address of that port.")] = "127.0.0.1",
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -76,7 +83,14 @@ def serve(
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
     config = ServerConfig(
-        host=host, port=port, tls=tls, max_sessions=max_sessions, record=_folder(record), record_quota_mb=record_quota
+        host=host,
+        port=port,
+        tls=tls,
+        max_sessions=max_sessions,
+        record=_folder(record),
+        record_quota_mb=record_quota,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
     )
     typer.echo(f"loading {model or 'the embedded model'} …", err=True)
     served: list[Served] = []
@@ -127,10 +141,13 @@ def _announce(server: TranslationServer, served: Served) -> None:
 
     config = server.config
     secure = " with TLS" if config.tls is not None else ""
+    metrics = ""
+    if server.metrics_port is not None:
+        metrics = f", metrics on {address(config.metrics_host, server.metrics_port)}"
     recording = f", recording every session to {config.record}" if config.record is not None else ""
     typer.echo(
         f"ready: {address(config.host, server.port)}{secure}, model {served.model_name}, "
-        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{recording}; Ctrl-C stops"
+        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{recording}{metrics}; Ctrl-C stops"
     )
 
 

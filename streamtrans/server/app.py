@@ -20,6 +20,7 @@ from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Doors, kinds
 from streamtrans.server.health import NOT_SERVING, SERVING, HealthService
 from streamtrans.server.listening import address, refuse_taken
+from streamtrans.server.metrics import MetricsPort
 from streamtrans.server.service import TranslationService
 from streamtrans.server.tls import credentials, is_loopback
 from streamtrans.vad import vad_window
@@ -69,9 +70,13 @@ class TranslationServer:
         self.config = config
         self.port = 0
         """Set on entering: the port that is listened on."""
+        self.metrics_port: int | None = None
+        """Set on entering, where metrics are served."""
+        self._metrics: MetricsPort | None = None
         self._factory = engine_factory
         self._service = TranslationService(config)
         self._health = HealthService(("", SERVICE_NAME))
+        self._service.metrics.watch(lambda: self._service.served, lambda: self._health.serving)
         self._server: grpc.aio.Server | None = None
         self._warming: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -91,6 +96,13 @@ class TranslationServer:
         names = (SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
         self.port = _listen(server, self.config)
+        if self.config.metrics_port is not None:
+            try:
+                self._metrics = MetricsPort(self.config.metrics_host, self.config.metrics_port, self._service.metrics)
+            except BadConfig:
+                await server.stop(None)
+                raise
+            self.metrics_port = self._metrics.port
         await server.start()
         self._server = server
         self._warming = asyncio.create_task(self._warm_up())
@@ -142,6 +154,8 @@ class TranslationServer:
         await self._service.registry.close()
         if self._service.served is not None:
             await asyncio.to_thread(self._service.served.engine.close, _CLOSE_S)
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.close)
 
     async def _warm_up(self) -> None:
         loading = asyncio.get_running_loop().run_in_executor(None, self._factory)

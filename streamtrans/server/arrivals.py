@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamtrans.core import Caption, Event, Job, SpeechStarted, samples
 
@@ -28,11 +28,12 @@ _FIRST_CAPTIONS = 1_000
 
 
 class Delays:
-    """How often which delay was seen, within 1 % of it."""
+    """How often which delay was seen, within 1 % of it; ``also`` is told each one, in seconds."""
 
     _STEP = math.log(1.02)
 
-    def __init__(self) -> None:
+    def __init__(self, also: Callable[[float], object] | None = None) -> None:
+        self._also = also
         self._counts: Counter[int] = Counter()
         """Logarithm of the delay in milliseconds, in steps → how often; a few hundred steps reach to an hour."""
 
@@ -41,6 +42,8 @@ class Delays:
 
     def add(self, delay_s: float) -> None:
         """Count one delay; less than a millisecond is none."""
+        if self._also is not None:
+            self._also(delay_s)
         self._counts[-1 if delay_s < 1e-3 else round(math.log(delay_s * 1e3) / self._STEP)] += 1
 
     def percentile_s(self, percent: float) -> float:
@@ -54,15 +57,24 @@ class Delays:
 
 
 class Arrivals:
-    """The book of one stream's audio; times are seconds of any steady clock."""
+    """The book of one stream's audio; times are seconds of any steady clock.
 
-    def __init__(self) -> None:
+    Args:
+        lag: told each lag, as they are noted here.
+        first_caption: the same of first captions.
+    """
+
+    def __init__(
+        self,
+        lag: Callable[[float], object] | None = None,
+        first_caption: Callable[[float], object] | None = None,
+    ) -> None:
         self.received = 0
         """Samples that have arrived."""
         self.segments = 0
-        self.lags = Delays()
+        self.lags = Delays(lag)
         """One per cell read."""
-        self.first_captions = Delays()
+        self.first_captions = Delays(first_caption)
         """One per segment that got text."""
         self._lag = 0.0
         self._times = array("d", bytes(8 * _CELLS))

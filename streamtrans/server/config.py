@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from streamtrans.core import BadConfig
 from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Speller
 from streamtrans.wire import Limits
+
+if TYPE_CHECKING:
+    from streamtrans.engine import EngineStats
 
 __all__ = ["Limits", "Served", "ServerConfig", "Tls"]
 
@@ -76,6 +79,10 @@ class ServerConfig:
     written is logged, and the call goes on. ``None``: nothing that is said is kept."""
     record_quota_mb: int = 10_000
     """What that folder may hold, in million bytes; a recording that would exceed it ends there. An hour has 120."""
+    metrics_port: int | None = None
+    """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
+    metrics_host: str = "127.0.0.1"
+    """The address of that port. Whoever reaches it learns how much is done here, and nothing of what is said."""
 
     @property
     def sessions_per_connection(self) -> int:
@@ -86,8 +93,9 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.pace not in ("flow", "refuse"):
             raise BadConfig(f"pace is {self.pace!r}; use 'flow' or 'refuse'")
-        if not 0 <= self.port <= 65_535:
-            raise BadConfig(f"port is {self.port}; use 1 to 65535, or 0 for any free one")
+        for name, port in (("port", self.port), ("metrics_port", self.metrics_port or 0)):
+            if not 0 <= port <= 65_535:
+                raise BadConfig(f"{name} is {port}; use 1 to 65535, or 0 for any free one")
         for name, value, least in (
             ("max_sessions", self.max_sessions, 1),
             ("max_sessions_per_connection", self.sessions_per_connection, 1),
@@ -129,6 +137,8 @@ class Served:
     """What was measured with this model: the defaults per mode, and what budgets choose from."""
     origin: Origin | None = None
     """What recordings say of the model; ``None``: only its name, so that they replay with their own answers."""
+    stats: Callable[[], EngineStats] | None = None
+    """What the engine counts; ``None``: it doesn't."""
 
     def bounded(self, limits: Limits) -> Limits:
         """Return ``limits`` with no more targets than the engine decodes at once."""

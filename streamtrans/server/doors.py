@@ -63,10 +63,10 @@ class Room:
             Refusal: all are taken, or all that the connection ``peer`` may have.
         """
         if len(self) >= self._places:
-            raise exhausted(f"all {self._places} {self._what} are taken", self._retry_after_ms)
+            raise exhausted(f"all {self._places} {self._what} are taken", self._retry_after_ms, "all_taken")
         if self._taken[peer] >= self._per_connection:
             problem = f"one connection may have {self._per_connection} {self._what} at once, and this one has them"
-            raise exhausted(problem, self._retry_after_ms)
+            raise exhausted(problem, self._retry_after_ms, "connection_full")
 
     @contextmanager
     def place(self, peer: str) -> Iterator[None]:
@@ -111,7 +111,7 @@ class Anteroom:
         except TimeoutError as error:
             if ousted:
                 problem = "too many calls wait for their first message; send `config` as soon as you call"
-                raise exhausted(problem, self._retry_after_ms) from error
+                raise exhausted(problem, self._retry_after_ms, "said_nothing") from error
             raise idle(self._patience_ms) from error
 
     def _make_room(self) -> None:

@@ -36,6 +36,11 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it
         self._changed = asyncio.Event()
         """Set at the next change, and replaced by another one."""
 
+    @property
+    def serving(self) -> bool:
+        """Whether the answer is SERVING."""
+        return self._status == SERVING
+
     def set(self, status: int) -> None:
         """Let ``status`` be the answer from now on, and tell it to who watches."""
         self._status = status

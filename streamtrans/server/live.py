@@ -20,6 +20,7 @@ from streamtrans.server.arrivals import Arrivals
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
+from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.server.refusal import unavailable
 from streamtrans.server.tape import Tape
@@ -39,7 +40,9 @@ class LiveSession:
         Refusal: the endpoints leave no room for the windows of the detector.
     """
 
-    def __init__(self, session_id: str, opening: Opening, served: Served, config: ServerConfig) -> None:
+    def __init__(
+        self, session_id: str, opening: Opening, served: Served, config: ServerConfig, metrics: Metrics
+    ) -> None:
         self.session_id = session_id
         self.token = secrets.token_urlsafe(24)
         """Who has it may go on with this session; nobody can guess it from the id."""
@@ -47,7 +50,9 @@ class LiveSession:
         self.served = served
         self.ended = False
         """Whether nothing more is heard."""
-        self.arrivals = Arrivals()
+        self.arrivals = Arrivals(metrics.lag.observe, metrics.first_caption.observe)
+        self._metrics = metrics
+        self._counted = SessionStats()
         self.hub = Hub(config.max_unsent_events)
         self._behind_ms = config.behind_ms
         # Where only closed segments are read, a segment's beginning has to wait for its end.
@@ -89,6 +94,7 @@ class LiveSession:
     def hear(self, samples: Samples) -> None:
         """Add audio that has just arrived."""
         self.arrivals.arrived(len(samples), time.monotonic())
+        self._metrics.heard(len(samples))
         self._session.hear(samples)
         self._changed.set()
         self._look()
@@ -131,6 +137,7 @@ class LiveSession:
 
     def _over(self, pumping: asyncio.Task[None]) -> None:
         """Tell all who read along that it is finished, or what stopped it: each call ends with that."""
+        self._count()
         error = None if pumping.cancelled() else pumping.exception()
         if error is None and self.stats.in_vain:
             error = unavailable("every reading of this stream failed; call again later", self._retry_after_ms)
@@ -138,6 +145,12 @@ class LiveSession:
         if error is None and self._session.finished and heard and not self.stats.segments:
             self.hub.post(Notice("NO_SPEECH", f"no speech was found in {heard / SAMPLE_RATE:.1f} s of sound"))
         self.hub.close(error)
+
+    def _count(self) -> None:
+        stats = self._session.stats
+        if stats is not self._counted:
+            self._metrics.progressed(self._counted, stats)
+            self._counted = stats
 
     async def _emit(self, events: list[Event]) -> None:
         self._emit_at_once(events)
@@ -154,6 +167,7 @@ class LiveSession:
 
     def _look(self) -> None:
         """Note what needs no reading, and tell all when the service is not what it should be."""
+        self._count()
         self.arrivals.skip(self._session.cursors.decoded)
         lag_ms = self.arrivals.lag_s(time.monotonic()) * 1000
         if not self._behind and lag_ms > self._behind_ms + self._patience_ms:

@@ -26,4 +26,5 @@ def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Se
         translations=loaded.model.translations,
         settings=loaded.settings,
         origin=origin,
+        stats=lambda: loaded.engine.stats,
     )

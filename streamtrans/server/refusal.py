@@ -20,7 +20,10 @@ _MOST_FIELDS = 3
 
 
 class Refusal(Exception):
-    """A call ends with a status; the message is for the client to read, and cut where it is too long."""
+    """A call ends with a status; the message is for the client to read, and cut where it is too long.
+
+    ``reason`` is for counts: one of a few words of ours, by default the code's name.
+    """
 
     def __init__(self, code: grpc.StatusCode, message: str, *details: Message) -> None:
         message = clip(message)
@@ -28,6 +31,7 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.details = details
+        self.reason = code.name.lower()
 
     def status(self) -> grpc.Status:
         """Return the status with its details packed for the trailing metadata."""
@@ -66,18 +70,22 @@ def unsupported(message: str) -> Refusal:
     return Refusal(grpc.StatusCode.UNIMPLEMENTED, message)
 
 
-def exhausted(message: str, retry_after_ms: int) -> Refusal:
+def exhausted(message: str, retry_after_ms: int, reason: str | None = None) -> Refusal:
     """Refuse for want of capacity: RESOURCE_EXHAUSTED, with the time to wait."""
-    delay = Duration()
-    delay.FromMilliseconds(retry_after_ms)
-    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message, error_details_pb2.RetryInfo(retry_delay=delay))
+    return _for_now(grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms, reason)
 
 
-def unavailable(message: str, retry_after_ms: int) -> Refusal:
+def unavailable(message: str, retry_after_ms: int, reason: str | None = None) -> Refusal:
     """Refuse for the moment: UNAVAILABLE, with the time to wait."""
+    return _for_now(grpc.StatusCode.UNAVAILABLE, message, retry_after_ms, reason)
+
+
+def _for_now(code: grpc.StatusCode, message: str, retry_after_ms: int, reason: str | None) -> Refusal:
     delay = Duration()
     delay.FromMilliseconds(retry_after_ms)
-    return Refusal(grpc.StatusCode.UNAVAILABLE, message, error_details_pb2.RetryInfo(retry_delay=delay))
+    refusal = Refusal(code, message, error_details_pb2.RetryInfo(retry_delay=delay))
+    refusal.reason = reason or refusal.reason
+    return refusal
 
 
 def idle(limit_ms: int) -> Refusal:

@@ -17,6 +17,7 @@ from streamtrans.server.grpc_link import Context, GrpcLink
 from streamtrans.server.intake import Intake
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
+from streamtrans.server.metrics import Metrics, Stream
 from streamtrans.server.opening import open_stream
 from streamtrans.server.reader import Reader
 from streamtrans.server.refusal import Refusal, unavailable, unknown_token
@@ -44,6 +45,7 @@ class TranslationService:
         """Set before the server stops: no new call is admitted."""
         self.failed = asyncio.Event()
         """Set when the engine is found to have stopped though nobody stopped the server; it stays so."""
+        self.metrics = Metrics()
         self._config = config
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
         patience_ms = min(config.first_message_ms, config.limits.idle_ms)
@@ -67,7 +69,8 @@ class TranslationService:
         """Serve one stream."""
         session_id, link = uuid.uuid4().hex, GrpcLink(context)
         async with ending(f"session {session_id}", link):
-            await self._stream(session_id, link, context.peer())
+            with Stream(self.metrics) as stream:
+                await self._stream(session_id, link, context.peer(), stream)
 
     async def ListCapabilities(self, _request: CapabilitiesRequest, _context: Context) -> CapabilitiesResponse:
         """Say what is offered; raises a refusal for the doors to tell."""
@@ -88,23 +91,24 @@ class TranslationService:
             )
         )
 
-    async def _stream(self, session_id: str, link: Link, peer: str) -> None:
+    async def _stream(self, session_id: str, link: Link, peer: str, stream: Stream) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
         first = await self._anteroom.first_message(link, peer)
         self._ready()  # it may have changed while the client kept us waiting
         if first is not None and (resume := resume_from_proto(first.config)) is not None:
-            await self._go_on(resume, link, peer)
+            await self._go_on(resume, link, peer, stream)
             return
         opening = open_stream(first, served, self._config)
         with self._sessions.place(peer):
+            stream.admitted()
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
             intake = Intake(opening.options, self._config.limits)
-            live = LiveSession(session_id, opening, served, self._config)
+            live = LiveSession(session_id, opening, served, self._config, self.metrics)
             kept = self._config.max_unsent_events if opening.options.resumable else 0
             await self._attend(Speaker(live, intake, Reader(live, kept)), link)
 
-    async def _go_on(self, resume: Resume, link: Link, peer: str) -> None:
+    async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream) -> None:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
         for call, over in tuple(self._calls.items()):
             if call.token == resume.token:
@@ -115,6 +119,7 @@ class TranslationService:
         if speaker is None:
             raise unknown_token()
         with self._sessions.place(peer):
+            stream.admitted()
             _log.info("session %s goes on", speaker.live.session_id)
             await self._attend(speaker, link, resume)
 
@@ -141,11 +146,11 @@ class TranslationService:
         if self.draining:
             raise self._going()
         if self.served is None:
-            raise unavailable("the model is not warm yet", self._config.retry_after_ms)
+            raise unavailable("the model is not warm yet", self._config.retry_after_ms, "loading")
         return self.served
 
     def _going(self) -> Refusal:
-        return unavailable("the server is shutting down", self._config.retry_after_ms)
+        return unavailable("the server is shutting down", self._config.retry_after_ms, "leaving")
 
     def stopped(self) -> Refusal:
         """Say why the engine answers no more; unless the server is leaving, it has failed, which is noted once."""
@@ -155,4 +160,5 @@ class TranslationService:
                 return self._going()
             _log.error("the engine has stopped by itself; every call is refused until the server is restarted")
             self.failed.set()
-        return unavailable("the engine has stopped; call again once the server has been restarted", retry_after_ms)
+        problem = "the engine has stopped; call again once the server has been restarted"
+        return unavailable(problem, retry_after_ms, "engine_stopped")

@@ -10,6 +10,7 @@ import typer
 
 from streamtrans.cli.options import Device, Drafter, Dtype, Model, Threads, TopK, Vad
 from streamtrans.cli.record import origin_of
+from streamtrans.cli.settings import SettingsFile
 from streamtrans.core import BadConfig, EngineClosed
 from streamtrans.runtime import ModelChoice, load
 
@@ -17,8 +18,25 @@ if TYPE_CHECKING:
     from streamtrans.server import Served, Tls, TranslationServer
 
 
+def _fill_in(context: typer.Context, given: SettingsFile | None) -> SettingsFile | None:
+    if given is not None:
+        given.fill_in(context, serve)
+    return given
+
+
 def serve(
     *,
+    config: Annotated[
+        SettingsFile | None,
+        typer.Option(
+            parser=SettingsFile,
+            callback=_fill_in,
+            is_eager=True,
+            metavar="FILE",
+            help="Settings in TOML: these options, with _ for -, and fields of ServerConfig. What is said here wins.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 listens to the network (use TLS there).")
     ] = "127.0.0.1",
@@ -54,6 +72,10 @@ def serve(
         ),
     ] = None,
     metrics_host: Annotated[str, typer.Option(help="The address of that port.")] = "127.0.0.1",
+    log: Annotated[str, typer.Option(metavar="FORM", help="text, or json: one object a line.")] = "text",
+    log_level: Annotated[
+        str, typer.Option(metavar="LEVEL", help="debug, info, warning or error; none tells what is said.")
+    ] = "warning",
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -76,13 +98,16 @@ def serve(
     """
     import asyncio
 
+    from streamtrans.server.logs import write_logs
+
+    write_logs(log, log_level)
     from streamtrans.server import ServerConfig
     from streamtrans.server import serve as run
     from streamtrans.server.offer import what_is_served
 
     choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     tls = _tls(tls_cert, tls_key, tls_client_ca)
-    config = ServerConfig(
+    settings = ServerConfig(
         host=host,
         port=port,
         tls=tls,
@@ -91,6 +116,7 @@ def serve(
         record_quota_mb=record_quota,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
+        **(config.server if config is not None else {}),
     )
     typer.echo(f"loading {model or 'the embedded model'} …", err=True)
     served: list[Served] = []
@@ -102,7 +128,12 @@ def serve(
 
     try:
         asyncio.run(
-            run(config, make, on_ready=lambda server: _announce(server, served[0]), on_stopping=_say_what_is_waited_for)
+            run(
+                settings,
+                make,
+                on_ready=lambda server: _announce(server, served[0]),
+                on_stopping=_say_what_is_waited_for,
+            )
         )
     except EngineClosed as error:  # no mistake of the user's: a supervisor should try again
         typer.echo(f"error: {error}", err=True)

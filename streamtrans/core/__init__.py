@@ -15,6 +15,7 @@ from streamtrans.core.errors import (
     Lost,
     StreamtransError,
     UnsupportedLanguage,
+    loggable,
 )
 from streamtrans.core.events import Caption, Event, SpeechEnded, SpeechStarted, Word
 from streamtrans.core.extras import needs
@@ -58,6 +59,7 @@ __all__ = [
     "Tokens",
     "UnsupportedLanguage",
     "Word",
+    "loggable",
     "milliseconds",
     "needs",
     "samples",

@@ -1,5 +1,9 @@
 """What can go wrong, by name. Every message says what is wrong and what would be right."""
 
+from __future__ import annotations
+
+import traceback
+
 
 class StreamtransError(Exception):
     """Base of all errors that a user of the program can cause or must handle."""
@@ -35,3 +39,35 @@ class Lost(StreamtransError):
 
 class EngineClosed(StreamtransError):
     """The engine was shut down while a request was waiting for it."""
+
+
+def loggable(error: object) -> str:
+    """Say of an error what a log may hold: the words of ours, and of any other its name and where it arose.
+
+    What others say of what went wrong may quote what they were given: what somebody said, or its translation.
+    """
+    if not isinstance(error, BaseException):
+        return "no error"
+    if isinstance(error, StreamtransError | OSError):
+        return f"{type(error).__name__}: {error}"
+    return "; caused by ".join(_origins(error))
+
+
+def _origins(error: BaseException) -> list[str]:
+    """Return one line for ``error``, and one for each that it came of or, as a group, consists of."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop(0)
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        calls = [
+            f"{frame.filename}:{frame.lineno} ({frame.name})" for frame in traceback.extract_tb(each.__traceback__)
+        ]
+        lines.append(f"{type(each).__name__}{' at ' + ' < '.join(reversed(calls)) if calls else ''}")
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+    return lines

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from streamtrans.core import loggable
 from streamtrans.server.link import Link, LinkLost
 from streamtrans.server.refusal import internal, refusal_in
 
@@ -38,7 +39,7 @@ async def ending(name: str, link: Link) -> AsyncIterator[None]:
         elif _lost(error):
             _log.info("%s: the client went away", name)
         else:
-            _log.error("%s failed", name, exc_info=error)
+            _log.error("%s failed: %s", name, loggable(error))
             refusal = internal(name)
         _let_go(error)
     if refusal is None:

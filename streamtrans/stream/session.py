@@ -24,6 +24,7 @@ from streamtrans.core import (
     Request,
     SpeechEnded,
     SpeechStarted,
+    loggable,
     samples,
 )
 from streamtrans.segment import Boundary, Closed, Opened
@@ -163,7 +164,7 @@ class Session:
 
     def fail(self, request: Request, error: BaseException) -> None:
         """Go on without the result of ``request``; of a last reading, what was believed before is final."""
-        _log.warning("session goes on without a %s: %r", type(request).__name__, error)
+        _log.warning("session goes on without a %s: %s", type(request).__name__, loggable(error))
         self._stats = self._stats.plus(failures=1)
         if isinstance(request, Detect):
             self._settle_detection(request)

@@ -1,0 +1,172 @@
+"""A phrase that is said and written is in no log, at any level, in no metric and in no file, unless it is asked for."""
+
+import asyncio
+import io
+import json
+import logging
+import tempfile
+import urllib.request
+
+import numpy as np
+import pytest
+
+from streamtrans.client import ClientError, StreamOptions
+from streamtrans.core import BadConfig, StreamtransError, loggable
+from streamtrans.server import logs
+from streamtrans.testing.engine import hypothesis
+
+CANARY = "the yellow nightingale sings at noon"
+WORDS = CANARY.split()
+PATTERN = b"\x01\x23" * 800
+"""Audio that can be looked for: 16-bit samples of one value, loud enough for speech."""
+
+
+class Speaks:
+    """A tokenizer whose only text is the canary."""
+
+    def decode(self, tokens):
+        return " ".join(WORDS[token % len(WORDS)] for token in tokens)
+
+    def boundary(self, tokens, n, *, final=False):
+        return max(0, min(n, len(tokens) - (not final)))
+
+    def sentence_end(self, tokens):
+        return None
+
+
+class FailsWith(Speaks):
+    """One that quotes what it was given, as others' code does, when it fails."""
+
+    def decode(self, tokens):
+        raise LookupError(CANARY)
+
+
+@pytest.fixture
+def logged():
+    """Everything that is logged in this process, at the lowest level, in both forms."""
+    root, before, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    text, lines = io.StringIO(), io.StringIO()
+    logs.write_logs("text", "debug", text)
+    second = logging.StreamHandler(lines)
+    second.setFormatter(logs.JsonLines())
+    root.addHandler(second)
+    yield lambda: text.getvalue() + lines.getvalue()
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """Where the process would write, if it wrote anything."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def write(_job, _target):
+    return hypothesis(range(len(WORDS)), 0.5)
+
+
+def quote(_job, _target):
+    raise StreamtransError("a reading failed") from ValueError(CANARY)
+
+
+def fail(job, _target):
+    if len(job.audio) != 8_000:  # that of the warm-up
+        raise RuntimeError(CANARY)
+    return write(job, _target)
+
+
+def said(house):
+    quiet = np.zeros(8_000, np.int16).tobytes()
+    return quiet + PATTERN * 20 + quiet
+
+
+def held(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_silent(text):
+    assert text
+    assert "nightingale" not in text
+    assert PATTERN[:8].decode("latin-1") not in text
+
+
+async def metrics_of(server):
+    def get():
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/", timeout=5) as answer:
+            return answer.read().decode()
+
+    return await asyncio.to_thread(get)
+
+
+@pytest.mark.parametrize("mode", ["live", "stable", "final"])
+async def test_what_is_said_is_told_to_its_reader_and_to_nobody_else(house, logged, folder, mode):
+    served = house.served(house.instant(write), tokenizer=Speaks())
+    async with house.running(served, house.configured(metrics_port=0)) as (server, client):
+        events = await house.collect(client, said(house), StreamOptions(("de",), mode=mode))
+        assert any(CANARY in repr(event) for event in events)  # or there would be nothing to look for
+        assert_silent(await metrics_of(server))
+    assert_silent(logged())
+    assert held(folder) == {}
+
+
+@pytest.mark.parametrize(("model", "speller"), [(write, FailsWith()), (quote, Speaks()), (fail, Speaks())])
+async def test_what_fails_and_quotes_it_is_logged_by_name_and_place(house, logged, folder, model, speller):
+    def after_warm_up(job, target):
+        return model(job, target) if len(job.audio) != 8_000 else hypothesis((), 0.5)
+
+    engine = house.instant(after_warm_up)
+    async with house.running(house.served(engine, tokenizer=speller), house.configured(metrics_port=0)) as (
+        server,
+        client,
+    ):
+        with pytest.raises(ClientError):
+            await house.collect(client, said(house))
+        assert_silent(await metrics_of(server))
+    assert_silent(logged())
+    assert any(name in logged() for name in ("LookupError", "StreamtransError", "RuntimeError"))
+    assert held(folder) == {}
+
+
+async def test_who_asks_for_recordings_gets_it_there_alone(house, logged, folder):
+    kept = folder / "kept"
+    kept.mkdir()
+    served = house.served(house.instant(write), tokenizer=Speaks())
+    async with house.running(served, house.configured(record=kept)) as (_, client):
+        await house.collect(client, said(house))
+    [path] = held(folder)
+    assert path.parent == kept
+    assert len(path.read_bytes()) > 1_000
+    assert_silent(logged())
+
+
+def test_lines_for_machines_are_one_object_each(logged):
+    logging.getLogger("streamtrans.x").info("two\nlines, %s", "ü")
+    try:
+        raise KeyError(CANARY) from ValueError(CANARY)
+    except KeyError:
+        logging.getLogger("asyncio").exception("something failed")
+    lines = [json.loads(line) for line in logged().splitlines() if line.startswith("{")]
+    assert [line["message"] for line in lines] == ["two\nlines, ü", "something failed"]
+    assert lines[0].keys() == {"time", "level", "logger", "message"}
+    assert lines[1]["error"].startswith("KeyError at ")
+    assert "ValueError" in lines[1]["error"]
+    assert "test_canary.py" in lines[1]["error"]
+    assert_silent(logged())
+
+
+def test_our_own_errors_keep_their_words_and_groups_are_told_whole():
+    assert loggable(BadConfig("port is 0")) == "BadConfig: port is 0"
+    assert loggable(FileNotFoundError(2, "No such file", "x")).startswith("FileNotFoundError: ")
+    group = ExceptionGroup(CANARY, [ValueError(CANARY), ExceptionGroup("", [TypeError(CANARY)])])
+    assert "nightingale" not in loggable(group)
+    assert all(name in loggable(group) for name in ("ExceptionGroup", "ValueError", "TypeError"))
+
+
+def test_there_is_no_other_form_or_level():
+    with pytest.raises(BadConfig, match="log is 'xml'; use one of text, json"):
+        logs.write_logs("xml")
+    with pytest.raises(BadConfig, match="log_level is 'loud'"):
+        logs.write_logs("json", "loud")

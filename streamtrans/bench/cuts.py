@@ -32,6 +32,7 @@ from streamtrans.core import (
     Reading,
     Reply,
     Request,
+    StateHandle,
     StreamtransError,
     Target,
     Tokens,
@@ -184,6 +185,9 @@ class KnownReader:
     def health(self) -> Health:
         """It is always well."""
         return Health.SERVING
+
+    def release(self, state: StateHandle) -> None:
+        """There is nothing to forget: it knows everything."""
 
     def close(self, timeout_s: float = 0.0) -> None:
         """There is nothing to close."""

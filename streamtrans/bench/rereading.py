@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,11 +37,12 @@ from streamtrans.core import (
     SAMPLE_RATE,
     BadConfig,
     DecodeStats,
-    Detection,
     Hypothesis,
     Job,
     Reading,
+    Reply,
     Request,
+    StateHandle,
     Target,
 )
 from streamtrans.corpus import Speaker
@@ -252,6 +253,7 @@ class _Bench:
     def __init__(self, model: SpeechModel, engines: dict[str, Engine]) -> None:
         self._engines = engines
         *_, self._own = engines
+        self._handles: dict[StateHandle, dict[str, StateHandle | None]] = {}
         self._tallies = {drafter: {label: Tally() for label in BUCKETS} for drafter in engines}
         self._order = random.Random(len(engines))
         self._rounds = self._jobs = self._different = self._failed = 0
@@ -260,23 +262,36 @@ class _Bench:
         for engine in self._engines.values():  # warms up
             wait([engine.submit(Job(0, 0, SAMPLE_RATE, False, noise, (Target(language),), language))])
 
-    def ask(self, requests: Sequence[Request]) -> list[Future[Detection | Reading]]:
+    def ask(self, requests: Sequence[Request]) -> list[Reply]:
         """Put all jobs to every engine, one engine after the other; return what the sessions' own one says."""
         own = self._engines[self._own]
         jobs = [request for request in requests if isinstance(request, Job)]
         detections = [own.submit(request) for request in requests if not isinstance(request, Job)]
         wait(detections)
-        answers: dict[str, list[Future[Detection | Reading]]] = {}
+        answers: dict[str, list[Reply]] = {}
         costs: dict[str, tuple[float, float]] = {}
         for drafter, engine in self._order.sample([*self._engines.items()], len(self._engines)) if jobs else ():
             decoding, started = engine.stats.decode_s, time.perf_counter()
-            answers[drafter] = [engine.submit(job) for job in jobs]
+            answers[drafter] = [engine.submit(self._translated(job, drafter)) for job in jobs]
             wait(answers[drafter])
             costs[drafter] = time.perf_counter() - started, engine.stats.decode_s - decoding
         if jobs:
+            self._note_handles(answers)
             self._count(answers, costs)
         of_jobs, others = iter(answers.get(self._own, ())), iter(detections)
         return [next(of_jobs if isinstance(request, Job) else others) for request in requests]
+
+    def _translated(self, job: Job, drafter: str) -> Job:
+        """Return a job with the handles of another engine in the place of those of the sessions' own."""
+        state, forget = (each and self._handles.get(each, {}).get(drafter) for each in (job.state, job.forget))
+        return replace(job, state=state or job.state, forget=forget)
+
+    def _note_handles(self, answers: dict[str, list[Reply]]) -> None:
+        """Note under what handles the engines keep what each reading of the sessions' own engine left."""
+        for column in zip(*answers.values(), strict=True):
+            states = {drafter: _state(reply) for drafter, reply in zip(answers, column, strict=True)}
+            if own := states[self._own]:
+                self._handles[own] = states
 
     def figures(self) -> dict[str, Any]:
         """Return what each way has cost by length of the reading, and in all."""
@@ -294,9 +309,7 @@ class _Bench:
             },
         }
 
-    def _count(
-        self, answers: dict[str, list[Future[Detection | Reading]]], costs: dict[str, tuple[float, float]]
-    ) -> None:
+    def _count(self, answers: dict[str, list[Reply]], costs: dict[str, tuple[float, float]]) -> None:
         """Count the readings that all engines answered, each in the bucket of what the sessions see."""
         texts = {drafter: [_hypotheses(future) for future in futures] for drafter, futures in answers.items()}
         together = sum(map(len, texts[self._own]))
@@ -316,7 +329,12 @@ class _Bench:
                     self._tallies[drafter][label].add(hypothesis.stats, *shares)
 
 
-def _hypotheses(future: Future[Detection | Reading]) -> tuple[Hypothesis, ...]:
+def _state(reply: Reply) -> StateHandle | None:
+    reading = None if reply.exception() is not None else reply.result()
+    return reading.state if isinstance(reading, Reading) else None
+
+
+def _hypotheses(future: Reply) -> tuple[Hypothesis, ...]:
     """Return a reading's texts; none where it failed."""
     if future.exception() is not None:
         return ()

@@ -27,6 +27,7 @@ from streamtrans.core.jobs import (
     Job,
     Reading,
     Request,
+    StateHandle,
     Target,
     Tokens,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Request",
     "SpeechEnded",
     "SpeechStarted",
+    "StateHandle",
     "StreamtransError",
     "Target",
     "Tokens",

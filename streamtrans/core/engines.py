@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from enum import Enum
 from typing import Protocol
 
-from streamtrans.core.jobs import Detection, Reading, Request
+from streamtrans.core.jobs import Detection, Reading, Request, StateHandle
 
 
 class Health(Enum):
@@ -44,8 +44,14 @@ class EngineLike(Protocol):
     def submit(self, request: Request) -> Reply:
         """Return at once; the reply brings the result, or the error that ``request`` met.
 
-        That is :class:`~streamtrans.core.EngineClosed` where the engine closes first.
+        That is :class:`~streamtrans.core.EngineClosed` where the engine closes first, and
+        :class:`~streamtrans.core.Lost` where it hasn't what a job's handle names, as it has been started anew, or never
+        had: ask again with all of the audio.
         """
+        ...
+
+    def release(self, state: StateHandle) -> None:
+        """Forget what is kept under a handle that nobody will come back with."""
         ...
 
     def close(self, timeout_s: float = 10.0) -> None:

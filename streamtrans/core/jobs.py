@@ -29,13 +29,23 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class StateHandle:
+    """Names what an engine keeps of a run of speech: ``number`` means something to ``owner`` alone."""
+
+    owner: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Read the samples ``[start, end)`` of one segment in every language of ``targets``.
 
-    ``audio`` has shape ``(end - start,)``: mono float32 at 16 kHz. ``last`` marks the final reading.
-    ``source`` is the spoken language where it is known, for families that need it. ``state`` is what the newest
-    :class:`Reading` of the same run of speech remembered, ``None`` where a run begins: with it a model that hears in
-    blocks encodes what is new, and hears across a cut in continuous speech.
+    ``audio`` is mono float32 at 16 kHz, and ends at ``end``. Without ``state`` it is all of these samples, with it only
+    those that the engine has not got yet: none where it has heard further. ``last`` marks the final reading.
+    ``source`` is the spoken language where it is known, for families that need it. ``state`` is the handle of the
+    newest :class:`Reading` of the same run of speech, ``None`` where a run begins: with it a model that hears in blocks
+    encodes what is new, and hears across a cut in continuous speech. It is used up by the job, whatever comes of it;
+    ``keep`` asks for a new one. ``forget`` names what no job will ask for any more.
     """
 
     segment: int
@@ -45,7 +55,9 @@ class Job:
     audio: npt.NDArray[np.float32]
     targets: tuple[Target, ...]
     source: str | None = None
-    state: object | None = None
+    state: StateHandle | None = None
+    keep: bool = False
+    forget: StateHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ class Reading:
     """The answer to a :class:`Job`: one hypothesis per target, in the job's order; ``state`` goes into the next job."""
 
     hypotheses: tuple[Hypothesis, ...]
-    state: object | None = None
+    state: StateHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)

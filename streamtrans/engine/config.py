@@ -25,6 +25,7 @@ class EngineConfig:
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds may hold
     tokens_per_s: float = 12.0  # spare_tokens + tokens_per_s * s tokens, or what its language needs if that is more
     final_hearing: str = "blocks"  # a last reading hears on in "blocks", or the "whole" anew: better, less calm
+    state_s: float = 300.0  # until a stream goes on, what it said is kept for this long; larger asks less for all of it
     stall_s: float = 4.0  # one call of the device longer than this, and than eight times the longest, is a stall
     final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first
 
@@ -33,8 +34,9 @@ class EngineConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise BadConfig(f"{name} is {value!r}: give a whole number from {least} up")
-        if not 0 < self.stall_s < math.inf:
-            raise BadConfig(f"stall_s is {self.stall_s}: give a finite time of more than 0")
+        for name in ("stall_s", "state_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadConfig(f"{name} is {getattr(self, name)}: give a finite time of more than 0")
         if not 0 <= self.tokens_per_s < math.inf:
             raise BadConfig(f"tokens_per_s is {self.tokens_per_s}: give a finite rate of 0 or more")
         if self.draft_tokens is not None and self.draft_tokens not in range(9):

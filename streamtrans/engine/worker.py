@@ -27,6 +27,7 @@ from streamtrans.core import (
     Reading,
     Reply,
     Request,
+    StateHandle,
     Tokens,
 )
 from streamtrans.decode import Conversation, DraftContext, decode, parse_drafters
@@ -34,6 +35,7 @@ from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.device import Device
 from streamtrans.engine.outcomes import attempt, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
+from streamtrans.engine.states import Kept, States
 from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Trouble
 from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Heard, Hearing, Propose, SpeechModel
@@ -57,6 +59,7 @@ class _Work:
     reply: Reply
     prompts: tuple[Tokens, ...]
     ticket: Ticket
+    kept: Kept
     talks: list[_Talk] = field(default_factory=list)
     begin: int = 0
     state: object | None = None
@@ -95,6 +98,7 @@ class Engine:
             raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo")
         self._slots = model.allocate(self.config.slots)
         self._device = Device(model, vads, self._slots, self.config.stall_s)
+        self._states = States(self.config.state_s)
         self._trouble = {detects: Trouble() for detects in (True, False)}
         self._suspect: Request | None = None  # its failure may be the device's
         self._inbox: queue.SimpleQueue[tuple[Request, Reply] | None] = queue.SimpleQueue()
@@ -140,6 +144,10 @@ class Engine:
         reply.set_exception(EngineClosed("the engine is closed: submit to a new one"))
         return reply
 
+    def release(self, state: StateHandle) -> None:
+        """Forget what is kept under ``state``; any thread may say so."""
+        self._states.drop(state)
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Finish the current turn, fail everything that waits, and stop; closing twice is fine.
 
@@ -180,8 +188,10 @@ class Engine:
         if idle and self._slots.free != self._slots.capacity:
             raise RuntimeError(f"idle with {self._slots.capacity - self._slots.free} slots taken: a leak")
         try:
-            while (item := self._inbox.get(block=idle)) is not None:
-                idle = False
+            # What is kept grows old while nobody asks for anything, too.
+            patience_s = self.config.state_s if idle and len(self._states) else None
+            while (item := self._inbox.get(block=idle, timeout=patience_s)) is not None:
+                idle, patience_s = False, None
                 self._accept(*item)
         except queue.Empty:
             return True
@@ -191,15 +201,17 @@ class Engine:
         if isinstance(request, Detect):
             self._detects.append((request, reply))
             return
-        prompts = attempt(lambda: self._prompts(request))
-        if isinstance(prompts, Exception):
-            self._finish(reply, prompts)
-        elif not prompts:
-            self._finish(reply, Reading((), request.state))
-        else:
-            self._count += 1
-            ticket = Ticket(self._count, request.last, len(prompts))
-            self._waiting[ticket] = _Work(request, reply, prompts, ticket)
+        found = attempt(lambda: (self._prompts(request), self._states.take(request)))
+        if isinstance(found, Exception):
+            self._finish(reply, found)
+            return
+        prompts, kept = found
+        if not prompts:
+            self._finish(reply, Reading(()))
+            return
+        self._count += 1
+        ticket = Ticket(self._count, request.last, len(prompts))
+        self._waiting[ticket] = _Work(request, reply, prompts, ticket, kept)
 
     def _prompts(self, job: Job) -> tuple[Tokens, ...]:
         if len(job.targets) > self.capacity:
@@ -211,6 +223,7 @@ class Engine:
 
     def _turn(self) -> None:
         """Give everybody one step, the quick ones first: a detector never waits for a long text."""
+        self._states.sweep()
         self._drop_cancelled()
         self._run_detectors()
         self._start_jobs()
@@ -256,8 +269,13 @@ class Engine:
 
     def _listen(self, works: Sequence[_Work]) -> list[Heard]:
         """Hear what is new to each job's stream, and final readings anew as a whole where that is wanted."""
-        jobs, whole = [work.job for work in works], self.config.final_hearing == "whole"
-        return self._device.listen([Hearing(job.audio, job.start, job.state, job.last and whole) for job in jobs])
+        whole = self.config.final_hearing == "whole"
+        return self._device.listen(
+            [
+                Hearing(work.kept.heard(work.job), work.job.start, work.kept.state, work.job.last and whole)
+                for work in works
+            ]
+        )
 
     def _open(self, work: _Work, heard: Heard) -> None:
         """Begin a conversation per target, all about one memory."""
@@ -275,7 +293,7 @@ class Engine:
             )
             drafter = self._drafters.make(context)
             needed = model.tokens_per_second(target.language)
-            limit = self.config.limit(model.max_tokens, prompt, len(work.job.audio), needed)
+            limit = self.config.limit(model.max_tokens, prompt, work.job.end - work.job.start, needed)
             cache = self._slots.open(heard.memory)
             locate = partial(self._locate, work)
             conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit, locate=locate)
@@ -312,7 +330,8 @@ class Engine:
     def _close_if_done(self, work: _Work) -> None:
         hypotheses = tuple(talk.hypothesis for talk in work.talks if talk.hypothesis is not None)
         if len(hypotheses) == len(work.prompts):
-            self._end(work, Reading(hypotheses, work.state))
+            kept = self._states.put(work.kept, work.state) if work.job.keep else None
+            self._end(work, Reading(hypotheses, kept))
 
     def _end(self, work: _Work, outcome: Reading | Exception) -> None:
         """Give back all that a job holds, then answer it."""

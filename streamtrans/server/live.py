@@ -15,7 +15,19 @@ import time
 from concurrent.futures import Future
 from functools import partial
 
-from streamtrans.core import SAMPLE_RATE, Caption, Detection, EngineLike, Event, Health, Job, Reading, Reply, Request
+from streamtrans.core import (
+    SAMPLE_RATE,
+    Caption,
+    Detection,
+    EngineLike,
+    Event,
+    Health,
+    Job,
+    Reading,
+    Reply,
+    Request,
+    StateHandle,
+)
 from streamtrans.server.arrivals import Arrivals
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
@@ -203,6 +215,9 @@ class _Watched:
             self._arrivals.began(request)
             reply.add_done_callback(partial(self._done, request))
         return reply
+
+    def release(self, state: StateHandle) -> None:
+        self._engine.release(state)
 
     def close(self, timeout_s: float = 10.0) -> None:
         self._engine.close(timeout_s)

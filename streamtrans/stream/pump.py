@@ -21,6 +21,7 @@ from streamtrans.core import (
     Reading,
     Reply,
     Request,
+    StateHandle,
 )
 from streamtrans.stream.bridge import awaitable
 from streamtrans.stream.config import SessionConfig
@@ -45,6 +46,8 @@ class SessionLike(Protocol):
     def retarget(self, targets: Sequence[str]) -> int: ...
 
     def requests(self) -> list[Request]: ...
+
+    def whole(self, job: Job) -> Job: ...
 
     def answer(self, request: Request, result: Result) -> None: ...
 
@@ -112,6 +115,7 @@ async def pump(
                 again.append(asker.give_up(under_way.pop(future)))
             under_way |= {awaitable(each.reply): each for each in again if each is not None}
     finally:
+        asker.leave()
         for future in under_way:
             future.cancel()  # where it has failed meanwhile, asyncio takes this as having looked at it
         if waiter is not None:
@@ -159,10 +163,17 @@ def settle(session: SessionLike, engine: EngineLike) -> None:
     asker = _Asker(session, engine, Patience())
     while requests := session.requests():
         for asked in [*map(asker.ask, requests)]:
-            open_question: _Asked | None = asked
-            while open_question is not None:
-                wait([open_question.reply])
-                open_question = asker.take(open_question)
+            asker.wait_for(asked)
+
+
+def ask(session: SessionLike, engine: EngineLike, request: Request) -> None:
+    """Ask ``engine`` what ``session`` wants to know, and hand over the answer, or the error.
+
+    Raises:
+        EngineClosed: the engine was shut down meanwhile.
+    """
+    asker = _Asker(session, engine, Patience())
+    asker.wait_for(asker.ask(request))
 
 
 @dataclass(slots=True)
@@ -185,6 +196,7 @@ class _Asker:
                 " texts at once: ask for fewer, or start it with more slots"
             )
         self._session, self._engine, self._patience = session, engine, patience
+        self._state: StateHandle | None = None  # of the newest reading
 
     def ask(self, request: Request) -> _Asked:
         """Ask for the first time."""
@@ -209,8 +221,23 @@ class _Asker:
             return None
         if isinstance(asked.request, Job):
             self._patience.took(time.monotonic() - (asked.at if reply.begun_at is None else reply.begun_at))
-        self._session.answer(asked.request, reply.result())
+        result = reply.result()
+        if isinstance(result, Reading):
+            self._state = result.state
+        self._session.answer(asked.request, result)
         return None
+
+    def leave(self) -> None:
+        """Give back what the engine keeps."""
+        if self._state is not None:
+            self._engine.release(self._state)
+
+    def wait_for(self, asked: _Asked) -> None:
+        """Wait until the session has its answer, however long that takes."""
+        open_question: _Asked | None = asked
+        while open_question is not None:
+            wait([open_question.reply])
+            open_question = self.take(open_question)
 
     def left(self, asked: _Asked) -> float:
         """Return how many seconds the request may go on, or after how many to ask that again."""
@@ -239,7 +266,9 @@ class _Asker:
         if asked.times >= self._patience.times:
             self._session.fail(asked.request, error)
             return None
-        return _Asked(asked.request, self._engine.submit(asked.request), asked.times + 1)
+        request = asked.request
+        whole = self._session.whole(request) if isinstance(request, Job) else request
+        return _Asked(request, self._engine.submit(whole), asked.times + 1)
 
 
 def _readings_first(under_way: dict[asyncio.Future[Result], _Asked]) -> Callable[[asyncio.Future[Result]], bool]:

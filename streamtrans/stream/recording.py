@@ -30,7 +30,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from streamtrans.core import SAMPLE_RATE, Detect, Detection, Event, Reading, Request
+from streamtrans.core import SAMPLE_RATE, Detect, Detection, Event, Job, Reading, Request
 from streamtrans.foreign import BadValue, Chosen, inflate
 from streamtrans.stream.calls import (
     Answer,
@@ -191,6 +191,10 @@ class Recorder:
         taken = self._session.requests()
         self._keep(Take(tuple(Asked.of(request) for request in taken)))
         return taken
+
+    def whole(self, job: Job) -> Job:
+        """Return the same question with all of its audio; it changes nothing, so it isn't kept."""
+        return self._session.whole(job)
 
     def answer(self, request: Request, result: Detection | Reading) -> None:
         """Pass an answer on and keep it."""

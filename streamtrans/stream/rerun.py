@@ -11,14 +11,12 @@ difference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass, replace
 
 from streamtrans.core import (
     Caption,
     Detect,
     Detection,
-    EngineClosed,
     EngineLike,
     Event,
     Reading,
@@ -27,7 +25,7 @@ from streamtrans.core import (
     StreamtransError,
 )
 from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Retarget, Take, Tell
-from streamtrans.stream.pump import SessionLike
+from streamtrans.stream.pump import SessionLike, ask
 from streamtrans.stream.recording import Recording
 from streamtrans.stream.records import BadRecording
 
@@ -95,7 +93,7 @@ def rerun(
                 if engine is None:
                     session.answer(request, result)
                 else:
-                    _ask(engine, session, request)
+                    ask(session, engine, request)
             case Fail(kind, error):
                 session.fail(_under_way(asked, kind == Detect.__name__), _Recorded(error))
             case Tell(was_told):
@@ -170,18 +168,6 @@ def _suits(request: Request, result: Detection | Reading) -> bool:
         and all(token >= 0 for token in each.tokens)
         for each, target in zip(result.hypotheses, request.targets, strict=True)
     )
-
-
-def _ask(engine: EngineLike, session: SessionLike, request: Request) -> None:
-    future = engine.submit(request)
-    wait([future])
-    error = future.exception()
-    if error is None:
-        session.answer(request, future.result())
-    elif isinstance(error, EngineClosed):
-        raise error
-    else:
-        session.fail(request, error)
 
 
 def _unweighed(event: Event) -> Event:

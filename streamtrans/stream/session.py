@@ -24,6 +24,7 @@ from streamtrans.core import (
     Request,
     SpeechEnded,
     SpeechStarted,
+    StateHandle,
     loggable,
     samples,
 )
@@ -82,7 +83,8 @@ class Session:
         self._due: int | None = None  # end of the reading of the open segment that waits to be taken
         self._detecting: Detect | None = None
         self._reading: Job | None = None
-        self._state: object | None = None  # what the encoder remembers of the run of speech
+        self._sent = 0  # the engine has the samples before, where it keeps any
+        self._state: StateHandle | None = None  # what the encoder remembers of the run of speech
         self._events: list[Event] = []
         self._cursors = Cursors()
         self._stats = SessionStats()
@@ -148,6 +150,10 @@ class Session:
                 taken.append(self._detecting)
         return taken
 
+    def whole(self, job: Job) -> Job:
+        """Return the job that is under way as one for an engine that has forgotten the stream, or never knew it."""
+        return replace(job, audio=self._listener.audio(job.start, job.end), state=None)
+
     def answer(self, request: Request, result: Detection | Reading) -> None:
         """Take the engine's result of a request that ``requests`` returned."""
         if isinstance(request, Detect) and isinstance(result, Detection):
@@ -212,8 +218,11 @@ class Session:
             end, self._due = self._due, None
         else:
             return None
+        forgotten = None
         if segment.fresh:
-            self._state, segment.fresh = None, False
+            self._state, forgotten, segment.fresh = None, self._state, False
+        if self._state is None:
+            self._sent = segment.start
         last = segment.end is not None
         free = last or self._listener.pause >= PAUSE
         return Job(
@@ -221,10 +230,12 @@ class Session:
             start=segment.start,
             end=end,
             last=last,
-            audio=self._listener.audio(segment.start, end),
+            audio=self._listener.audio(min(end, max(segment.start, self._sent)), end),
             targets=tuple(line.target(free=free) for line in segment.open_lines),
             source=self.config.source,
             state=self._state,
+            keep=not last or (self.config.carry_state and not self._listener.ended),
+            forget=forgotten,
         )
 
     def _settle_detection(self, request: Detect) -> None:
@@ -237,6 +248,7 @@ class Session:
             raise ValueError(f"the reading of segment {job.segment} was not asked for, or is answered already")
         self._reading = None
         self._state = None if reading is None else reading.state
+        self._sent = max(self._sent, job.end)
         segment = self._segments[0]
         span = Span(job.segment, job.start, job.end)
         hypotheses = reading.hypotheses if reading is not None else ()

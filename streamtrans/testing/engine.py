@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -21,10 +22,12 @@ from streamtrans.core import (
     Reading,
     Reply,
     Request,
+    StateHandle,
     StreamtransError,
     Target,
 )
 from streamtrans.engine.outcomes import detection
+from streamtrans.engine.states import States
 
 Model = Callable[[Job, Target], Hypothesis]
 """What to answer for one target of a job."""
@@ -50,6 +53,8 @@ class InstantEngine:
         """Answer jobs with ``model`` and detections with ``vad``; ``requests`` keeps all that was asked."""
         self.requests: list[Request] = []
         self.capacity = capacity
+        self.states = States(math.inf)
+        self._jobs: list[Job] = []
         self._model = model
         self._vad = vad
         self._closed = False
@@ -71,14 +76,18 @@ class InstantEngine:
             future.set_exception(error)
         return future
 
+    def release(self, state: StateHandle) -> None:
+        """Forget a stream."""
+        self.states.drop(state)
+
     def close(self, timeout_s: float = 0.0) -> None:  # noqa: ARG002
         """Answer no more."""
         self._closed = True
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs asked so far, in order."""
-        return [request for request in self.requests if isinstance(request, Job)]
+        """The jobs read so far, in order, each with all of its audio."""
+        return self._jobs
 
     def _answer(self, request: Request) -> Detection | Reading:
         if isinstance(request, Detect):
@@ -87,7 +96,11 @@ class InstantEngine:
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
-        return Reading(tuple(self._model(request, target) for target in request.targets))
+        kept = self.states.take(request)
+        job = replace(request, audio=kept.heard(request), state=None)
+        self._jobs.append(job)
+        hypotheses = tuple(self._model(job, target) for target in request.targets)
+        return Reading(hypotheses, self.states.put(kept, None) if request.keep else None)
 
 
 def hypothesis(tokens: Sequence[int], probability: float = 1.0) -> Hypothesis:
@@ -115,6 +128,10 @@ class Relay:
     def submit(self, request: Request) -> Reply:
         """Ask the other."""
         return self.engine.submit(request)
+
+    def release(self, state: StateHandle) -> None:
+        """Let the other forget a stream."""
+        self.engine.release(state)
 
     def close(self, timeout_s: float = 0.0) -> None:
         """Close the other."""

@@ -36,8 +36,15 @@ def read(engine, *jobs):
     return [future.exception() or future.result() for future in futures]
 
 
-def job(audio, start, end, state, *, last=False):
-    return Job(0, start, end, last, audio[start:end], (Target("de"), Target("en")), None, state)
+def job(audio, start, end, state=None, *, sent=0, last=False):
+    """Read ``[start, end)``, of which the engine has got what comes before ``sent``."""
+    new = audio[max(start, sent) : end]
+    return Job(0, start, end, last, new, (Target("de"), Target("en")), None, state, keep=True)
+
+
+def kept(engine, reading):
+    """Return what the model remembers after a reading."""
+    return engine._states._kept[reading.state.number].state
 
 
 def run(engine, audio, cuts):
@@ -45,7 +52,7 @@ def run(engine, audio, cuts):
     finals, state, start = [], None, 0
     for end in range(STEP, len(audio) + 1, STEP):
         last = end in cuts
-        [reading] = read(engine, job(audio, start, end, state, last=last))
+        [reading] = read(engine, job(audio, start, end, state, sent=end - STEP, last=last))
         assert isinstance(reading, Reading)
         state = reading.state
         if last:
@@ -62,7 +69,7 @@ def test_new_audio_alone_is_encoded(model):
     audio, settings = toy_audio(1.8), EngineConfig(slots=4)
     with Engine(model, no_vad, settings) as engine:
         [final] = run(engine, audio, {len(audio)})
-        state = final.state
+        state = kept(engine, final)
         assert isinstance(state, EncoderState)
         assert (state.origin, state.heard) == (0, len(audio))
         # Each of the six readings heard its own third of a second, and at most an unfinished block again.
@@ -76,13 +83,14 @@ def test_a_cut_in_the_middle_hears_what_came_before(model):
     audio, settings = toy_audio(2.4), EngineConfig(slots=4)
     with Engine(model, no_vad, settings) as engine:
         _, second = run(engine, audio, {4 * STEP, 8 * STEP})
+        state = kept(engine, second)
     [wanted] = model.listen([Hearing(audio[4 * STEP :], 4 * STEP, model.listen([Hearing(audio[: 4 * STEP])])[0].state)])
     assert wanted.begin == 4 * STEP
-    assert isinstance(second.state, EncoderState)
-    assert second.state.origin == 0
-    assert second.state.kept == 4 * STEP // model.frame_samples
+    assert isinstance(state, EncoderState)
+    assert state.origin == 0
+    assert state.kept == 4 * STEP // model.frame_samples
     assert isinstance(wanted.state, EncoderState)
-    np.testing.assert_allclose(second.state.keys, wanted.state.keys, atol=1e-9)
+    np.testing.assert_allclose(state.keys, wanted.state.keys, atol=1e-9)
     ends = second.hypotheses[0].ends
     assert all(4 * STEP < end <= 8 * STEP for end in ends)
 
@@ -94,7 +102,10 @@ def test_streams_at_different_places_get_what_each_gets_alone(model):
     with Engine(model, no_vad, settings) as engine:
         alone = [run(engine, audio, {len(audio)})[0] for audio in audios]
         states = [None, *(read(engine, job(audio, 0, STEP * 2, None))[0].state for audio in audios[1:])]
-        asked = [job(audio, 0, len(audio), state) for audio, state in zip(audios, states, strict=True)]
+        asked = [
+            job(audio, 0, len(audio), state, sent=0 if state is None else 2 * STEP)
+            for audio, state in zip(audios, states, strict=True)
+        ]
         *together, failure = read(engine, *asked, broken)
     assert [texts(reading) for reading in together] == [texts(reading) for reading in alone]
     assert "max_segment_ms" in str(failure)
@@ -116,8 +127,8 @@ def test_final_readings_may_hear_the_whole_segment_anew(model):
         asked.clear()
         with Engine(Listening(), no_vad, EngineConfig(slots=4, final_hearing=final_hearing)) as engine:
             [final] = run(engine, audio, {len(audio)})
+            assert kept(engine, final).heard == len(audio)
         assert asked == [False] * 4 + [whole]
-        assert final.state.heard == len(audio)
     with pytest.raises(BadConfig, match="final_hearing is 'all': give 'blocks' or 'whole'"):
         EngineConfig(final_hearing="all")
 
@@ -131,11 +142,12 @@ def test_a_toy_hears_on_too_and_takes_a_state_for_what_it_is():
         counted = engine.stats.samples
         growing = job(audio, 0, STEP, None)
         [first] = read(engine, growing)
-        read(engine, job(audio, 0, 2 * STEP, first.state))
+        read(engine, job(audio, 0, 2 * STEP, first.state, sent=STEP))
         assert engine.stats.samples == counted + 2 * STEP
         other = toy_audio(2.4, 5)
-        [stranger] = read(engine, job(other, 0, STEP, None))
-        [mixed, right] = read(engine, *(job(audio, 0, len(audio), each.state) for each in (stranger, first)))
+        [stranger, first] = read(engine, job(other, 0, STEP), job(audio, 0, STEP))
+        states = stranger.state, first.state
+        [mixed, right] = read(engine, *(job(audio, 0, len(audio), each, sent=STEP) for each in states))
         assert texts(mixed) != texts(right)
-        [empty] = read(engine, replace(growing, targets=(), state=first.state))
-        assert empty == Reading((), first.state)
+        [empty] = read(engine, replace(growing, targets=()))
+        assert empty == Reading(())

@@ -70,6 +70,7 @@ async def test_a_live_session_and_its_reader_keep_nothing_of_a_long_stream(house
             while live.cursors.decoded < live.cursors.received - 16_000:
                 await asyncio.sleep(0)
             engine.requests.clear()
+            engine.jobs.clear()
             told.clear()
 
     try:

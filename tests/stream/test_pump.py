@@ -338,3 +338,60 @@ async def test_a_slow_engine_loses_no_final(stage):
     events = await pumped(session, Slow(engine), stage.say(4), patience=quick(seconds=5.0))
     assert [event for event in events if isinstance(event, Caption)][-1].text == expected[-1].text
     assert session.stats.failures == 0
+
+
+def sent(engine):
+    return [request for request in engine.requests if isinstance(request, Job)]
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_audio_is_sent_once(stage, carry):
+    session, engine = stage.make([(0.5, 3), (3.6, 5)], carry_state=carry)
+    drive(session, engine, stage.say(6))
+    spans = {job.segment: (job.start, job.end) for job in sent(engine) if job.last}
+    assert len(sent(engine)) > 5
+    for segment, (start, end) in spans.items():
+        assert sum(len(job.audio) for job in sent(engine) if job.segment == segment) == end - start
+    assert len(engine.states) == carry  # what the next stretch of speech might go on from
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_engine_that_was_started_anew_is_asked_again_with_all_of_the_audio(stage, live):
+    class Restarting(Relay):
+        asked = 0
+
+        def submit(self, request):
+            if isinstance(request, Job):
+                self.asked += 1
+                if self.asked % 3 == 0:
+                    self.engine.states = type(self.engine.states)(1e9)
+            return super().submit(request)
+
+    spans, audio = [(0.5, 3), (3.6, 5)], stage.say(6)
+    expected = drive(*stage.make(spans), audio)
+    session, engine = stage.make(spans)
+    restarting = Restarting(engine)
+    events = asyncio.run(pumped(session, restarting, audio)) if live else drive(session, restarting, audio)
+    assert events == expected
+    assert session.stats.failures == 0
+    assert restarting.asked > session.stats.readings
+
+
+async def test_a_pump_that_is_left_gives_back_what_the_engine_keeps(stage):
+    session, engine = stage.make([(0.2, 9)])
+    changed = asyncio.Event()
+
+    async def emit(news):
+        pass
+
+    task = asyncio.create_task(pump(session, engine, changed=changed, emit=emit))
+    for start in range(0, 3 * 16_000, 1_600):
+        session.hear(stage.say(3)[start : start + 1_600])
+        changed.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert len(engine.states) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(engine.states) == 0

@@ -152,6 +152,38 @@ def prune(
     typer.echo(f"written to {destination}", err=True)
 
 
+@compress.command()
+def quantize(
+    model: Annotated[str, typer.Argument(help="A Whisper or whisperM2M: folder or hub name.")],
+    destination: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
+    *,
+    bits: Annotated[int, typer.Option(help="8 or 4, of attention and MLPs; the token embedding gets 8.")] = 8,
+) -> None:
+    """Store a model's matrices as whole numbers: half or a quarter of the bytes on disk, and nothing is trained.
+
+    It is unpacked when loaded, so memory and speed are those of the precision that it is served in (--dtype):
+
+        streamtrans compress quantize openai/whisper-small small-int8
+    """
+    from streamtrans.cli.report import show
+    from streamtrans.compress.quantize import held_bytes
+    from streamtrans.compress.quantize import quantize as run
+    from streamtrans.model.loading import find_folder, load_model
+
+    found = run(model, destination, bits=bits)
+    rows: list[tuple[str, object, object]] = [
+        ("parameters", f"{found.parameters:,}", f"{found.parameters:,}"),
+        ("numbers in the file", f"{found.parameters:,}", f"{found.stored:,}"),
+        ("MB on disk", f"{found.bytes_before / 1e6:.1f}", f"{found.bytes / 1e6:.1f}"),
+    ]
+    for dtype in ("float32", "bfloat16", "int8"):
+        both = [load_model(folder, device="cpu", dtype=dtype) for folder in (find_folder(model), destination)]
+        held = [f"{held_bytes(each.network) / 1e6:.1f}" for each in both]
+        rows.append((f"MB in memory, served in {both[1].precision}", *held))
+    show(f"{found.bits} bits", ["", "before", "now"], rows)
+    typer.echo(f"written to {destination}", err=True)
+
+
 def _show_removals(found: Pruned) -> None:
     from streamtrans.cli.report import show
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.model.loading import COMPANIONS, INDEX, WEIGHTS, shards
+from streamtrans.model.stored import is_stored
 
 
 class Weights:
@@ -79,8 +80,13 @@ class Weights:
         """Refuse weights of another shape than ``other``'s.
 
         Raises:
-            BadModel: a tensor is missing, unknown, or of another shape.
+            BadModel: a tensor is missing, unknown, or of another shape; or matrices are stored as whole numbers.
         """
+        for weights in (self, other):
+            if is_stored(weights):
+                raise BadModel(
+                    f"{weights.folder} is stored as whole numbers, which don't add up; give what it was made of"
+                )
         missing, unknown = sorted(set(other) - set(self)), sorted(set(self) - set(other))
         if missing or unknown:
             raise BadModel(

@@ -18,6 +18,7 @@ from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
 from streamtrans.model.network import Network
 from streamtrans.model.speech import TorchSpeechModel
+from streamtrans.model.stored import unpack
 from streamtrans.text import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ def load_network(folder: Path, config: NetworkConfig) -> Network:
 
 
 def read_tensors(folder: Path) -> Mapping[str, Tensor]:
-    """Read all tensors of a checkpoint folder.
+    """Read all tensors of a checkpoint folder; matrices that are stored as whole numbers become what they are worth.
 
     Raises:
         BadModel: there are no safetensors, or they are damaged.
@@ -234,7 +235,7 @@ def read_tensors(folder: Path) -> Mapping[str, Tensor]:
             tensors |= load_file(folder / name)
         except (OSError, SafetensorError) as error:
             raise BadModel(f"{folder / name} is not a readable safetensors file: {error}") from None
-    return tensors
+    return unpack(folder, tensors)
 
 
 def shards(folder: Path) -> list[str]:

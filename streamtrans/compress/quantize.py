@@ -1,0 +1,85 @@
+"""The matrices of a checkpoint as whole numbers: fewer bytes on disk, unpacked when loaded (``model.stored``).
+
+Attention and MLPs get 8 or 4 bits, the token embedding 8; norms, biases and convolutions stay as they are. No data is
+needed and nothing is trained. What is served is as fast, and takes as much memory, as the precision that it is
+served in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from streamtrans.compress.merging.merge import is_matrix
+from streamtrans.compress.weights import Weights, check_new, write_folder
+from streamtrans.core import BadConfig, BadModel
+from streamtrans.model.config import read_json, shown
+from streamtrans.model.loading import FAMILIES, find_folder
+from streamtrans.model.stored import is_stored, store
+
+CARD = "quantize.json"
+_EMBEDDING, _HEAD = "model.decoder.embed_tokens.weight", "proj_out.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What was stored.
+
+    ``parameters`` are the model's; ``stored`` counts the numbers in the file, two 4-bit ones as one and steps too: what
+    some reports call parameters. Bytes are those of all tensors.
+    """
+
+    bits: int
+    parameters: int
+    stored: int
+    bytes_before: int
+    bytes: int
+
+
+def quantize(source: str | Path, destination: str | Path, *, bits: int = 8) -> Quantized:
+    """Write a checkpoint folder with its matrices as whole numbers of ``bits``.
+
+    Raises:
+        BadModel: no Whisper or whisperM2M, stored so already, or a weight isn't finite.
+        BadConfig: neither 8 nor 4 bits, or the destination isn't new.
+    """
+    folder, target = find_folder(source), Path(destination)
+    if bits not in (8, 4):
+        raise BadConfig(f"bits is {bits}; use 8 or 4")
+    check_new(target)
+    family = read_json(folder / "config.json").get("model_type")
+    if family not in FAMILIES:
+        raise BadModel(
+            f"{folder} holds a {shown(family)} model; what is stored so is read here only: {', '.join(FAMILIES)}"
+        )
+    found: dict[str, Tensor] = {}
+    parameters = before = 0
+    with Weights(folder) as weights:
+        if is_stored(weights):
+            raise BadModel(f"{folder} is stored as whole numbers already; give what it was made of")
+        for name in weights:
+            if name == _HEAD:  # tied to the embedding, which stands for it
+                continue
+            tensor = weights[name]
+            parameters, before = parameters + tensor.numel(), before + tensor.nbytes
+            if name == _EMBEDDING:
+                found |= store(name, tensor, 8)
+            else:
+                found |= store(name, tensor, bits) if is_matrix(name, tensor) else {name: tensor}
+        sizes = sum(each.numel() for each in found.values()), sum(each.nbytes for each in found.values())
+        made = Quantized(bits, parameters, sizes[0], before, sizes[1])
+        write_folder(target, found, like=folder, also={CARD: {"bits": bits, "parameters": parameters}})
+    return made
+
+
+def held_bytes(network: nn.Module) -> int:
+    """Return the bytes of all tensors that a network holds, packed ones included, each once."""
+    held: dict[int, Tensor] = {}
+    for module in network.modules():
+        for each in (*vars(module).values(), *module._parameters.values(), *module._buffers.values()):
+            if isinstance(each, torch.Tensor):
+                held[id(each)] = each
+    return sum(each.numel() * each.element_size() for each in held.values())

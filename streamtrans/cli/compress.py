@@ -178,8 +178,8 @@ def quantize(
     ]
     for dtype in ("float32", "bfloat16", "int8"):
         both = [load_model(folder, device="cpu", dtype=dtype) for folder in (find_folder(model), destination)]
-        held = [f"{held_bytes(each.network) / 1e6:.1f}" for each in both]
-        rows.append((f"MB in memory, served in {both[1].precision}", *held))
+        before, now = (f"{held_bytes(each.network) / 1e6:.1f}" for each in both)
+        rows.append((f"MB in memory, served in {both[1].precision}", before, now))
     show(f"{found.bits} bits", ["", "before", "now"], rows)
     typer.echo(f"written to {destination}", err=True)
 

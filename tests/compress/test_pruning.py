@@ -112,6 +112,10 @@ def test_points_are_errors_of_transcripts_and_chrf_of_translations() -> None:
     assert found.mean == pytest.approx(sum(found.directions.values()) / 3)
 
 
+def test_a_loop_in_one_direction_doesnt_drown_the_others() -> None:
+    assert Score({"de-de": -900.0, "de-en": 40.0}).mean == 20
+
+
 # ---- what a model writes without layers ----
 
 

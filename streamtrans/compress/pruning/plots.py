@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from streamtrans.compress.pruning.scores import Score
 from streamtrans.core import BadConfig, needs
 
 
@@ -23,7 +24,7 @@ def draw(work: Path) -> Path:
     canvas = figure.Figure(figsize=(7.5, 5), layout="constrained")
     axes = canvas.add_subplot()
     for order, figures in sorted(_longest(work).items()):
-        points = [_mean(figures["whole"]), *(_mean(each["score"]) for each in figures["rounds"])]
+        points = [Score(**each).mean for each in (figures["whole"], *(each["score"] for each in figures["rounds"]))]
         axes.plot(range(len(points)), points, marker="o", linewidth=1, label=order)
         for number, each in enumerate(figures["rounds"], 1):
             named = each["removed"] if order != "importance" else each["removed"][-1:]
@@ -49,8 +50,3 @@ def _longest(work: Path) -> dict[str, dict[str, Any]]:
         if before is None or len(before["rounds"]) < len(figures["rounds"]):
             found[figures["order"]] = figures
     return found
-
-
-def _mean(score: dict[str, Any]) -> float:
-    points = score["directions"].values()
-    return float(sum(points) / len(points))

@@ -40,8 +40,8 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """The mean over the directions, which decides."""
-        return sum(self.directions.values()) / len(self.directions)
+        """The mean over the directions, which decides: one below 0, where a text is mostly a loop, counts 0."""
+        return sum(max(0.0, points) for points in self.directions.values()) / len(self.directions)
 
 
 def score(written: Written) -> Score:

@@ -40,7 +40,8 @@ examples:
   streamtrans-mic --list-devices           what to give to --device
   streamtrans-mic --to de --server talks.example.org:50051 --tls
                                            encrypted; --tls ca.pem trusts a certificate of your own,
-                                           --tls-cert and --tls-key show who you are
+                                           --tls-cert and --tls-key show who you are,
+                                           or --key with the file of a key that you were given
 """
 
 
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         "--tls-cert", type=Path, metavar="PEM", help="encrypt, and show this certificate to a server that asks for one"
     )
     made.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
+    made.add_argument("--key", type=Path, metavar="FILE", help="the key, in a file, that the server asks for")
     made.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
     made.add_argument("--list-devices", action="store_true", help="show the input devices and end")
     made.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
@@ -129,7 +131,7 @@ async def _listen(options: argparse.Namespace) -> Summary | None:
     loop = asyncio.get_running_loop()
     before = signal.signal(signal.SIGINT, _stopper(loop, stop))
     try:
-        async with TranslationClient(options.server, tls=_tls(options)) as client:
+        async with TranslationClient(options.server, tls=_tls(options), key=_key(options.key)) as client:
             await _served(client)  # a server that isn't there is told before a microphone is opened
             source = recording(options.file, stop) if options.file else _microphone(options.device, stop)
             with _board(source) as board:
@@ -208,6 +210,15 @@ def _tls(options: argparse.Namespace) -> Tls | None:
         private_key=options.tls_key.read_bytes() if options.tls_key else None,
         certificate_chain=options.tls_cert.read_bytes() if options.tls_cert else None,
     )
+
+
+def _key(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    key = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not key.isascii() or not key.isprintable() or not key or " " in key:
+        raise SourceError(f"{path} holds no key: it is one line, as `streamtrans key` prints it")
+    return key
 
 
 def _explained(error: Exception, server: str) -> str:

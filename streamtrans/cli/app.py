@@ -20,6 +20,7 @@ VERBS: Table[Any] = Table(
     {
         "translate": "streamtrans.cli.translate:translate",
         "serve": "streamtrans.cli.serve:serve",
+        "key": "streamtrans.cli.key:key",
         "record": "streamtrans.cli.record:record",
         "replay": "streamtrans.cli.replay:replay",
         "demo": "streamtrans.cli.demo:demo",

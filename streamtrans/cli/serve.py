@@ -65,6 +65,14 @@ def serve(
     record_quota: Annotated[
         int, typer.Option(min=1, metavar="MB", help="What that folder may hold; a recording beyond it ends there.")
     ] = 10_000,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Admit only who has a key of this file (streamtrans key), within its quotas.",
+            show_default=False,
+        ),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -114,6 +122,7 @@ def serve(
         max_sessions=max_sessions,
         record=_folder(record),
         record_quota_mb=record_quota,
+        keys=keys,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
         **(config.server if config is not None else {}),

@@ -38,6 +38,7 @@ class BlockingStream:
         options: what is sent, and what is wanted.
         on_event: told of everything that the server says. What it raises ends the stream.
         tls: encrypts the connection.
+        key: shows servers that ask for one who calls.
         timeout_s: how long the server may say nothing before it admits the stream.
     """
 
@@ -48,11 +49,12 @@ class BlockingStream:
         on_event: Callable[[StreamEvent], None],
         *,
         tls: Tls | None = None,
+        key: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
         self.summary: Summary | None = None
         """What the server said of the whole stream, once it has ended."""
-        self._client = TranslationClient(address, tls=tls)
+        self._client = TranslationClient(address, tls=tls, key=key)
         self._options = options
         self._on_event = on_event
         self._timeout_s = timeout_s

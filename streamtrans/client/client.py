@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from streamtrans.client.both import both_ways
 from streamtrans.client.errors import Unavailable, client_error
-from streamtrans.client.stream import Sound, StreamEvent, TranslationStream
+from streamtrans.client.stream import Metadata, Sound, StreamEvent, TranslationStream
 from streamtrans.wire import (
     SERVICE_NAME,
     Capabilities,
@@ -54,12 +54,14 @@ class TranslationClient:
 
     Args:
         address: ``host:port``.
-        tls: encrypts the connection; without it everything is sent in plain text.
+        tls: encrypts the connection; without it everything is sent in plain text, the key too.
+        key: shows servers that ask for one who calls.
     """
 
-    def __init__(self, address: str, *, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, *, tls: Tls | None = None, key: str | None = None) -> None:
         self.address = address
         self._tls = tls
+        self._metadata: Metadata = () if key is None else (("authorization", f"Bearer {key}"),)
         self._open: tuple[grpc.aio.Channel, ServiceStub] | None = None
 
     async def __aenter__(self) -> Self:
@@ -83,7 +85,7 @@ class TranslationClient:
 
     def stream(self, options: StreamOptions, *, timeout_s: float = _TIMEOUT_S) -> TranslationStream:
         """Return a stream to enter with ``async with``; entering fails where the server says nothing in time."""
-        return TranslationStream(self._connection[1], options, timeout_s)
+        return TranslationStream(self._connection[1], options, timeout_s, self._metadata)
 
     async def translate(
         self, options: StreamOptions, sound: Sound | AsyncIterator[Sound], *, timeout_s: float = _TIMEOUT_S
@@ -113,7 +115,9 @@ class TranslationClient:
             ClientError: the server refused, there is none, or it says nothing in time.
         """
         try:
-            response = await self._connection[1].ListCapabilities(CapabilitiesRequest(), timeout=timeout_s)
+            response = await self._connection[1].ListCapabilities(
+                CapabilitiesRequest(), timeout=timeout_s, metadata=self._metadata
+            )
         except grpc.aio.AioRpcError as error:
             raise client_error(error) from error
         return capabilities_from_proto(response)

@@ -52,6 +52,10 @@ _CHUNK_S = 0.25
 """Audio in one message; a longer piece is cut. Larger saves messages, smaller starts sooner."""
 
 
+Metadata = tuple[tuple[str, str], ...]
+"""What is sent beside the messages of a call: who calls."""
+
+
 class TranslationStream:
     """A stream that was admitted: send audio into it and iterate over what comes back, at the same time.
 
@@ -62,7 +66,7 @@ class TranslationStream:
     still to come, and of a long piece of audio what has not begun to be sent is left out.
     """
 
-    def __init__(self, stub: ServiceStub, options: StreamOptions, timeout_s: float) -> None:
+    def __init__(self, stub: ServiceStub, options: StreamOptions, timeout_s: float, metadata: Metadata = ()) -> None:
         self.options = options
         self.cursors = Cursors()
         """Positions that the newest message told."""
@@ -70,6 +74,7 @@ class TranslationStream:
         """Of the newest answered :meth:`ping`."""
         self.summary: Summary | None = None
         self._stub = stub
+        self._metadata = metadata
         self._timeout_s = timeout_s
         self._link: Link | None = None
         self._started: Started | None = None
@@ -93,7 +98,7 @@ class TranslationStream:
         if not self.options.targets:
             raise BadFields([("targets", "is empty; name at least one language to translate into")])
         opening = config_message(self.options)
-        self._link = Link(self._stub.StreamTranslate())
+        self._link = Link(self._stub.StreamTranslate(metadata=self._metadata))
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._link.write(opening)

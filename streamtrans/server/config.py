@@ -79,6 +79,8 @@ class ServerConfig:
     written is logged, and the call goes on. ``None``: nothing that is said is kept."""
     record_quota_mb: int = 10_000
     """What that folder may hold, in million bytes; a recording that would exceed it ends there. An hour has 120."""
+    keys: Path | None = None
+    """File of the keys (hashes, see ``streamtrans key``) whose holders may call; ``None``: nobody is asked for one."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"

@@ -15,6 +15,11 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 """What gRPC gives us for a call of any method."""
 
 
+def metadata_of(context: Context) -> tuple[tuple[str, str | bytes], ...]:
+    """Return what came beside the messages of a call."""
+    return tuple((name, value) for name, value in context.invocation_metadata() or ())
+
+
 class GrpcLink:
     """A :class:`~streamtrans.server.link.Link` over the context of a method that reads and writes by itself."""
 

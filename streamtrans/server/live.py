@@ -32,6 +32,7 @@ from streamtrans.server.arrivals import Arrivals
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
+from streamtrans.server.keys import Holder
 from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.server.refusal import unavailable
@@ -53,7 +54,14 @@ class LiveSession:
     """
 
     def __init__(
-        self, session_id: str, opening: Opening, served: Served, config: ServerConfig, metrics: Metrics
+        self,
+        session_id: str,
+        opening: Opening,
+        served: Served,
+        config: ServerConfig,
+        *,
+        metrics: Metrics,
+        holder: Holder,
     ) -> None:
         self.session_id = session_id
         self.token = secrets.token_urlsafe(24)
@@ -64,6 +72,7 @@ class LiveSession:
         """Whether nothing more is heard."""
         self.arrivals = Arrivals(metrics.lag.observe, metrics.first_caption.observe)
         self._metrics = metrics
+        self._holder = holder
         self._counted = SessionStats()
         self.hub = Hub(config.max_unsent_events)
         self._behind_ms = config.behind_ms
@@ -104,7 +113,12 @@ class LiveSession:
         return self._session.stats
 
     def hear(self, samples: Samples) -> None:
-        """Add audio that has just arrived."""
+        """Add audio that has just arrived.
+
+        Raises:
+            Refusal: it is more than who sends it may send.
+        """
+        self._holder.heard(len(samples))
         self.arrivals.arrived(len(samples), time.monotonic())
         self._metrics.heard(len(samples))
         self._session.hear(samples)

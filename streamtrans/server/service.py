@@ -13,8 +13,9 @@ from streamtrans.server.call import Call
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Anteroom, Room
 from streamtrans.server.ending import ending
-from streamtrans.server.grpc_link import Context, GrpcLink
+from streamtrans.server.grpc_link import Context, GrpcLink, metadata_of
 from streamtrans.server.intake import Intake
+from streamtrans.server.keys import Holder, Keys
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics, Stream
@@ -47,6 +48,7 @@ class TranslationService:
         """Set when the engine is found to have stopped though nobody stopped the server; it stays so."""
         self.metrics = Metrics()
         self._config = config
+        self._keys = Keys(config.keys, config.retry_after_ms)
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
         patience_ms = min(config.first_message_ms, config.limits.idle_ms)
         self._anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
@@ -70,10 +72,12 @@ class TranslationService:
         session_id, link = uuid.uuid4().hex, GrpcLink(context)
         async with ending(f"session {session_id}", link):
             with Stream(self.metrics) as stream:
-                await self._stream(session_id, link, context.peer(), stream)
+                holder = self._keys.holder(metadata_of(context))
+                await self._stream(session_id, link, context.peer(), stream, holder)
 
-    async def ListCapabilities(self, _request: CapabilitiesRequest, _context: Context) -> CapabilitiesResponse:
+    async def ListCapabilities(self, _request: CapabilitiesRequest, context: Context) -> CapabilitiesResponse:
         """Say what is offered; raises a refusal for the doors to tell."""
+        self._keys.holder(metadata_of(context))
         served = self._ready()
         return capabilities_to_proto(
             Capabilities(
@@ -91,34 +95,35 @@ class TranslationService:
             )
         )
 
-    async def _stream(self, session_id: str, link: Link, peer: str, stream: Stream) -> None:
+    async def _stream(self, session_id: str, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
         first = await self._anteroom.first_message(link, peer)
         self._ready()  # it may have changed while the client kept us waiting
         if first is not None and (resume := resume_from_proto(first.config)) is not None:
-            await self._go_on(resume, link, peer, stream)
+            await self._go_on(resume, link, peer, stream, holder)
             return
         opening = open_stream(first, served, self._config)
-        with self._sessions.place(peer):
+        with self._sessions.place(peer), holder.place(new=True):
             stream.admitted()
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
             intake = Intake(opening.options, self._config.limits)
-            live = LiveSession(session_id, opening, served, self._config, self.metrics)
+            live = LiveSession(session_id, opening, served, self._config, metrics=self.metrics, holder=holder)
             kept = self._config.max_unsent_events if opening.options.resumable else 0
             await self._attend(Speaker(live, intake, Reader(live, kept)), link)
 
-    async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream) -> None:
+    async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
         for call, over in tuple(self._calls.items()):
             if call.token == resume.token:
                 call.give_way()
                 await over.wait()
         self._sessions.refuse_when_full(peer)  # before the stream is taken: it may be asked for again
+        holder.refuse_when_full()
         speaker = self.registry.take(resume.token)
         if speaker is None:
             raise unknown_token()
-        with self._sessions.place(peer):
+        with self._sessions.place(peer), holder.place():
             stream.admitted()
             _log.info("session %s goes on", speaker.live.session_id)
             await self._attend(speaker, link, resume)

@@ -8,8 +8,9 @@ import threading
 import pytest
 from streamtrans_clients import mic
 
-from streamtrans.client import Summary, Unavailable
+from streamtrans.client import Denied, Summary, Unavailable
 from streamtrans.server import Tls as ServerTls
+from streamtrans.server.keys import add_key
 
 
 @pytest.fixture
@@ -137,3 +138,23 @@ def test_the_summary_says_what_a_viewer_noticed():
     assert "600 ms" in line
     assert "p95 120 ms" in line
     assert "7 characters" in line
+
+
+async def test_a_key_comes_from_a_file(running, talk, tmp_path, capsys):
+    add_key(tmp_path / "keys.toml", "mic", {})
+    (tmp_path / "mic.key").write_text(add_key(tmp_path / "keys.toml", "hall", {}) + "\n", encoding="utf-8")
+    async with running(keys=tmp_path / "keys.toml") as address:
+        arguments = ("--file", talk, "--to", "de", "--server", address)
+        with pytest.raises(Denied, match="a key that it knows"):
+            await mic._listen(wishes(*arguments))
+        summary = await mic._listen(wishes(*arguments, "--key", tmp_path / "mic.key"))
+    assert summary.segments == 1
+
+
+@pytest.mark.parametrize("text", ["", "two words", "two\nlines", "ключ"])
+def test_a_file_without_a_key_is_one_line(run, talk, tmp_path, text):
+    path = tmp_path / "mic.key"
+    path.write_text(text, encoding="utf-8")
+    status, _, err = run("--file", talk, "--key", path)
+    assert status == 2
+    assert err == f"error: {path} holds no key: it is one line, as `streamtrans key` prints it\n"

@@ -30,6 +30,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "extending.md",
+    ROOT / "docs" / "operations.md",
     ROOT / "docs" / "training.md",
     *DECISIONS,
 ]

@@ -312,14 +312,23 @@ def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
     where = address(config.host, config.port)
     try:
         if config.tls is not None:
-            return server.add_secure_port(where, credentials(config.tls))
-        port = server.add_insecure_port(where)
+            port = server.add_secure_port(where, credentials(config.tls))
+        else:
+            port = server.add_insecure_port(where)
     except RuntimeError as error:
         raise BadConfig(f"can't listen on {where}; is it in use by another server?") from error
-    if not is_loopback(config.host):
+    if is_loopback(config.host):
+        return port
+    if config.tls is None:
         _log.warning(
             "listening on %s WITHOUT ENCRYPTION: whoever is on the network can connect, and hear what is said and read "
             "what is written; give the server a certificate and a key (--tls-cert, --tls-key)",
+            address(config.host, port),
+        )
+    if config.keys is None and (config.tls is None or config.tls.client_roots is None):
+        _log.warning(
+            "listening on %s WITHOUT KEYS: whoever reaches it may use it; make keys (streamtrans key) "
+            "and give the server their file (--keys), or admit only certificates of yours (--tls-client-ca)",
             address(config.host, port),
         )
     return port

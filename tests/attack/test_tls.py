@@ -83,6 +83,18 @@ async def test_a_listener_without_encryption_on_the_network_says_so(house, tmp_p
         assert ("WITHOUT ENCRYPTION" in caplog.text) == (host == "0.0.0.0" and not secure)
 
 
+@pytest.mark.parametrize("guard", ["nobody", "keys", "certificates"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+async def test_a_listener_on_the_network_that_lets_everybody_in_says_so(house, tmp_path, caplog, host, guard):
+    (tmp_path / "keys.toml").touch()
+    keys = tmp_path / "keys.toml" if guard == "keys" else None
+    certificate, key = made(tmp_path, "ours")
+    tls = ServerTls(certificate, key, certificate if guard == "certificates" else None)
+    async with TranslationServer(house.configured(host=host, tls=tls, keys=keys), house.served):
+        assert ("WITHOUT KEYS" in caplog.text) == (host == "0.0.0.0" and guard == "nobody")
+        assert "WITHOUT ENCRYPTION" not in caplog.text
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "[::1]", "::1", "unix:/tmp/socket"])
 def test_loopback_is_known(host):
     assert is_loopback(host)

@@ -15,6 +15,10 @@ def main(arguments: "list[str] | None" = None) -> None:
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     # Spinning OpenMP threads beside a busy neighbour are many times slower; to be said before torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # torch and oneDNN each keep what they prepared for the last 1,024 shapes. Audio and batches come in any number of
+    # them, so a server grew by hundreds of MB before that was full; 64 are as fast.
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
     from streamtrans.cli import streams
     from streamtrans.cli.app import app

@@ -48,13 +48,23 @@ def test_verbs_load_without_torch_and_without_grpc():
     assert done.stdout.strip() == "[]"
 
 
-def test_passive_waiting_is_asked_for_unless_somebody_chose_otherwise(run, monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("OMP_WAIT_POLICY", "passive", "active"),
+        ("LRU_CACHE_CAPACITY", "64", "1024"),
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64", "1024"),
+    ],
+)
+def test_torch_is_told_how_to_wait_and_to_remember_unless_somebody_chose_otherwise(
+    run, monkeypatch, name, ours, theirs
+):
+    monkeypatch.delenv(name, raising=False)
     run("--version")
-    assert os.environ["OMP_WAIT_POLICY"] == "passive"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert os.environ[name] == ours
+    monkeypatch.setenv(name, theirs)
     run("--version")
-    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    assert os.environ[name] == theirs
 
 
 SHARED = {"--model", "--device", "--dtype", "--drafter", "--top-k", "--vad"}

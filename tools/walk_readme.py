@@ -23,7 +23,7 @@ from pathlib import Path
 import soundfile
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 """How long one command may take."""
 
 SHORTER = (

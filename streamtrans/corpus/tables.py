@@ -28,7 +28,10 @@ _PLAIN_COLUMNS = (
     "domain",
     "formality",
     "source",
+    "seconds_es",
+    "seconds_fr",
     "speaker",
+    "stamp",
     "story",
     "via",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from streamtrans.corpus import normalise, parse_template, read_table, simplify
+from streamtrans.corpus import normalise, own_sentences, parse_template, read_table, simplify
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "streamtrans" / "demo"
@@ -59,10 +59,17 @@ def test_the_times_lie_in_the_recording_with_pauses_between(plan):
 
 @pytest.mark.shared
 def test_no_sentence_occurs_in_a_table(sentences):
-    for path in sorted(TABLES.glob("*.tsv")):
-        for row in read_table(path):
-            for language, text in row.texts.items():
-                assert (language, bare(text, language)) not in sentences, f"{path.name} {row.id}: {text}"
+    """Neither the demo's nor those that evaluations say where there is no table."""
+    ours = {(language, bare(text, language)) for row in own_sentences() for language, text in row.texts.items()}
+    ours |= sentences.keys()
+    found = [
+        f"{path.name} {row.id}: {text}"
+        for path in sorted(TABLES.glob("*.tsv"))
+        for row in read_table(path, on_error="skip", least=1)
+        for language, text in row.texts.items()
+        if (language, bare(text, language)) in ours
+    ]
+    assert found == []
 
 
 @pytest.mark.shared

@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from streamtrans.client import Caption, Notice, StreamEvent
+from streamtrans.client import Caption, Notice, Resumed, StreamEvent
 
 _METER = 24
 """Width of the level meter in characters."""
@@ -112,8 +112,8 @@ class FinalLines:
         """Print a final caption or a notice."""
         if isinstance(event, Caption) and event.final and event.text:
             self._print(f"{clock(event.start)} {event.language:<3} {marked(event)}")
-        elif isinstance(event, Notice):
-            self._print(f"notice: {event.message}")
+        elif (message := _notice(event)) is not None:
+            self._print(message)
 
     def level(self, decibels: float) -> None:
         """Show no level."""
@@ -162,8 +162,8 @@ class TerminalBoard:
 
     def show(self, event: StreamEvent) -> None:
         """Take a caption or a notice."""
-        if isinstance(event, Notice):
-            self._live.console.print(Text(printable(f"notice: {event.message}"), style="yellow"))
+        if (message := _notice(event)) is not None:
+            self._live.console.print(Text(printable(message), style="yellow"))
         elif isinstance(event, Caption) and event.final:
             self._open.pop((event.segment, event.language), None)
             if event.text:
@@ -197,3 +197,11 @@ def _meter(decibels: float, footer: str, columns: int) -> Text:
     meter.append(f" {decibels:4.0f} dB  {printable(footer)}", style="dim")
     meter.truncate(columns - 1, overflow="ellipsis")
     return meter
+
+
+def _notice(event: StreamEvent) -> str | None:
+    if isinstance(event, Notice):
+        return f"notice: {event.message}"
+    if isinstance(event, Resumed):
+        return f"notice: the connection was away for {event.away_s:.1f} s; nothing is lost"
+    return None

@@ -24,6 +24,7 @@ from streamtrans.client.errors import (
     Unavailable,
     Unsupported,
 )
+from streamtrans.client.lasting import Resumed
 from streamtrans.client.stream import StreamEvent, TranslationStream
 from streamtrans.core import Caption, SpeechEnded, SpeechStarted
 from streamtrans.wire import (
@@ -56,6 +57,7 @@ __all__ = [
     "Measured",
     "Notice",
     "Overloaded",
+    "Resumed",
     "ServerFault",
     "SpeechEnded",
     "SpeechStarted",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -29,10 +29,15 @@ _CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),  # a speaker may be silent for minutes
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a broken stream is missed every second
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 _TIMEOUT_S = 30.0
 """How long a server is waited for that says nothing at all."""
+
+_RESUME_S = 30.0
+"""How long a server is tried to be reached again; servers keep broken streams as long, unless they say otherwise."""
 
 _WAITING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND)
 """Answers of the health service that may yet change."""
@@ -83,12 +88,22 @@ class TranslationClient:
         await self._connection[0].close(None)
         self._open = None
 
-    def stream(self, options: StreamOptions, *, timeout_s: float = _TIMEOUT_S) -> TranslationStream:
-        """Return a stream to enter with ``async with``; entering fails where the server says nothing in time."""
-        return TranslationStream(self._connection[1], options, timeout_s, self._metadata)
+    def stream(
+        self, options: StreamOptions, *, timeout_s: float = _TIMEOUT_S, resume_s: float = _RESUME_S
+    ) -> TranslationStream:
+        """Return a stream to enter with ``async with``; entering fails where the server says nothing in time.
+
+        With ``options.resumable`` it goes on over another connection when one breaks, which is tried for ``resume_s``.
+        """
+        return TranslationStream(self._connection[1], options, timeout_s, resume_s, self._metadata)
 
     async def translate(
-        self, options: StreamOptions, sound: Sound | AsyncIterator[Sound], *, timeout_s: float = _TIMEOUT_S
+        self,
+        options: StreamOptions,
+        sound: Sound | AsyncIterator[Sound],
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        resume_s: float = _RESUME_S,
     ) -> AsyncGenerator[StreamEvent, None]:
         """Send ``sound`` into a stream of its own and yield what comes back, both at once.
 
@@ -96,15 +111,18 @@ class TranslationClient:
             options: what is sent, and what is wanted.
             sound: a whole recording, or an asynchronous iterator of its pieces, such as a microphone's.
             timeout_s: how long the server may say nothing before it admits the stream.
+            resume_s: how long a broken connection may be away before the stream fails; 0: a break ends it.
 
         Yields:
-            :class:`Started` first, :class:`Summary` last.
+            :class:`Started` first, :class:`Summary` last; :class:`Resumed` where the connection was broken.
 
         Raises:
             ClientError: the server refused or ended the stream.
             Exception: whatever ``sound`` raised, at once.
         """
-        async with self.stream(options, timeout_s=timeout_s) as stream, aclosing(both_ways(stream, sound)) as events:
+        lasting = replace(options, resumable=resume_s > 0)
+        stream = self.stream(lasting, timeout_s=timeout_s, resume_s=resume_s)
+        async with stream, aclosing(both_ways(stream, sound)) as events:
             async for event in events:
                 yield event
 

@@ -22,7 +22,9 @@ T = TypeVar("T")
 StreamCall = grpc.aio.StreamStreamCall[ClientMessage, ServerMessage]
 Status = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
 
-_MADE_UP = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+MADE_UP = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+"""What gRPC says of a call whose end it doesn't know."""
+
 _PATIENCE_S = 1.0
 """The true status follows a failed write within moments, if there is one."""
 
@@ -134,7 +136,7 @@ class Link:
         deadline = asyncio.get_running_loop().time() + _PATIENCE_S
         while self._status is None:
             status = await _status(self._call)
-            if status[:2] != _MADE_UP or asyncio.get_running_loop().time() > deadline:
+            if status[:2] != MADE_UP or asyncio.get_running_loop().time() > deadline:
                 self._status = status
                 break
             await asyncio.sleep(0.005)
@@ -144,7 +146,7 @@ class Link:
     def _note(self, call: StreamCall) -> None:
         """Take down the status of a call that is done, before anything can replace it."""
         status = _at_once(_status(call))
-        if self._status is None and status is not None and status[:2] != _MADE_UP:
+        if self._status is None and status is not None and status[:2] != MADE_UP:
             self._status = status
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,12 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from streamtrans.client.errors import DataLost, InvalidRequest, ServerFault, TimedOut
+from streamtrans.client.lasting import KEPT_S, LastingLink, Resumed
 from streamtrans.client.link import Link
 from streamtrans.core import Event
 from streamtrans.wire import (
     BYTES_PER_SAMPLE,
     BadFields,
     Change,
+    Checkpoint,
+    ConfigApplied,
+    ConfigRejected,
     Cursors,
     LostMessage,
     Notice,
@@ -44,7 +49,7 @@ from streamtrans.wire import (
     update_message,
 )
 
-StreamEvent = Event | Started | Notice | Change | Summary
+StreamEvent = Event | Started | Resumed | Notice | Change | Summary
 Sound = npt.NDArray[np.floating] | bytes | bytearray | memoryview
 """What can be sent: samples, or bytes in the announced encoding."""
 
@@ -64,9 +69,14 @@ class TranslationStream:
 
     Sending and iterating may be cancelled, by a timeout for instance, and the stream goes on: the next event is
     still to come, and of a long piece of audio what has not begun to be sent is left out.
+
+    With ``options.resumable`` the stream outlives its connection, where the server offers that: what the server has not
+    acknowledged is kept and sent again over another one, and :class:`Resumed` among the events says that it was.
     """
 
-    def __init__(self, stub: ServiceStub, options: StreamOptions, timeout_s: float, metadata: Metadata = ()) -> None:
+    def __init__(
+        self, stub: ServiceStub, options: StreamOptions, timeout_s: float, resume_s: float, metadata: Metadata = ()
+    ) -> None:
         self.options = options
         self.cursors = Cursors()
         """Positions that the newest message told."""
@@ -76,13 +86,16 @@ class TranslationStream:
         self._stub = stub
         self._metadata = metadata
         self._timeout_s = timeout_s
-        self._link: Link | None = None
+        self._resume_s = resume_s
+        self._link: Link | LastingLink | None = None
         self._started: Started | None = None
         self._fresh = True
         self._reducer = Reducer()
         self._events = 0
         self._sequence = 0
         self._updates = 0
+        self._answered: set[int] = set()
+        """Updates; one that was sent again may be answered again."""
         self._odd = b""
         """The beginning of a frame whose end is to come."""
         self._ended = False
@@ -98,7 +111,7 @@ class TranslationStream:
         if not self.options.targets:
             raise BadFields([("targets", "is empty; name at least one language to translate into")])
         opening = config_message(self.options)
-        self._link = Link(self._stub.StreamTranslate(metadata=self._metadata))
+        self._link = self._new_link()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._link.write(opening)
@@ -141,7 +154,7 @@ class TranslationStream:
             TypeError: it is neither an array nor bytes.
             ValueError: samples of a wrong type or shape, or for an encoding that only bytes can carry.
         """
-        frame = BYTES_PER_SAMPLE.get(self.options.encoding, 1) * self.options.channels
+        frame = self._frame
         if isinstance(audio, bytes | bytearray | memoryview):
             data = self._odd + bytes(audio)
             whole = len(data) // frame * frame
@@ -211,8 +224,19 @@ class TranslationStream:
             raise DataLost(grpc.StatusCode.DATA_LOSS, "the stream ended without a summary")
         raise StopAsyncIteration
 
+    def _new_link(self) -> Link | LastingLink:
+        call = partial(self._stub.StreamTranslate, metadata=self._metadata)
+        if not self.options.resumable:
+            return Link(call())
+        return LastingLink(call, round(KEPT_S * self.options.sample_rate_hertz) * self._frame, self._resume_s)
+
     @property
-    def _running(self) -> Link:
+    def _frame(self) -> int:
+        """Bytes of one sample of all channels; 1 where that depends on what is encoded."""
+        return BYTES_PER_SAMPLE.get(self.options.encoding, 1) * self.options.channels
+
+    @property
+    def _running(self) -> Link | LastingLink:
         if self._link is None:
             raise RuntimeError("the stream isn't open; use it in `async with client.stream(...) as stream`")
         return self._link
@@ -227,10 +251,21 @@ class TranslationStream:
         if kind == "pong":
             self.round_trip_ms = time.monotonic_ns() / 1e6 - response.pong.client_time_ms
             return None
+        if kind == "started" and isinstance(self._link, LastingLink):
+            return Resumed(self._link.away_s)
         try:
-            return change_from_proto(response) or self._reducer.reduce(response)
+            change = change_from_proto(response)
+            return self._reducer.reduce(response) if change is None else self._news(change)
         except LostMessage as error:
             raise DataLost(grpc.StatusCode.DATA_LOSS, str(error)) from error
+
+    def _news(self, change: Change) -> Change | None:
+        """Return what the caller should know of ``change``: no bookkeeping, and no answer twice."""
+        if isinstance(change, ConfigApplied | ConfigRejected):
+            if change.update_id in self._answered:
+                return None
+            self._answered.add(change.update_id)
+        return None if isinstance(change, Checkpoint) else change
 
     async def _read(self) -> ServerMessage | None:
         response = await self._running.read()

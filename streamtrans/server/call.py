@@ -90,6 +90,8 @@ class Call:
         self._superseded = asyncio.Event()
         self.broken = False
         """Whether the client was lost, or has called again, before the end."""
+        self.left = False
+        """Whether the client has said that it wants nothing more."""
         self._pace = Pace(config.limits)
         self._messages = Bucket(config.max_messages_per_s, config.burst_messages)
         self._hearing: asyncio.Task[None] | None = None
@@ -205,6 +207,9 @@ class Call:
             await self._hold(self._messages.spend(1), too_many)
             message = await self._next(heard_at + limits.idle_ms / 1000)
             kind = payload_of(message) if message is not None else "end"
+            if message is not None and message.end.leave:
+                self.left = True
+                raise LinkLost
             if message is None or kind == "end":
                 last = 0 if message is None else message.end.last_sequence
                 break

@@ -139,7 +139,8 @@ class TranslationService:
             del self._calls[call]
             task = asyncio.current_task()  # which gRPC cancels when the client is gone
             left = call.broken or speaker.reader.finished or (task is not None and task.cancelling() > 0)
-            if left and speaker.live.opening.options.resumable and not self.draining:
+            resumable = speaker.live.opening.options.resumable and not call.left
+            if left and resumable and not self.draining:
                 self.registry.keep(speaker)
             else:
                 await speaker.leave()

@@ -181,10 +181,12 @@ class EndUtterance(_message.Message):
     def __init__(self) -> None: ...
 
 class EndStream(_message.Message):
-    __slots__ = ("last_sequence",)
+    __slots__ = ("last_sequence", "leave")
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     last_sequence: int
-    def __init__(self, last_sequence: _Optional[int] = ...) -> None: ...
+    leave: bool
+    def __init__(self, last_sequence: _Optional[int] = ..., leave: bool = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("client_time_ms", "received_event_sequence")

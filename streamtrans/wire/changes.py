@@ -88,6 +88,12 @@ def update_from_proto(message: pb.ConfigUpdate) -> Update:
     return Update(message.update_id, added, tuple(message.remove_targets))
 
 
+def resume_message(token: str, last_event_sequence: int) -> pb.StreamTranslateRequest:
+    """Ask to go on with a stream after the response of this number."""
+    resume = pb.Resume(token=token, last_event_sequence=last_event_sequence)
+    return pb.StreamTranslateRequest(config=pb.SessionConfig(resume=resume))
+
+
 def resume_from_proto(config: pb.SessionConfig) -> Resume | None:
     """Return what ``config`` asks to go on with, if anything."""
     if not config.HasField("resume"):

@@ -53,6 +53,11 @@ def end_message(last_sequence: int) -> pb.StreamTranslateRequest:
     return pb.StreamTranslateRequest(end=pb.EndStream(last_sequence=last_sequence))
 
 
+def leave_message() -> pb.StreamTranslateRequest:
+    """Say that nothing more is wanted, of a stream that would be kept otherwise."""
+    return pb.StreamTranslateRequest(end=pb.EndStream(leave=True))
+
+
 def ping_message(client_time_ms: int) -> pb.StreamTranslateRequest:
     """Ask for a ``pong`` that carries ``client_time_ms``."""
     return pb.StreamTranslateRequest(ping=pb.Ping(client_time_ms=client_time_ms))

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from streamtrans.client import (
     ClientError,
+    Denied,
     Overloaded,
     Started,
     StreamEvent,
@@ -227,6 +228,8 @@ def _explained(error: Exception, server: str) -> str:
             f"{server} isn't serving ({error.message}). If no server runs there, start one with "
             "`streamtrans serve`, or name another with --server host:port"
         )
+    if isinstance(error, Denied):
+        return f"{error.message}; here it comes from a file: --key FILE"
     if isinstance(error, Overloaded) and error.retry_after_s is not None:
         return f"{error.message} (try again in {error.retry_after_s:g} s)"
     if isinstance(error, ClientError):

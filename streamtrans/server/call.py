@@ -22,6 +22,7 @@ from typing import NoReturn
 from streamtrans.core import milliseconds, samples
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.intake import Bucket, Pace, Samples, too_fast, too_many
+from streamtrans.server.keys import Spent
 from streamtrans.server.link import Link, LinkLost
 from streamtrans.server.opening import nothing_in_it, retargeted
 from streamtrans.server.outbox import Answer, Overflow
@@ -198,7 +199,16 @@ class Call:
                     await self._rescheduled.wait()
 
     async def _hear_out(self) -> None:
-        """Take what the client says, to its end."""
+        """Take what the client says, to its end, or that of its quota: what was heard before is told all the same."""
+        try:
+            await self._hear_all()
+        except Spent as spent:
+            self._reason, self._sent_away, self._warn_s = spent, True, 0
+            left_s = self._until - asyncio.get_running_loop().time()
+            self._schedule(min(left_s, self._config.last_words_ms / 1000))
+            self._live.end()
+
+    async def _hear_all(self) -> None:
         limits = self._config.limits
         loop = asyncio.get_running_loop()
         heard_at = loop.time()

@@ -63,6 +63,10 @@ class Grant:
         _moment(self.expires)
 
 
+class Spent(Refusal):
+    """A quota is used up."""
+
+
 class Holder:
     """Who calls with one key, over all calls.
 
@@ -127,11 +131,13 @@ class Holder:
         if self._minutes is not None and (wait_s := self._minutes.spend(seconds)):
             raise self._spent("minutes of audio per day", max(_MINUTE_MS, round(1000 * wait_s) + 1), "key_minutes")
 
-    def _spent(self, what: str, retry_after_ms: int, reason: str) -> Refusal:
+    def _spent(self, what: str, retry_after_ms: int, reason: str) -> Spent:
         refusal = exhausted(f"the key {self._name} has used up its {what}", retry_after_ms, reason)
         violation = error_details_pb2.QuotaFailure.Violation(subject=f"key:{self._name}", description=what)
-        refusal.details = (*refusal.details, error_details_pb2.QuotaFailure(violations=[violation]))
-        return refusal
+        quota = error_details_pb2.QuotaFailure(violations=[violation])
+        spent = Spent(refusal.code, refusal.message, *refusal.details, quota)
+        spent.reason = reason
+        return spent
 
 
 class Keys:

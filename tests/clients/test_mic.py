@@ -145,8 +145,9 @@ async def test_a_key_comes_from_a_file(running, talk, tmp_path, capsys):
     (tmp_path / "mic.key").write_text(add_key(tmp_path / "keys.toml", "hall", {}) + "\n", encoding="utf-8")
     async with running(keys=tmp_path / "keys.toml") as address:
         arguments = ("--file", talk, "--to", "de", "--server", address)
-        with pytest.raises(Denied, match="a key that it knows"):
+        with pytest.raises(Denied, match="a key that it knows") as caught:
             await mic._listen(wishes(*arguments))
+        assert mic._explained(caught.value, address).endswith("; here it comes from a file: --key FILE")
         summary = await mic._listen(wishes(*arguments, "--key", tmp_path / "mic.key"))
     assert summary.segments == 1
 

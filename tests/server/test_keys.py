@@ -1,17 +1,19 @@
 """Keys: who has none is refused before any work, each holder has quotas of his own, and no key is kept."""
 
 import asyncio
+import contextlib
 import os
 import stat
 from datetime import UTC, datetime, timedelta
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from streamtrans.cli import main
-from streamtrans.client import Denied, Overloaded, StreamOptions, TranslationClient
+from streamtrans.client import Caption, Denied, GoAway, Overloaded, StreamOptions, Summary, TranslationClient
 from streamtrans.core import BadConfig
 from streamtrans.server import ServerConfig, TranslationServer
 from streamtrans.server.keys import Grant, Holder, Keys, add_key, hashed
@@ -151,6 +153,32 @@ async def test_minutes_are_counted_while_they_are_heard(house, keys):
         assert len(engine.requests) == asked
         async with with_key(server, other) as neighbour:
             await house.collect(neighbour, audio)
+
+
+async def test_what_was_heard_before_the_minutes_ended_is_told(house, keys):
+    key = keys(minutes_per_day=0.05)
+    audio = house.speech(0.3, 1.0, 1.0, 3.0)
+    events = []
+
+    async def read(stream):
+        async for event in stream:
+            events.append(event)
+
+    config = {"last_words_ms": 3_000, "metrics_port": 0}
+    async with guarded(house, keys, **config) as (server, _), with_key(server, key) as client:
+        async with client.stream(StreamOptions(("de",))) as stream:
+            with contextlib.suppress(Overloaded):
+                for piece in np.array_split(audio, 20):
+                    await stream.send(piece)
+            with pytest.raises(Overloaded, match="minutes of audio per day"):
+                await read(stream)
+        seen = await look(server)
+    finals = [event for event in events if isinstance(event, Caption) and event.final]
+    assert {final.segment for final in finals} == {0, 1}
+    assert all(final.text for final in finals)
+    assert isinstance(events[-1], Summary)
+    assert not any(isinstance(event, GoAway) for event in events)
+    assert seen["streamtrans_streams_ended_total", ("how", "key_minutes")] == 1
 
 
 async def test_a_stream_is_resumed_in_its_own_place(house, keys):

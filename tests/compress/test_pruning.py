@@ -12,6 +12,7 @@ from transformers import Qwen2AudioForConditionalGeneration, WhisperForCondition
 from typer.testing import CliRunner
 
 from streamtrans.cli.app import app
+from streamtrans.compress import convert
 from streamtrans.compress.pruning import ORDERS, Pruning, prune, search
 from streamtrans.compress.pruning.scores import Notebook, Score, Written, score
 from streamtrans.compress.pruning.stacks import cut, groups_stay
@@ -21,7 +22,7 @@ from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.recordings import RecordingsConfig, evaluate_recordings
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.loading import load_model
+from streamtrans.model.loading import load_model, load_network
 from tests.checkpoints import make_qwen2_audio, make_whisper, make_whisper_m2m
 
 SHAPE = {
@@ -182,6 +183,9 @@ def test_alignment_heads_and_translation_survive(whisper: Path, tmp_path: Path) 
     model = loaded(tmp_path / "one")
     assert model.manner.alignment_heads == ((0, 1), (1, 0))
     assert model.prompt("en", "de")  # it is no distilled one, though its decoder has become the shallower stack
+    layers = {"decoder_layers": 3, "text_encoder_layers": 1, "speculator_blocks": 1}
+    convert(tmp_path / "one", tmp_path / "m2m", **layers, languages=("en", "de"))  # the way to training
+    assert loaded(tmp_path / "m2m").manner.alignment_heads == ((0, 1), (1, 0))
     cut(tmp_path / "one", "encoder", [0, 3], tmp_path / "two", {})
     raw = json.loads((tmp_path / "two" / "config.json").read_text())
     assert raw["pruned_from"] == {"encoder_layers": 4, "decoder_layers": 5}
@@ -213,6 +217,8 @@ def test_a_kvspn_stays_where_its_groups_do(kept: list[int], blocks: int, tmp_pat
     said = json.loads((tmp_path / "cut" / "config.json").read_text())
     assert said["kept_decoder_layers"] == [[0, 2, 4, 5][layer] for layer in kept]
     assert groups_stay(NetworkConfig.of(config), kept) == bool(blocks)
+    trained = load_network(tmp_path / "cut", NetworkConfig.of(said))  # with the text encoder, which training needs
+    assert trained.text_encoder is not None
 
 
 # ---- an audio LLM ----

@@ -1,7 +1,10 @@
 """A way to a server that breaks."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+
+from streamtrans.client import Limits, TranslationClient
+from tests.server.conftest import configured, running
 
 
 class Proxy:
@@ -62,3 +65,15 @@ class Proxy:
             if left[0] == 0:
                 self.killed += 1
                 return
+
+
+@asynccontextmanager
+async def through_proxy(cuts=(), **limits):
+    config = configured(Limits(max_real_time_factor=1e6, burst_ms=10**7, **limits))
+    async with (
+        asyncio.timeout(25),
+        running(config=config) as (server, _),
+        Proxy(server.port, cuts) as proxy,
+        TranslationClient(proxy.address) as client,
+    ):
+        yield proxy, client, server

@@ -71,8 +71,7 @@ class LastingLink:
 
     def __init__(self, call: Callable[[], StreamCall], most_bytes: int, within_s: float) -> None:
         self.closed = False
-        self.away_s = 0.0
-        """How long the newest break was, from its first sign until the server went on."""
+        self._resumed: Resumed | None = None
         self._call = call
         self._link = Link(call())
         self._most_bytes = most_bytes
@@ -92,6 +91,8 @@ class LastingLink:
         self._sent = 0
         """The same, once they are on their way."""
         self._sending: asyncio.Task[None] | None = None
+        self._flowing = False
+        """Whether what is kept is being sent."""
         self._calling: asyncio.Task[None] | None = None
         self._since: float | None = None
         """When the connection was found broken; ``None`` while it holds."""
@@ -140,7 +141,7 @@ class LastingLink:
         self._keep(message)
         number = self._gone + len(self._kept)
         self._ring()
-        while self._sent < number and self._since is None and self._refused is None and not self.closed:
+        while self._sent < number and self._flowing and self._refused is None and not self.closed:
             await self._bell.wait()
         if self._refused is not None:
             raise self._refused
@@ -174,6 +175,11 @@ class LastingLink:
                     break  # it was closed for that
                 return message
         raise self._failure
+
+    def resumed(self) -> Resumed | None:
+        """Return how the newest break was mended; each is told once."""
+        resumed, self._resumed = self._resumed, None
+        return resumed
 
     async def close(self) -> None:
         """End the call, and let the server keep nothing; one that has come to its end is left as it is."""
@@ -219,11 +225,14 @@ class LastingLink:
         """Send from what the server has not heard, now that it has answered."""
         self._token = message.started.resume_token
         self._acknowledge(message.started.acknowledged_sequence)
+        if self._sending is not None:
+            return  # an answer to an earlier call, which got lost, has come first; they say the same
         if self._since is not None:
-            self.away_s = asyncio.get_running_loop().time() - self._since
+            self._resumed = Resumed(asyncio.get_running_loop().time() - self._since)
         self._since, self._attempts = None, 0
         self._begun = self._sent = self._gone
         if self._token:
+            self._flowing = True
             self._sending = asyncio.create_task(self._send(self._link))
 
     def _acknowledge(self, number: int) -> None:
@@ -255,9 +264,10 @@ class LastingLink:
                 try:
                     await link.write(message, last=payload_of(message) == "end")
                 except ClientError as error:
+                    self._flowing = False
                     if not _is_break(error):
                         self._refused = error
-                        self._ring()
+                    self._ring()
                     return
                 self._sent = self._begun
                 self._ring()
@@ -311,6 +321,7 @@ class LastingLink:
 
     def _rest(self) -> None:
         """Send no more on this call."""
+        self._flowing = False
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None

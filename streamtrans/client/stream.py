@@ -252,7 +252,7 @@ class TranslationStream:
             self.round_trip_ms = time.monotonic_ns() / 1e6 - response.pong.client_time_ms
             return None
         if kind == "started" and isinstance(self._link, LastingLink):
-            return Resumed(self._link.away_s)
+            return self._link.resumed()
         try:
             change = change_from_proto(response)
             return self._reducer.reduce(response) if change is None else self._news(change)

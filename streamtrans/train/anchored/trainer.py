@@ -54,7 +54,7 @@ class AnchoredConfig:
     runs: str = "runs"
     stage: str | None = None
     """This stage only; by default all that aren't finished, in order."""
-    save_every: int = 100
+    save_every: int = 25
     log_every: int = 10
     loader_processes: int = 1
 

@@ -248,7 +248,7 @@ def test_what_was_kept_is_gone_on_from_without_the_run(toy: Path, trained: Path,
     other = tmp_path / "other.toml"
     other.write_text(f'kept = "{tmp_path / "kept"}"\n' + toy.read_text())
     before = load_base(toy.parent / "base").state_dict()
-    for stage, near in (("ears", 0.05), ("words", 0.12)):
+    for stage, near in (("ears", 0.05), ("words", 0.17)):
         run(other, tmp_path / "runs", stage)
         one, kept = (load_file(root / "toy" / stage / "weights.safetensors") for root in (trained, tmp_path / "runs"))
         for name, tensor in one.items():

@@ -22,7 +22,7 @@ from typing import NoReturn
 from streamtrans.core import milliseconds, samples
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.intake import Bucket, Pace, Samples, too_fast, too_many
-from streamtrans.server.keys import Spent
+from streamtrans.server.keys import Holder, Spent
 from streamtrans.server.link import Link, LinkLost
 from streamtrans.server.opening import nothing_in_it, retargeted
 from streamtrans.server.outbox import Answer, Overflow
@@ -146,6 +146,11 @@ class Call:
     def token(self) -> str:
         """Of the session."""
         return self._live.token
+
+    @property
+    def holder(self) -> Holder:
+        """Whose key began the stream."""
+        return self._live.holder
 
     def give_way(self) -> None:
         """End at once, for another call has come to go on with this stream."""

@@ -72,7 +72,7 @@ class LiveSession:
         """Whether nothing more is heard."""
         self.arrivals = Arrivals(metrics.lag.observe, metrics.first_caption.observe)
         self._metrics = metrics
-        self._holder = holder
+        self.holder = holder
         self._counted = SessionStats()
         self.hub = Hub(config.max_unsent_events)
         self._behind_ms = config.behind_ms
@@ -118,7 +118,7 @@ class LiveSession:
         Raises:
             Refusal: it is more than who sends it may send.
         """
-        self._holder.heard(len(samples))
+        self.holder.heard(len(samples))
         self.arrivals.arrived(len(samples), time.monotonic())
         self._metrics.heard(len(samples))
         self._session.hear(samples)

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from streamtrans.server.intake import Intake
+from streamtrans.server.keys import Holder
 from streamtrans.server.live import LiveSession
 from streamtrans.server.reader import Reader
 
@@ -47,12 +48,12 @@ class Registry:
         timer = asyncio.get_running_loop().call_later(self._keep_s, self._drop, token)
         self._waiting[token] = speaker, timer
 
-    def take(self, token: str) -> Speaker | None:
-        """Return who waits under ``token``, who waits no more."""
-        speaker, timer = self._waiting.pop(token, (None, None))
-        if timer is not None:
-            timer.cancel()
-        return speaker
+    def take(self, token: str, holder: Holder) -> Speaker | None:
+        """Return who waits under ``token``, who waits no more; ``None`` for the holder of another key."""
+        waiting = self._waiting.get(token)
+        if waiting is None or waiting[0].live.holder is not holder:
+            return None
+        return self._release(token)
 
     async def close(self) -> None:
         """Let nobody wait any longer."""
@@ -61,8 +62,14 @@ class Registry:
         if self._leaving:
             await asyncio.wait(self._leaving)
 
+    def _release(self, token: str) -> Speaker | None:
+        speaker, timer = self._waiting.pop(token, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return speaker
+
     def _drop(self, token: str) -> None:
-        speaker = self.take(token)
+        speaker = self._release(token)
         if speaker is not None:
             task = asyncio.create_task(speaker.leave())
             self._leaving.add(task)

@@ -116,11 +116,13 @@ class TranslationService:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
         for call, over in tuple(self._calls.items()):
             if call.token == resume.token:
+                if call.holder is not holder:
+                    raise unknown_token()  # who has another key learns no more of it than who guesses
                 call.give_way()
                 await over.wait()
         self._sessions.refuse_when_full(peer)  # before the stream is taken: it may be asked for again
         holder.refuse_when_full()
-        speaker = self.registry.take(resume.token)
+        speaker = self.registry.take(resume.token, holder)
         if speaker is None:
             raise unknown_token()
         with self._sessions.place(peer), holder.place():

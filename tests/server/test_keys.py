@@ -198,6 +198,29 @@ async def test_a_stream_is_resumed_in_its_own_place(house, keys):
             again.cancel()
 
 
+async def test_a_stream_goes_on_under_the_key_that_began_it_alone(house, keys):
+    mine, other = (f"Bearer {keys(name=name)}" for name in ("hall", "room"))
+    async with guarded(house, keys) as (server, _):
+        target = f"127.0.0.1:{server.port}"
+        async with grpc.aio.insecure_channel(target) as first, grpc.aio.insecure_channel(target) as second:
+            call = ServiceStub(first).StreamTranslate(metadata=(("authorization", mine),))
+            await call.write(config_message(Wishes(("de",), resumable=True)))
+            opening = ClientMessage()
+            opening.config.resume.token = (await call.read()).started.resume_token
+            for _ in range(2):  # while the call goes on, and when it has broken and waits
+                thief = ServiceStub(second).StreamTranslate(metadata=(("authorization", other),))
+                await thief.write(opening)
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await thief.read()
+                assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+                call.cancel()
+                await asyncio.sleep(0.2)
+            again = ServiceStub(second).StreamTranslate(metadata=(("authorization", mine),))
+            await again.write(opening)
+            assert (await again.read()).WhichOneof("event") == "started"
+            again.cancel()
+
+
 def test_a_refusal_says_which_quota_and_when_to_come_again():
     now = 0.0
     holder = Holder("hall", Grant("0" * 64, streams_per_minute=6), clock=lambda: now)

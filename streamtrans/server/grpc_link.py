@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,6 +14,9 @@ from streamtrans.wire import ClientMessage, ServerMessage
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 """What gRPC gives us for a call of any method."""
+
+_GONE_S = 0.05
+"""From the end of a vanished client's messages to the news that it is gone; who only half-closes waits so long."""
 
 
 def metadata_of(context: Context) -> tuple[tuple[str, str | bytes], ...]:
@@ -34,7 +38,11 @@ class GrpcLink:
             raise invalid([("message", "the bytes are no StreamTranslateRequest")]) from error
         except grpc.aio.InternalError as error:
             raise LinkLost from error
-        return message if isinstance(message, ClientMessage) else None
+        if isinstance(message, ClientMessage):
+            return message
+        # Of a client that is gone gRPC may tell the end of its messages first: then it cancels this task in a moment.
+        await asyncio.sleep(_GONE_S)
+        return None
 
     async def write(self, message: ServerMessage) -> None:
         """Send ``message``."""

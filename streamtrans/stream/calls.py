@@ -37,6 +37,7 @@ class Kind(IntEnum):
     TOLD = 10
     CLOSED = 11
     TARGETS = 12
+    PACE = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,18 @@ class Retarget:
     targets: tuple[str, ...]
 
 
-Call = Hear | EndUtterance | End | Take | Answer | Fail | Tell | Retarget
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """``Session.pace``: milliseconds of audio between readings of what is open; ``None``: no such readings."""
+
+    interval_ms: int | None
+
+
+Call = Hear | EndUtterance | End | Take | Answer | Fail | Tell | Retarget | Pace
+
+
+_AS_THEY_ARE: dict[type, Kind] = {Fail: Kind.FAILED, Retarget: Kind.TARGETS, Pace: Kind.PACE}
+"""Calls whose fields are their record."""
 
 
 def written(call: Call) -> tuple[Kind, bytes]:
@@ -134,8 +146,8 @@ def written(call: Call) -> tuple[Kind, bytes]:
         result = call.result
         kept = result.hypotheses if isinstance(result, Reading) else result.probabilities
         return Kind.ANSWERED, to_json({type(result).__name__: kept})
-    if isinstance(call, Fail | Retarget):
-        return (Kind.FAILED if isinstance(call, Fail) else Kind.TARGETS), to_json(call)
+    if isinstance(call, Fail | Retarget | Pace):
+        return _AS_THEY_ARE[type(call)], to_json(call)
     return Kind.TOLD, to_json([[type(event).__name__, event] for event in call.events])
 
 
@@ -204,6 +216,7 @@ _READERS: dict[int, Callable[[bytes], Call]] = {
     Kind.ANSWERED: _answer,
     Kind.FAILED: lambda data: from_json(Fail, data),  # type: ignore[no-any-return]
     Kind.TARGETS: lambda data: from_json(Retarget, data),  # type: ignore[no-any-return]
+    Kind.PACE: lambda data: from_json(Pace, data),  # type: ignore[no-any-return]
     Kind.TOLD: _told,
 }
 """How the payload of each kind is read; ``HEADER``, ``TOKENIZER`` and ``CLOSED`` are no calls."""

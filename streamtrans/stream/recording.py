@@ -10,7 +10,8 @@ ends came; that order, and not its time, is what a recording holds. In a file of
 - ``TOKENIZER``: the model's ``tokenizer.json``, deflated, so that a session can be replayed without its model;
 - then one record per call of the session: ``INT16`` or ``FLOAT32`` the samples heard (little-endian; int16 ``k`` stands
   for ``k / 32768`` where all are such, as from 16 kHz PCM); ``UTTERANCE_END``; ``END``; ``TARGETS`` other languages;
-  ``TAKEN`` what was asked of the engine; ``ANSWERED`` a result; ``FAILED`` an error instead; ``TOLD`` the events taken;
+  ``PACE`` other steps; ``TAKEN`` what was asked of the engine; ``ANSWERED`` a result; ``FAILED`` an error instead;
+  ``TOLD`` the events taken;
 - ``CLOSED``: nobody calls it any more. Where it is missing, the recorder was interrupted.
 
 What a model remembers between readings isn't kept: computed again it comes out again, and recorded answers need none.
@@ -41,6 +42,7 @@ from streamtrans.stream.calls import (
     Fail,
     Hear,
     Kind,
+    Pace,
     Retarget,
     Take,
     Tell,
@@ -185,6 +187,11 @@ class Recorder:
         self.config = self._session.config
         self._keep(Retarget(self.config.targets))
         return effective_at
+
+    def pace(self, interval_ms: int | None) -> None:
+        """Pass it on and keep it."""
+        self._session.pace(interval_ms)
+        self._keep(Pace(interval_ms))
 
     def requests(self) -> list[Request]:
         """Return what the session asks."""

@@ -24,7 +24,7 @@ from streamtrans.core import (
     SpeechStarted,
     StreamtransError,
 )
-from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Retarget, Take, Tell
+from streamtrans.stream.calls import Answer, Asked, Call, End, EndUtterance, Fail, Hear, Pace, Retarget, Take, Tell
 from streamtrans.stream.pump import SessionLike, ask
 from streamtrans.stream.recording import Recording
 from streamtrans.stream.records import BadRecording
@@ -79,7 +79,7 @@ def rerun(
     asked: dict[bool, Request] = {}  # by whether it is a detection; at most one of both is under way
     for call in calls:
         match call:
-            case Hear() | EndUtterance() | End() | Retarget():
+            case Hear() | EndUtterance() | End() | Retarget() | Pace():
                 _say(session, call)
             case Take(was):
                 taken = session.requests()
@@ -104,7 +104,7 @@ def rerun(
                 yield was_told, told
 
 
-def _say(session: SessionLike, call: Hear | EndUtterance | End | Retarget) -> None:
+def _say(session: SessionLike, call: Hear | EndUtterance | End | Retarget | Pace) -> None:
     """Make a call that nothing answers."""
     match call:
         case Hear(samples):
@@ -115,6 +115,8 @@ def _say(session: SessionLike, call: Hear | EndUtterance | End | Retarget) -> No
             session.end()
         case Retarget(targets):
             session.retarget(targets)
+        case Pace(interval_ms):
+            session.pace(interval_ms)
 
 
 def first_difference(was: Sequence[Event], now: Sequence[Event], at: int, *, exactly: bool) -> Difference | None:

@@ -13,7 +13,7 @@ class Segment:
         self.start = start
         self.end: int | None = None
         self.lines = lines
-        self.due = 0  # newest reading due or taken, counted in intervals since the start
+        self.due = start  # end of the newest reading due or taken
         self.read_to = start
         self.credible = False  # whether there is enough speech in it to believe what is read
         self.needed = 0  # samples of speech from which it is

@@ -30,6 +30,7 @@ from streamtrans.core import (
 )
 from streamtrans.segment import Boundary, Closed, Opened
 from streamtrans.stream.config import SessionConfig
+from streamtrans.stream.grid import Grid
 from streamtrans.stream.lines import Line, Speller, speaking
 from streamtrans.stream.listener import Listener, Samples
 from streamtrans.stream.policies import Span, load_policy
@@ -71,8 +72,7 @@ class Session:
         self._spellers = spellers
         self._policy = load_policy(config.policy, config.policy_n)
         self._listener = Listener(config.endpoints, window, config.vad, config.detect_limit_ms)
-        self._interval = samples(config.reading_interval_ms)
-        self._first = max(1, -(-samples(config.min_first_reading_ms) // self._interval))
+        self._grid = Grid(None if config.mode == "final" else config.reading_interval_ms, config.min_first_reading_ms)
         # Audio beyond this length of a segment may be cut off and fall to the next one.
         rules = config.endpoints
         self._certain = samples(rules.max_segment_ms - rules.cut_search_ms)
@@ -133,6 +133,17 @@ class Session:
                 self._drop_due()
                 self._advance()
         return self._listener.received
+
+    def pace(self, interval_ms: int | None) -> None:
+        """Read open segments every ``interval_ms`` of audio from now on; ``None``: only once they have closed.
+
+        The mode ``final`` never reads what is open.
+        """
+        if self.config.mode != "final":
+            self._grid.pace(interval_ms)
+        if interval_ms is None:
+            self._drop_due()
+            self._advance()
 
     def requests(self) -> list[Request]:
         """Take what the engine may be asked now: at most one job and one detection are under way.
@@ -298,7 +309,7 @@ class Session:
         self._drop_due()
         segment.end = cut
         following = self._new_segment(cut, fresh=not self.config.carry_state, after=segment)
-        following.due = max(0, heard.end - cut) // self._interval
+        following.due = self._grid.newest(cut, heard.end)
         following.read_to = max(cut, heard.end)
         closing, carried = [], []
         for line in ready:
@@ -371,16 +382,13 @@ class Session:
 
     def _fall_due(self) -> None:
         """Note the newest reading of the open segment that its audio now suffices for."""
-        if self.config.mode == "final" or not self._segments or self._segments[-1].end is not None:
+        if not self._segments or self._segments[-1].end is not None:
             return
         segment = self._segments[-1]
-        if not segment.open_lines:
-            return
-        count = (self._listener.position - segment.start) // self._interval
-        if count >= self._first and count > segment.due:
+        due = self._grid.due(segment.start, self._listener.position)
+        if segment.open_lines and due > segment.due:
             self._drop_due()
-            segment.due = count
-            self._due = segment.start + count * self._interval
+            segment.due = self._due = due
 
     def _drop_due(self) -> None:
         if self._due is not None:

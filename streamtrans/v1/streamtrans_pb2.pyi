@@ -44,6 +44,9 @@ class NoticeCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_CODE_QUALITY_DEGRADED: _ClassVar[NoticeCode]
     NOTICE_CODE_TEXT_INCOMPLETE: _ClassVar[NoticeCode]
     NOTICE_CODE_NO_SPEECH: _ClassVar[NoticeCode]
+    NOTICE_CODE_FEWER_PARTIALS: _ClassVar[NoticeCode]
+    NOTICE_CODE_NO_PARTIALS: _ClassVar[NoticeCode]
+    NOTICE_CODE_FULL_SERVICE: _ClassVar[NoticeCode]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -67,6 +70,9 @@ NOTICE_CODE_BEHIND_REALTIME: NoticeCode
 NOTICE_CODE_QUALITY_DEGRADED: NoticeCode
 NOTICE_CODE_TEXT_INCOMPLETE: NoticeCode
 NOTICE_CODE_NO_SPEECH: NoticeCode
+NOTICE_CODE_FEWER_PARTIALS: NoticeCode
+NOTICE_CODE_NO_PARTIALS: NoticeCode
+NOTICE_CODE_FULL_SERVICE: NoticeCode
 
 class StreamTranslateRequest(_message.Message):
     __slots__ = ("config", "audio", "silence", "update", "end_utterance", "end", "ping")

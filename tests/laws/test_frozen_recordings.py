@@ -87,7 +87,7 @@ def test_kinds_keep_their_numbers():
 
 EXPECTED_KINDS = [
     *("HEADER", "TOKENIZER", "INT16", "FLOAT32", "UTTERANCE_END", "END", "TAKEN", "ANSWERED", "FAILED", "TOLD"),
-    *("CLOSED", "TARGETS"),
+    *("CLOSED", "TARGETS", "PACE"),
 ]
 
 

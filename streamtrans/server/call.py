@@ -351,6 +351,7 @@ class Call:
                 setting=measured,
                 resume_token=self._live.token if opening.options.resumable else "",
                 acknowledged_sequence=self._intake.sequence,
+                unspaced_languages=served.unspaced,
             )
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from streamtrans.core import BadConfig
 from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Speller
+from streamtrans.text import joins_without_spaces
 from streamtrans.wire import Limits
 
 if TYPE_CHECKING:
@@ -141,6 +142,11 @@ class Served:
     """What recordings say of the model; ``None``: only its name, so that they replay with their own answers."""
     stats: Callable[[], EngineStats] | None = None
     """What the engine counts; ``None``: it doesn't."""
+
+    @property
+    def unspaced(self) -> tuple[str, ...]:
+        """The languages whose segments are joined without a space."""
+        return tuple(filter(joins_without_spaces, self.languages))
 
     def bounded(self, limits: Limits) -> Limits:
         """Return ``limits`` with no more targets than the engine decodes at once."""

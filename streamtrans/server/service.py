@@ -29,6 +29,7 @@ from streamtrans.wire import (
     CapabilitiesRequest,
     CapabilitiesResponse,
     Resume,
+    ServiceBase,
     capabilities_to_proto,
     resume_from_proto,
 )
@@ -36,7 +37,7 @@ from streamtrans.wire import (
 _log = logging.getLogger(__name__)
 
 
-class TranslationService:
+class TranslationService(ServiceBase):  # type: ignore[misc]  # generated without types
     """The methods of ``streamtrans.v1.TranslationService``, under the names that gRPC looks for."""
 
     def __init__(self, config: ServerConfig) -> None:
@@ -92,6 +93,7 @@ class TranslationService:
                 max_channels=audio.MAX_CHANNELS,
                 server_version=streamtrans.__version__,
                 translations=served.translations,
+                unspaced_languages=served.unspaced,
             )
         )
 

@@ -273,7 +273,7 @@ class Limits(_message.Message):
     def __init__(self, max_chunk_bytes: _Optional[int] = ..., max_chunk_ms: _Optional[int] = ..., max_real_time_factor: _Optional[float] = ..., burst_ms: _Optional[int] = ..., idle_ms: _Optional[int] = ..., max_connection_ms: _Optional[int] = ..., max_targets: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_silence_ms: _Optional[int] = ..., resume_ms: _Optional[int] = ...) -> None: ...
 
 class SessionStarted(_message.Message):
-    __slots__ = ("config", "limits", "model", "languages", "setting", "resume_token", "acknowledged_sequence")
+    __slots__ = ("config", "limits", "model", "languages", "setting", "resume_token", "acknowledged_sequence", "unspaced_languages", "viewer_token")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -281,6 +281,8 @@ class SessionStarted(_message.Message):
     SETTING_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    UNSPACED_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     config: SessionConfig
     limits: Limits
     model: str
@@ -288,7 +290,9 @@ class SessionStarted(_message.Message):
     setting: MeasuredSetting
     resume_token: str
     acknowledged_sequence: int
-    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., setting: _Optional[_Union[MeasuredSetting, _Mapping]] = ..., resume_token: _Optional[str] = ..., acknowledged_sequence: _Optional[int] = ...) -> None: ...
+    unspaced_languages: _containers.RepeatedScalarFieldContainer[str]
+    viewer_token: str
+    def __init__(self, config: _Optional[_Union[SessionConfig, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., setting: _Optional[_Union[MeasuredSetting, _Mapping]] = ..., resume_token: _Optional[str] = ..., acknowledged_sequence: _Optional[int] = ..., unspaced_languages: _Optional[_Iterable[str]] = ..., viewer_token: _Optional[str] = ...) -> None: ...
 
 class MeasuredSetting(_message.Message):
     __slots__ = ("name", "erasure", "latency_ms", "bleu_loss")
@@ -437,7 +441,7 @@ class ListCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListCapabilitiesResponse(_message.Message):
-    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations")
+    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations", "unspaced_languages")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     ENCODINGS_FIELD_NUMBER: _ClassVar[int]
@@ -449,6 +453,7 @@ class ListCapabilitiesResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     TRANSLATIONS_FIELD_NUMBER: _ClassVar[int]
+    UNSPACED_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     model: str
     languages: _containers.RepeatedScalarFieldContainer[str]
     encodings: _containers.RepeatedScalarFieldContainer[AudioEncoding]
@@ -460,7 +465,8 @@ class ListCapabilitiesResponse(_message.Message):
     limits: Limits
     server_version: str
     translations: _containers.RepeatedCompositeFieldContainer[Translation]
-    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ...) -> None: ...
+    unspaced_languages: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ..., unspaced_languages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Translation(_message.Message):
     __slots__ = ("source", "targets")
@@ -469,3 +475,107 @@ class Translation(_message.Message):
     source: str
     targets: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, source: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WatchCaptionsRequest(_message.Message):
+    __slots__ = ("viewer_token", "language", "mode")
+    VIEWER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    viewer_token: str
+    language: str
+    mode: CaptionMode
+    def __init__(self, viewer_token: _Optional[str] = ..., language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ...) -> None: ...
+
+class WatchCaptionsResponse(_message.Message):
+    __slots__ = ("session_id", "event_sequence", "cursors", "server_time_ms", "started", "caption", "speech", "notice", "go_away", "ended")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CURSORS_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    CAPTION_FIELD_NUMBER: _ClassVar[int]
+    SPEECH_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    GO_AWAY_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    event_sequence: int
+    cursors: Cursors
+    server_time_ms: int
+    started: WatchStarted
+    caption: Caption
+    speech: SpeechEvent
+    notice: Notice
+    go_away: GoAway
+    ended: WatchEnded
+    def __init__(self, session_id: _Optional[str] = ..., event_sequence: _Optional[int] = ..., cursors: _Optional[_Union[Cursors, _Mapping]] = ..., server_time_ms: _Optional[int] = ..., started: _Optional[_Union[WatchStarted, _Mapping]] = ..., caption: _Optional[_Union[Caption, _Mapping]] = ..., speech: _Optional[_Union[SpeechEvent, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., ended: _Optional[_Union[WatchEnded, _Mapping]] = ...) -> None: ...
+
+class WatchStarted(_message.Message):
+    __slots__ = ("language", "mode", "model", "unspaced", "added")
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    UNSPACED_FIELD_NUMBER: _ClassVar[int]
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    language: str
+    mode: CaptionMode
+    model: str
+    unspaced: bool
+    added: bool
+    def __init__(self, language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., model: _Optional[str] = ..., unspaced: bool = ..., added: bool = ...) -> None: ...
+
+class WatchEnded(_message.Message):
+    __slots__ = ("captions", "finals")
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FINALS_FIELD_NUMBER: _ClassVar[int]
+    captions: int
+    finals: int
+    def __init__(self, captions: _Optional[int] = ..., finals: _Optional[int] = ...) -> None: ...
+
+class GetStatsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatsResponse(_message.Message):
+    __slots__ = ("streams", "active")
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    streams: _containers.RepeatedCompositeFieldContainer[StreamStats]
+    active: int
+    def __init__(self, streams: _Optional[_Iterable[_Union[StreamStats, _Mapping]]] = ..., active: _Optional[int] = ...) -> None: ...
+
+class StreamStats(_message.Message):
+    __slots__ = ("session_id", "connected", "age_ms", "targets", "viewer_languages", "viewers", "cursors", "lag_p50_ms", "lag_p95_ms", "queued_ms", "unsent_events", "segments", "readings", "skipped", "failures", "decoding")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    VIEWER_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    VIEWERS_FIELD_NUMBER: _ClassVar[int]
+    CURSORS_FIELD_NUMBER: _ClassVar[int]
+    LAG_P50_MS_FIELD_NUMBER: _ClassVar[int]
+    LAG_P95_MS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_MS_FIELD_NUMBER: _ClassVar[int]
+    UNSENT_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    READINGS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    DECODING_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    connected: bool
+    age_ms: int
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    viewer_languages: _containers.RepeatedScalarFieldContainer[str]
+    viewers: int
+    cursors: Cursors
+    lag_p50_ms: int
+    lag_p95_ms: int
+    queued_ms: int
+    unsent_events: int
+    segments: int
+    readings: int
+    skipped: int
+    failures: int
+    decoding: DecodeStats
+    def __init__(self, session_id: _Optional[str] = ..., connected: bool = ..., age_ms: _Optional[int] = ..., targets: _Optional[_Iterable[str]] = ..., viewer_languages: _Optional[_Iterable[str]] = ..., viewers: _Optional[int] = ..., cursors: _Optional[_Union[Cursors, _Mapping]] = ..., lag_p50_ms: _Optional[int] = ..., lag_p95_ms: _Optional[int] = ..., queued_ms: _Optional[int] = ..., unsent_events: _Optional[int] = ..., segments: _Optional[int] = ..., readings: _Optional[int] = ..., skipped: _Optional[int] = ..., failures: _Optional[int] = ..., decoding: _Optional[_Union[DecodeStats, _Mapping]] = ...) -> None: ...

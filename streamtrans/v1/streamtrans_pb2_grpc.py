@@ -44,6 +44,16 @@ class TranslationServiceStub(object):
                 request_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.ListCapabilitiesRequest.SerializeToString,
                 response_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.ListCapabilitiesResponse.FromString,
                 _registered_method=True)
+        self.WatchCaptions = channel.unary_stream(
+                '/streamtrans.v1.TranslationService/WatchCaptions',
+                request_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.WatchCaptionsRequest.SerializeToString,
+                response_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.WatchCaptionsResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/streamtrans.v1.TranslationService/GetStats',
+                request_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
 
 
 class TranslationServiceServicer(object):
@@ -63,6 +73,20 @@ class TranslationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchCaptions(self, request, context):
+        """Read along with somebody else's stream, in any language. Who comes late is told the last segments first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """Say how the caller's streams are getting on: those that were begun with the same key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranslationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_TranslationServiceServicer_to_server(servicer, server):
                     servicer.ListCapabilities,
                     request_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.ListCapabilitiesRequest.FromString,
                     response_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.ListCapabilitiesResponse.SerializeToString,
+            ),
+            'WatchCaptions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCaptions,
+                    request_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.WatchCaptionsRequest.FromString,
+                    response_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.WatchCaptionsResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsRequest.FromString,
+                    response_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +165,60 @@ class TranslationService(object):
             '/streamtrans.v1.TranslationService/ListCapabilities',
             streamtrans_dot_v1_dot_streamtrans__pb2.ListCapabilitiesRequest.SerializeToString,
             streamtrans_dot_v1_dot_streamtrans__pb2.ListCapabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCaptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/streamtrans.v1.TranslationService/WatchCaptions',
+            streamtrans_dot_v1_dot_streamtrans__pb2.WatchCaptionsRequest.SerializeToString,
+            streamtrans_dot_v1_dot_streamtrans__pb2.WatchCaptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/streamtrans.v1.TranslationService/GetStats',
+            streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsRequest.SerializeToString,
+            streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

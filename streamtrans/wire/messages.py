@@ -22,6 +22,8 @@ CapabilitiesRequest = pb.ListCapabilitiesRequest
 CapabilitiesResponse = pb.ListCapabilitiesResponse
 
 ServiceStub = pb_grpc.TranslationServiceStub
+ServiceBase = pb_grpc.TranslationServiceServicer
+"""Says UNIMPLEMENTED to every method that isn't overridden."""
 add_service = pb_grpc.add_TranslationServiceServicer_to_server
 
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["TranslationService"].full_name
@@ -74,6 +76,8 @@ def started_message(started: Started) -> pb.StreamTranslateResponse:
             setting=None if started.setting is None else pb.MeasuredSetting(**asdict(started.setting)),
             resume_token=started.resume_token,
             acknowledged_sequence=started.acknowledged_sequence,
+            unspaced_languages=started.unspaced_languages,
+            viewer_token=started.viewer_token,
         )
     )
 

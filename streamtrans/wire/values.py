@@ -93,6 +93,10 @@ class Started:
     """Where the stream may be resumed."""
     acknowledged_sequence: int = 0
     """On a resumed call: audio and silence up to this message needn't be sent again."""
+    unspaced_languages: tuple[str, ...] = ()
+    """Of ``languages``: the texts of their segments follow each other as they are; all others' with a space between."""
+    viewer_token: str = field(default="", repr=False)
+    """Whoever has it may read along; empty: nobody may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ class Capabilities:
     server_version: str
     translations: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Spoken language and what it can become, itself for a transcript; empty: any language can become any."""
+    unspaced_languages: tuple[str, ...] = ()
+    """Of ``languages``: the texts of their segments follow each other as they are; all others' with a space between."""
 
     def translates(self, source: str, target: str) -> bool:
         """Say whether speech in ``source`` can become text in ``target``."""
@@ -213,6 +219,8 @@ def started_from_proto(response: pb.StreamTranslateResponse) -> Started:
         else None,
         resume_token=started.resume_token,
         acknowledged_sequence=started.acknowledged_sequence,
+        unspaced_languages=tuple(started.unspaced_languages),
+        viewer_token=started.viewer_token,
     )
 
 
@@ -281,6 +289,7 @@ def capabilities_to_proto(capabilities: Capabilities) -> pb.ListCapabilitiesResp
         limits=limits_to_proto(capabilities.limits),
         server_version=capabilities.server_version,
         translations=[pb.Translation(source=source, targets=targets) for source, targets in capabilities.translations],
+        unspaced_languages=capabilities.unspaced_languages,
     )
 
 
@@ -298,4 +307,5 @@ def capabilities_from_proto(message: pb.ListCapabilitiesResponse) -> Capabilitie
         max_channels=message.max_channels,
         server_version=message.server_version,
         translations=tuple((item.source, tuple(item.targets)) for item in message.translations),
+        unspaced_languages=tuple(message.unspaced_languages),
     )

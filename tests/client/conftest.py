@@ -5,12 +5,12 @@ import grpc
 import pytest
 
 from streamtrans.client import Limits, Started, StreamOptions, Summary, TranslationClient
-from streamtrans.wire import Cursors, Envelope, add_service, started_message, summary_message
+from streamtrans.wire import Cursors, Envelope, ServiceBase, add_service, started_message, summary_message
 
 OPTIONS = StreamOptions(("de",))
 
 
-class Scripted:
+class Scripted(ServiceBase):
     """A service that does what the test says."""
 
     def __init__(self, play):

@@ -221,6 +221,7 @@ async def test_capabilities(house):
         capabilities = await client.capabilities()
     assert capabilities.model == "toy"
     assert capabilities.languages == ("en", "de", "zh", "fr", "it", "es")
+    assert capabilities.unspaced_languages == ("zh",)
     assert set(capabilities.encodings) == {"pcm_s16le", "pcm_f32le", "mulaw", "alaw"}
     assert capabilities.vads == ("energy", "silero")
     assert capabilities.modes == ("live", "stable", "final")

@@ -42,7 +42,8 @@ def test_every_envelope_is_numbered_and_carries_the_cursors():
 
 
 def test_started_travels():
-    started = Started("abc", OPTIONS, Limits(max_targets=3, max_real_time_factor=1.5), "nano", ("de", "en"))
+    limits = Limits(max_targets=3, max_real_time_factor=1.5)
+    started = Started("abc", OPTIONS, limits, "nano", ("de", "zh"), unspaced_languages=("zh",), viewer_token="v")
     message = Envelope("abc").seal(started_message(started), Cursors(), 0)
     assert started_from_proto(message) == started
 
@@ -76,6 +77,7 @@ def test_capabilities_travel_and_unknown_values_are_left_out():
         2,
         "1.0",
         (("de", ("de", "en")), ("en", ("en",))),
+        ("en",),
     )
     assert capabilities.translates("de", "en")
     assert not capabilities.translates("en", "de")

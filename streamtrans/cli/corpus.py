@@ -29,6 +29,10 @@ def _corpus() -> None:
 
         streamtrans corpus speak recipes/m2m_base.toml --styles kokoro/voices --out data/kokoro --weights zh=1,it=0.2
 
+    What a decoder learns from, heard ahead of its training:
+
+        streamtrans corpus hear recipes/m2m_base.toml --files 200
+
     Translations for recordings that have none:
 
         streamtrans corpus pseudo-label talks.tsv --model facebook/nllb-200-distilled-600M --to de,fr --out labelled.tsv
@@ -140,3 +144,29 @@ def speak(
     config = AheadConfig(count, shares, plan.seed, number, shards)
     made = speak_ahead(read_texts(plan), Kokoro(styles), out, config, say=typer.echo)
     typer.echo(f"{out}: {made:,} utterances spoken")
+
+
+@corpus.command()
+def hear(
+    recipe: Annotated[Path, typer.Argument(help="An anchored recipe, such as recipes/m2m_base.toml.")],
+    *,
+    stage: Annotated[str, typer.Option(help="The stage that learns from it.")] = "directions",
+    files: Annotated[
+        int, typer.Option(min=1, help="How many files there shall be, each of eight batches of the stage.")
+    ] = 200,
+    runs: Annotated[Path, typer.Option(help="Folder that holds a folder per run.")] = Path("runs"),
+) -> None:
+    """Speak a recipe's texts, and keep what the encoder of a stage hears and the stock decoder says.
+
+    The stage learns from these files alone, and may do so while this goes on. Interrupted, it goes on where it was:
+
+        streamtrans corpus hear recipes/m2m_base.toml --files 200
+    """
+    from streamtrans.core import BadConfig
+
+    try:
+        from streamtrans.train.anchored.listening import hear_ahead
+    except ModuleNotFoundError as error:
+        raise BadConfig(f"this needs the package {error.name}: pip install 'streamtrans[train]'") from None
+    made = hear_ahead(recipe, stage, runs=runs, files=files, say=typer.echo)
+    typer.echo(f"{made:,} utterances heard")

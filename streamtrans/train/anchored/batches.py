@@ -1,6 +1,6 @@
-"""Batches of an anchored run: utterances drawn, spoken and turned into tensors beside the trainer.
+"""Utterances on their way to the encoder: drawn, spoken and turned into tensors beside the process that hears them.
 
-Law: a batch is a function of (seed, stage, step, speech spoken ahead): a resumed run sees what the unbroken one
+Law: a batch is a function of (seed, stage, number, speech spoken ahead): a resumed run sees what the unbroken one
 would have seen, but for voices that don't sound the same twice (eSpeak's breath, Pico's pauses).
 """
 
@@ -25,31 +25,31 @@ from streamtrans.train.batches import stack_frames, stack_tokens
 
 POOL = 8
 """Batches drawn together and sorted by length: larger pads less, and makes a resumed run draw more again."""
-TEXTS = 2
-"""Texts asked of each utterance: a translation, then the transcript or another translation."""
-TRANSCRIPTS = 2 / 3
-"""How often the second text is the transcript: a third of all texts are."""
+KNOWN = 2
+"""Texts that stock Whisper can be asked for: the transcript, and the English of another language."""
 UNASKED = -1
 
 
 @dataclass(frozen=True, slots=True)
 class HeardBatch:
-    """Tensors of ``B`` utterances with two texts each, standing together.
+    """Tensors of ``B`` utterances.
 
     ``mel`` ``(B, M, T)`` with ``frames`` ``(B,)``; ``padded`` ``(B, M, T')`` is the same audio with silence behind it
-    (``T' = T`` where the stage doesn't want it), of ``padded_frames``. ``tokens`` and ``labels`` ``(2B, Y)``: what the
-    decoder reads and should say next. ``anchor`` ``(2B, Y)``: the same texts with the prompt of stock Whisper;
-    ``known`` ``(2B,)`` says where stock Whisper knows the task.
+    (``T' = T`` where the stage doesn't want it), of ``padded_frames``. ``anchor`` and ``labels`` ``(2B, Y)``: what the
+    stock decoder reads and what comes next, transcript and English of an utterance standing together, nothing labelled
+    where it doesn't know the task. ``spoken`` ``(B,)`` is the place of the utterance's language among the recipe's,
+    -1 if it has none; ``texts`` ``(B, L, Y')`` what it says in each of them, with its end, nothing but -1 where nobody
+    knows.
     """
 
     mel: Tensor
     frames: Tensor
     padded: Tensor
     padded_frames: Tensor
-    tokens: Tensor
-    labels: Tensor
     anchor: Tensor
-    known: Tensor
+    labels: Tensor
+    spoken: Tensor
+    texts: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,11 @@ class Prompting:
         if target == source:
             return self._prompt(source, "<|transcribe|>")
         return self._prompt(source, "<|translate|>") if target == "en" else None
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt."""
+        return len(self.model("en"))
 
     def _prompt(self, language: str, task: str) -> Tokens:
         names = (task, "<|notimestamps|>")
@@ -99,65 +104,55 @@ class HeardBatches:
         sounds = Sounds(self.recipe, self.stage, self.ahead)
         asking, mel = Prompting(Tokenizer.load(base)), LogMel(read_features(base))
         size = self.stage.batch
+        pad_s = self.stage.pad_s if self.stage.lesson == "hearing" else 0.0
         for pool in range(self.first // POOL, -(-self.steps // POOL)):
             seed = [self.recipe.seed, zlib.crc32(self.stage.name.encode()), pool, self.attempt]
             rng = np.random.default_rng(seed)
             drawn = [sounds.draw(at, rng) for at in range(pool * POOL * size, (pool + 1) * POOL * size)]
             drawn.sort(key=lambda sound: len(sound.audio))
             for number, place in enumerate(rng.permutation(POOL), start=pool * POOL):
-                cut = drawn[place * size : (place + 1) * size]
-                batch = make_batch(cut, asking, mel, rng, pad_s=self.stage.pad_s if self.hears else 0.0)
                 if self.first <= number < self.steps:
-                    yield batch
-
-    @property
-    def hears(self) -> bool:
-        """Whether the anchor hears the audio for itself."""
-        return self.stage.lesson == "hearing"
+                    cut = drawn[place * size : (place + 1) * size]
+                    yield make_batch(cut, asking, mel, self.recipe.languages, pad_s=pad_s)
 
 
 def make_batch(
-    sounds: Sequence[Sound], asking: Prompting, mel: LogMel, rng: np.random.Generator, *, pad_s: float
+    sounds: Sequence[Sound], asking: Prompting, mel: LogMel, languages: Sequence[str], *, pad_s: float
 ) -> HeardBatch:
-    """Turn utterances into tensors; ``rng`` chooses the languages."""
+    """Turn utterances into tensors."""
     near = [mel(torch.from_numpy(sound.audio)[None])[0] for sound in sounds]
     silence = np.zeros(int(pad_s * SAMPLE_RATE), np.float32)
     far = near
     if pad_s:
         far = [mel(torch.from_numpy(np.concatenate([sound.audio, silence]))[None])[0] for sound in sounds]
     eot = asking.tokenizer.eot
-    tokens: list[Tokens] = []
-    labels: list[Tokens] = []
-    anchors: list[Tokens] = []
-    known: list[bool] = []
-    for sound in sounds:
-        for target in choose(sound, rng):
-            text = asking.tokenizer.encode(sound.texts[target]) if target in sound.texts else ()
-            prompt, anchor = asking.model(target), asking.anchor(sound.language or target, target)
-            answer = (*text, eot) if target in sound.texts else (UNASKED,) * (len(text) + 1)
-            tokens.append((*prompt, *text))
-            labels.append((*(UNASKED,) * (len(prompt) - 1), *answer))
-            anchors.append((*(anchor or prompt), *text))
-            known.append(anchor is not None and bool(text))
+    said = [{code: (*asking.tokenizer.encode(text), eot) for code, text in sound.texts.items()} for sound in sounds]
+    asked = [_known(sound, texts, asking) for sound, texts in zip(sounds, said, strict=True)]
+    pairs = [pair for known in asked for pair in (*known, *((),) * (KNOWN - len(known)))]
+    unread = asking.model("en")
+    texts = stack_tokens([texts.get(code, ()) for texts in said for code in languages], UNASKED, 4)
     return HeardBatch(
         mel=stack_frames(near),
         frames=torch.tensor([each.shape[1] for each in near]),
         padded=stack_frames(far),
         padded_frames=torch.tensor([each.shape[1] for each in far]),
-        tokens=stack_tokens(tokens, eot, 4),
-        labels=stack_tokens(labels, UNASKED, 4),
-        anchor=stack_tokens(anchors, eot, 4),
-        known=torch.tensor(known),
+        anchor=stack_tokens([(*pair[0], *pair[1][:-1]) if pair else unread for pair in pairs], eot, 4),
+        labels=stack_tokens([answers(pair[1], asking.length) if pair else () for pair in pairs], UNASKED, 4),
+        spoken=torch.tensor([languages.index(sound.language) if sound.language else UNASKED for sound in sounds]),
+        texts=texts.unflatten(0, (len(sounds), len(languages))),
     )
 
 
-def choose(sound: Sound, rng: np.random.Generator) -> list[str]:
-    """Choose the two languages that are asked: a translation, then mostly the transcript."""
-    others = [code for code in sound.texts if code != sound.language]
-    if not others:
-        return [sound.language or "en"] * TEXTS
-    first = str(rng.choice(others))
-    rest = [code for code in others if code != first]
-    if rest and rng.random() > TRANSCRIPTS:
-        return [first, str(rng.choice(rest))]
-    return [first, sound.language]
+def answers(text: Tokens, prompt: int) -> Tokens:
+    """Return what a text with a prompt before it should be answered with, ``text`` having its end."""
+    return (*(UNASKED,) * (prompt - 1), *text)
+
+
+def _known(sound: Sound, texts: dict[str, Tokens], asking: Prompting) -> list[tuple[Tokens, Tokens]]:
+    """Return the prompts and texts that stock Whisper can be asked for; of silence it isn't."""
+    codes = dict.fromkeys((sound.language, "en"))
+    return [
+        (prompt, texts[code])
+        for code in codes
+        if len(texts.get(code, ())) > 1 and (prompt := asking.anchor(sound.language, code)) is not None
+    ]

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from streamtrans.core import BadConfig
 from streamtrans.train.anchored.recipe import load_anchored
-from streamtrans.train.anchored.trainer import stage_tensors
+from streamtrans.train.anchored.weights import stage_tensors
 from streamtrans.train.finetune.adapters import COMPANIONS
 
 

@@ -2,8 +2,8 @@
 
 *hearing* needs no labels: adapters of the encoder learn to give, for audio at its own length, the features that the
 stock encoder gives for the same audio padded with silence, and features over which the stock decoder says the same,
-end-of-text included. *directions* teaches the decoder every language of what the finished encoder hears; where stock
-Whisper knows the task (transcripts, into English) it is held near what stock Whisper says.
+end-of-text included. *directions* teaches the decoder every language of what the finished encoder heard ahead; where
+stock Whisper knows the task (transcripts, into English) it is held near what stock Whisper said.
 """
 
 from __future__ import annotations
@@ -19,29 +19,40 @@ from torch import Tensor, nn
 
 from streamtrans.model.network import Network, Texts
 from streamtrans.train.anchored.batches import HeardBatch, Prompting
+from streamtrans.train.anchored.heard import BELIEVED, Heard
 from streamtrans.train.anchored.recipe import AnchoredStage
+from streamtrans.train.anchored.scoring import anchored_cross_entropy
+from streamtrans.train.anchored.taught import TaughtBatch
 from streamtrans.train.finetune.adapters import ADAPTER, deltas
-from streamtrans.train.losses import cross_entropy, divergence
+from streamtrans.train.losses import divergence
 
 Part = TypeVar("Part", bound=nn.Module)
+Given_contra = TypeVar("Given_contra", contravariant=True)
+MEL_PER_SECOND = 100
 ADAPTED = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 WORK = torch.bfloat16
 """What is frozen is computed in, and what learns too where that is safe: twice as fast where processors have it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What the anchor says to a batch.
+class Answered:
+    """A batch and what the anchor says to it.
 
     ``features`` ``(B, S, E)`` of the real frames and ``visible`` ``(B, S)``; ``hidden`` ``(1, N, E)`` of its decoder.
     """
 
+    batch: HeardBatch
     features: Tensor
     visible: Tensor
     hidden: Tensor
 
+    @property
+    def seconds(self) -> float:
+        """Audio in the batch."""
+        return float(self.batch.frames.sum()) / MEL_PER_SECOND
 
-class Lesson(Protocol):
+
+class Lesson(Protocol[Given_contra]):
     """Something that learns from an anchor."""
 
     network: Network
@@ -51,11 +62,7 @@ class Lesson(Protocol):
         """What learns, by name."""
         ...
 
-    def ask(self, batch: HeardBatch) -> Answers:
-        """Return what the anchor says to a batch; it never changes."""
-        ...
-
-    def loss(self, batch: HeardBatch, answers: Answers) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, given: Given_contra) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted loss, and its terms."""
         ...
 
@@ -91,23 +98,23 @@ class Hearing:
         return found
 
     @torch.no_grad()
-    def ask(self, batch: HeardBatch) -> Answers:
-        """Hear the padded audio; only the frames of the audio itself are to be learnt."""
+    def ask(self, batch: HeardBatch) -> Answered:
+        """Hear the padded audio, which never changes; only the frames of the audio itself are to be learnt."""
         features, visible = self.anchor.model.encoder(batch.padded.to(WORK), batch.padded_frames)
-        texts, _ = read_texts(batch.anchor, batch.labels, self._prompt_length)
+        texts, _ = read_texts(batch.anchor, batch.labels, self.asking.length)
         hidden, _ = self.anchor.read_targets(texts, features, visible)
         length = (batch.mel.shape[-1] + 1) // 2
-        return Answers(features[:, :length], _visible(batch.frames, length), hidden)
+        return Answered(batch, features[:, :length], _visible(batch.frames, length), hidden)
 
-    def loss(self, batch: HeardBatch, answers: Answers) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, given: Answered) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the distance of features and of what the stock decoder says over them."""
+        batch = given.batch
         features, visible = self.network.model.encoder(batch.mel.to(WORK), batch.frames)
-        heard, wanted = features[visible].float(), answers.features[answers.visible].float()
+        heard, wanted = features[visible].float(), given.features[given.visible].float()
         terms = {"features": (heard - wanted).square().mean() / wanted.var()}
-        texts, labels = read_texts(batch.anchor, batch.labels, self._prompt_length)
+        texts, labels = read_texts(batch.anchor, batch.labels, self.asking.length)
         hidden, _ = self.network.read_targets(texts, features, visible)
-        known = labels.masked_fill(~batch.known[texts.texts][None], -1)
-        terms |= _apart(hidden, answers.hidden, self.network, known, self.asking.tokenizer.eot)
+        terms |= _apart(hidden, given.hidden, self.network, labels, self.asking.tokenizer.eot)
         weights = {"features": self.stage.features, "anchor": self.stage.anchor, "ending": self.stage.ending}
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum(), terms
 
@@ -121,19 +128,43 @@ class Hearing:
             for name, tensor in self.stock.items()
         }
 
-    @property
-    def _prompt_length(self) -> int:
-        return len(self.asking.model("en"))
+
+class Listener:
+    """The finished encoder, and the stock decoder over what it hears: what *directions* learns from."""
+
+    def __init__(self, stock: Network, start: Network, asking: Prompting) -> None:
+        self.ears, self.anchor, self.prompt = frozen(start.model.encoder), frozen(stock), asking.length
+
+    @torch.no_grad()
+    def hear(self, batch: HeardBatch) -> Heard:
+        """Return what is kept of a batch."""
+        features, visible = self.ears(batch.mel.to(WORK), batch.frames)
+        texts, labels = read_texts(batch.anchor, batch.labels, self.prompt)
+        hidden, _ = self.anchor.read_targets(texts, features, visible)
+        ids = torch.zeros(*batch.labels.shape, BELIEVED, dtype=torch.int32).flatten(0, 1)
+        shares = torch.zeros(ids.shape, dtype=torch.float16)
+        asked = labels[0] >= 0
+        logits = self.anchor.model.decoder.logits(hidden[0, asked]).float()
+        best, where = logits.topk(BELIEVED)
+        ids[texts.where[asked]] = where.int()
+        shares[texts.where[asked]] = best.softmax(-1).half()
+        count = len(batch.spoken)
+        return Heard(
+            features=features[visible],
+            lengths=visible.sum(1).int(),
+            spoken=batch.spoken.int(),
+            texts=batch.texts.int(),
+            ids=ids.unflatten(0, batch.labels.shape)[:, self.prompt - 1 :].unflatten(0, (count, -1)),
+            shares=shares.unflatten(0, batch.labels.shape)[:, self.prompt - 1 :].unflatten(0, (count, -1)),
+        )
 
 
 class Directions:
     """The decoder, on features of an encoder that is finished."""
 
-    def __init__(self, stock: Network, start: Network, stage: AnchoredStage, asking: Prompting) -> None:
+    def __init__(self, start: Network, stage: AnchoredStage, asking: Prompting) -> None:
         self.stage, self.asking = stage, asking
-        self.anchor = frozen(stock)
         self.network = start.float().requires_grad_(False)
-        self.ears = frozen(deepcopy(start.model.encoder))
         decoder = self.network.model.decoder
         parts: tuple[nn.Module, ...] = (*decoder.layers, decoder.layer_norm, decoder.embed_positions)
         for part in parts:
@@ -144,32 +175,20 @@ class Directions:
         """The decoder but for its tokens: rare ones would be forgotten."""
         return {name: value for name, value in self.network.named_parameters() if value.requires_grad}
 
-    @torch.no_grad()
-    def ask(self, batch: HeardBatch) -> Answers:
-        """Hear the audio, and ask the stock decoder what it would say."""
-        features, visible = self.ears(batch.mel.to(WORK), batch.frames)
-        texts, _ = read_texts(batch.anchor, batch.labels, self._prompt_length)
-        hidden, _ = self.anchor.read_targets(texts, features, visible)
-        return Answers(features, visible, hidden)
-
-    def loss(self, batch: HeardBatch, answers: Answers) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: TaughtBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy of all texts, and the distance from the stock decoder where it knows the task."""
-        texts, labels = read_texts(batch.tokens, batch.labels, self._prompt_length)
-        hidden, _ = self.network.read_targets(texts, answers.features, answers.visible)
+        texts, labels = read_texts(batch.tokens, batch.labels, self.asking.length)
+        hidden, _ = self.network.read_targets(texts, batch.features, batch.visible)
+        asked = labels[0] >= 0
+        ids, shares = (table.flatten(0, 1)[texts.where[asked]] for table in (batch.ids, batch.shares))
         projection = self.network.model.decoder.embed_tokens.weight
-        terms = {"texts": cross_entropy(hidden, projection, labels, smoothing=self.stage.smoothing)}
-        known = labels.masked_fill(~batch.known[texts.texts][None], -1)
-        terms |= _apart(hidden, answers.hidden, self.network, known, self.asking.tokenizer.eot)
-        weights = {"texts": 1.0, "anchor": self.stage.anchor, "ending": self.stage.ending}
-        return torch.stack([weights[name] * term for name, term in terms.items()]).sum(), terms
+        return anchored_cross_entropy(
+            hidden[0, asked], projection, labels[0, asked], ids, shares, pull=self.stage.anchor
+        )
 
     def tensors(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the network."""
         return {**self.network.state_dict(), **values}
-
-    @property
-    def _prompt_length(self) -> int:
-        return len(self.asking.model("en"))
 
 
 def frozen(part: Part) -> Part:
@@ -178,9 +197,12 @@ def frozen(part: Part) -> Part:
 
 
 def read_texts(tokens: Tensor, labels: Tensor, prompt: int) -> tuple[Texts, Tensor]:
-    """Lay padded texts ``(N, Y)`` with prompts of ``prompt`` tokens end to end; returns them and their labels."""
+    """Lay padded texts ``(N, Y)`` with prompts of ``prompt`` tokens end to end; returns them and their labels.
+
+    A text of which nothing is asked isn't read.
+    """
     real = labels >= 0
-    real[:, : prompt - 1] = True
+    real[:, : prompt - 1] = real.any(1, keepdim=True)
     texts = Texts(tokens, real)
     return texts, labels.flatten()[texts.where][None]
 

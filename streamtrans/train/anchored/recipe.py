@@ -74,8 +74,9 @@ class AnchoredStage:
     anchor: float = 1.0
     """Weight of the KL divergence from the stock decoder, on transcripts and into English."""
     ending: float = 0.5
-    """Weight of the same divergence at end-of-text alone, which unpadded audio needs."""
-    smoothing: float = 0.0
+    """Weight of the same divergence at end-of-text: of *hearing* beside ``anchor``, of *directions* times ``anchor``.
+    The stock decoder knows no audio that ends with speech: what it says there is worth learning of padded audio only.
+    """
     joined: float = 0.25
     """Share of utterances that are two sentences with a pause between them."""
     sounds: float = 0.0

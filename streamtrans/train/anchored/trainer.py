@@ -14,36 +14,33 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
-from streamtrans.core import BadConfig, BadModel
+from streamtrans.core import BadConfig
 from streamtrans.corpus import Recording, read_manifest
-from streamtrans.model.config import NetworkConfig, read_features, read_json
-from streamtrans.model.loading import load_network
+from streamtrans.model.config import read_features
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
-from streamtrans.train.anchored.batches import POOL, HeardBatch, HeardBatches, Prompting
+from streamtrans.train.anchored.asked import AskedBatches
+from streamtrans.train.anchored.batches import Prompting
 from streamtrans.train.anchored.kept import LEVELS, Kept, read_kept, write_kept
-from streamtrans.train.anchored.lessons import Answers, Directions, Hearing, Lesson
+from streamtrans.train.anchored.lessons import Answered, Directions, Hearing, Lesson
+from streamtrans.train.anchored.listening import open_shelf
 from streamtrans.train.anchored.peek import Looked, peek
 from streamtrans.train.anchored.recipe import AnchoredRecipe, AnchoredStage, load_anchored
-from streamtrans.train.anchored.sounds import read_ahead
+from streamtrans.train.anchored.taught import TaughtBatch, TaughtBatches
+from streamtrans.train.anchored.weights import load_start
 from streamtrans.train.diverged import Diverged
-from streamtrans.train.loader import load_batches
 from streamtrans.train.optim import learning_rate
 from streamtrans.train.trainer import keep_memory
 
 CLIP = 1.0
-CHAPTER = 32
-"""Pools between two looks at what was spoken ahead meanwhile; a resumed run repeats what they found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +87,6 @@ def keep_stage(recipe: AnchoredRecipe, stage: str, file: Path, *, runs: str | Pa
     return write_kept(file, kept, run.start, LEVELS[run.stage.lesson])
 
 
-def stage_tensors(folder: Path, stage: str, which: str = "best") -> dict[str, Tensor]:
-    """Return the network's tensors that a stage left: those that did ``best`` with people, or the ``last`` ones.
-
-    Raises:
-        BadConfig: it has left none yet.
-    """
-    for name in ("best.safetensors", "weights.safetensors") if which == "best" else ("weights.safetensors",):
-        if (folder / stage / name).exists():
-            return load_file(folder / stage / name)
-    raise BadConfig(f"stage {stage} of {folder} has left no weights yet")
-
-
 class _StageRun:
     def __init__(self, recipe: AnchoredRecipe, stage: AnchoredStage, config: AnchoredConfig, root: Path) -> None:
         self.recipe, self.stage, self.config = recipe, stage, config
@@ -110,14 +95,17 @@ class _StageRun:
         base = Path(recipe.base)
         self.asking, self.features = Prompting(Tokenizer.load(base)), read_features(base)
         torch.manual_seed(recipe.seed)
-        start = load_base(base)
-        if stage.start_from:
-            start.load_state_dict(stage_tensors(root, stage.start_from, stage.start_with))
-        self.lesson: Lesson
+        start = load_start(recipe, stage, root)
+        self.lesson: Lesson[Any]
+        self.batches: AskedBatches | TaughtBatches
         if stage.lesson == "hearing":
-            self.lesson = Hearing(start, stage, self.asking)
+            self.lesson = hearing = Hearing(start, stage, self.asking)
+            noted, processes = self.folder / "ahead.json", config.loader_processes
+            self.batches = AskedBatches(recipe, stage, hearing.ask, noted, processes)
         else:
-            self.lesson = Directions(load_base(base), start, stage, self.asking)
+            shelf = open_shelf(recipe, stage.name, root.parent, start)
+            self.lesson = Directions(start, stage, self.asking)
+            self.batches = TaughtBatches(recipe, stage, shelf, self.asking, self.folder / "chapters.json")
         self.trained = self.lesson.trained
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), lr=stage.peak_lr, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=True
@@ -139,8 +127,8 @@ class _StageRun:
         began, first, noted = time.monotonic(), self.step, dict[str, float]()
         if self.step == 0:
             self._look()
-        for batch, answers in self._lessons():
-            for name, value in self._take_step(batch, answers).items():
+        for given in self.batches.after(self.step):
+            for name, value in self._take_step(given).items():
                 noted[name] = noted.get(name, 0.0) + value / self.config.log_every
             self.step += 1
             if self.step % self.config.log_every == 0:
@@ -150,51 +138,16 @@ class _StageRun:
                 self._look()
             if self.step % self.config.save_every == 0 or self.step == self.stage.steps:
                 self._save()
+            if self.step == self.stage.steps:
+                break
         (self.folder / "done").touch()
 
-    def _lessons(self) -> Iterator[tuple[HeardBatch, Answers]]:
-        """Yield batches with the anchor's answers, each pool of them ``repeat`` times, from the current step on."""
-        per_pool = POOL * self.stage.repeat
-        for chapter in range(self.step // (CHAPTER * per_pool), -(-self.stage.steps // (CHAPTER * per_pool))):
-            first = max(chapter * CHAPTER, self.step // per_pool)
-            end = min((chapter + 1) * CHAPTER, -(-self.stage.steps // per_pool))
-            made = HeardBatches(self.recipe, self.stage, self._ahead(chapter), first * POOL, end * POOL)
-            batches = load_batches(made, processes=self.config.loader_processes)
-            for pool in range(first, end):
-                held: dict[int, tuple[HeardBatch, Answers]] = {}
-                for number, place in enumerate(self._order(pool), start=pool * per_pool):
-                    if place not in held:
-                        batch = next(batches)
-                        if number < self.step and self.stage.repeat == 1:
-                            held[place] = None  # type: ignore[assignment]
-                            continue
-                        held[place] = (batch, self.lesson.ask(batch))
-                    if self.step <= number < self.stage.steps:
-                        yield held[place]
-                    if self.stage.repeat == 1:
-                        del held[place]
-
-    def _order(self, pool: int) -> list[int]:
-        """Return the places of a pool's batches, in the order of its steps; the first round is as they are made."""
-        rng = np.random.default_rng([self.recipe.seed, 3, pool])
-        again = [int(place) for _ in range(self.stage.repeat - 1) for place in rng.permutation(POOL)]
-        return [*range(POOL), *again]
-
-    def _ahead(self, chapter: int) -> int:
-        """Return how much of the speech spoken ahead a chapter uses: what there was when it first began."""
-        file = self.folder / "ahead.json"
-        known: dict[str, int] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        if str(chapter) not in known:
-            known[str(chapter)] = len(read_ahead(self.recipe))
-            file.write_text(json.dumps(known))
-        return known[str(chapter)]
-
-    def _take_step(self, batch: HeardBatch, answers: Answers) -> dict[str, float]:
+    def _take_step(self, given: Answered | TaughtBatch) -> dict[str, float]:
         rate = learning_rate(self.stage, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
-            loss, terms = self.lesson.loss(batch, answers)
+            loss, terms = self.lesson.loss(given)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.trained.values(), CLIP))
         if not math.isfinite(norm):
@@ -203,8 +156,7 @@ class _StageRun:
         self.optimizer.zero_grad()
         decay = min(self.stage.average, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), [p.data for p in self.trained.values()], 1 - decay)
-        spoken = float(batch.frames.sum()) * self.features.hop / 16_000
-        return {**{name: float(term.detach()) for name, term in terms.items()}, "norm": norm, "audio_s": spoken}
+        return {**{name: float(term.detach()) for name, term in terms.items()}, "norm": norm, "audio_s": given.seconds}
 
     @torch.no_grad()
     def _look(self) -> None:
@@ -268,22 +220,6 @@ class _StageRun:
             for name, value in self.trained.items():
                 value.copy_(kept.values[name])
         self._save()
-
-
-def load_base(folder: Path) -> Network:
-    """Load the base of a run in float32.
-
-    Raises:
-        BadModel: it is no folder that ``streamtrans convert`` made.
-    """
-    if not folder.is_dir():
-        raise BadModel(f"there is no folder {folder}; make it with streamtrans convert")
-    raw = read_json(folder / "config.json")
-    if raw.get("model_type") != "whisper_m2m" or not raw.get("prompt"):
-        raise BadModel(
-            f"{folder} is no whisperM2M folder that is asked as Whisper is: streamtrans convert --prompt whisper"
-        )
-    return load_network(folder, NetworkConfig.of(raw)).float()
 
 
 def _recordings(recipe: AnchoredRecipe) -> list[Recording]:

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network
+from streamtrans.train.anchored.listening import hear_ahead
+from streamtrans.train.anchored.taught import CHAPTER
 from tests.checkpoints import write_tokenizer
 
 SENTENCES = [
@@ -54,7 +56,7 @@ average = 0.9
 name = "words"
 lesson = "directions"
 start_from = "ears"
-steps = 12
+steps = 40
 batch = 2
 warmup = 2
 empty = 0.1
@@ -90,6 +92,12 @@ def write_sound(file: Path, seconds: float) -> None:
     file.parent.mkdir(exist_ok=True)
     random = np.random.default_rng(int(100 * seconds))
     soundfile.write(file, random.normal(0, 0.1, int(16_000 * seconds)), 16_000)
+
+
+def hear(recipe: Path, runs: Path, stage: str = "words", files: int = CHAPTER + 1) -> Path:
+    """Hear ahead for a stage; return the folder."""
+    hear_ahead(recipe, stage, runs=runs, files=files, processes=0, say=lambda _: None)
+    return runs / "toy" / stage / "heard"
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,16 @@ from streamtrans.model.config import read_features
 from streamtrans.model.features import LogMel
 from streamtrans.model.loading import load_model
 from streamtrans.text import Tokenizer
-from streamtrans.train.anchored import trainer
-from streamtrans.train.anchored.batches import POOL, HeardBatches, Prompting, choose, make_batch
+from streamtrans.train.anchored import asked, trainer
+from streamtrans.train.anchored.batches import POOL, HeardBatches, Prompting, make_batch
 from streamtrans.train.anchored.export import export_stage
 from streamtrans.train.anchored.kept import read_kept
-from streamtrans.train.anchored.lessons import Directions, Hearing, read_texts
+from streamtrans.train.anchored.lessons import Hearing, read_texts
 from streamtrans.train.anchored.recipe import AnchoredStage, is_anchored, load_anchored
 from streamtrans.train.anchored.sounds import Sound, Sounds
-from streamtrans.train.anchored.trainer import AnchoredConfig, load_base, train_anchored
+from streamtrans.train.anchored.trainer import AnchoredConfig, train_anchored
+from streamtrans.train.anchored.weights import load_base, stage_tensors
+from tests.train.anchored.conftest import hear
 
 SPEAKS = all(
     importlib.util.find_spec(name) is not None for name in ("espeakng_loader", "py_nanotts", "pypinyin", "peft")
@@ -57,18 +59,20 @@ def run(recipe: Path, runs: Path, stage: str, *, until: int | None = None, monke
 @pytest.fixture(scope="module")
 def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    for stage in ("ears", "words"):
-        run(toy, runs, stage)
+    run(toy, runs, "ears")
+    hear(toy, runs)
+    run(toy, runs, "words")
     return runs
 
 
-@pytest.mark.parametrize("end", [("ears", 7), ("ears", 17), ("words", 11)])
+@pytest.mark.parametrize("end", [("ears", 7), ("ears", 17), ("words", 11), ("words", 38)])
 def test_interrupted_and_resumed_a_stage_ends_where_the_unbroken_one_does(
     toy: Path, trained: Path, tmp_path: Path, monkeypatch, end: tuple[str, int]
 ) -> None:
     stage, until = end
     if stage == "words":
         run(toy, tmp_path, "ears")
+        hear(toy, tmp_path)
     run(toy, tmp_path, stage, until=until, monkeypatch=monkeypatch)
     run(toy, tmp_path, stage)
     one, other = (load_file(folder / "toy" / stage / "weights.safetensors") for folder in (trained, tmp_path))
@@ -83,7 +87,7 @@ def test_only_what_a_lesson_teaches_has_changed(toy: Path, trained: Path) -> Non
     changed = {name for name in base if not torch.equal(base[name], ears[name])}
     assert changed
     assert all((".encoder.layers." in name and name.endswith("proj.weight")) or ".fc" in name for name in changed)
-    best = trainer.stage_tensors(trained / "toy", "ears")
+    best = stage_tensors(trained / "toy", "ears")
     changed = {name for name in base if not torch.equal(best[name], words[name])}
     assert changed
     assert all(name.startswith("model.decoder.") and "embed_tokens" not in name for name in changed)
@@ -92,7 +96,7 @@ def test_only_what_a_lesson_teaches_has_changed(toy: Path, trained: Path) -> Non
 def test_people_are_looked_at_and_the_best_weights_are_exported(toy: Path, trained: Path, tmp_path: Path) -> None:
     folder = trained / "toy" / "words"
     peeks = [json.loads(line) for line in (folder / "peeks.jsonl").read_text().splitlines()]
-    assert [peek["step"] for peek in peeks] == [0, 9, 12]
+    assert [peek["step"] for peek in peeks] == [0, 9, 18, 27, 36, 40]
     assert set(peeks[0]["errors"]) == {"en", "de"}
     assert set(peeks[0]["bleu"]) == {"en-de", "de-en"}
     assert len((folder / "peeks" / "9.tsv").read_text().splitlines()) == 1 + 4 * 2
@@ -116,7 +120,7 @@ def test_batches_are_the_same_wherever_one_begins(toy: Path) -> None:
     late = list(HeardBatches(recipe, stage, 2, POOL, 2 * POOL))
     assert (len(whole), len(late)) == (2 * POOL, POOL)
     for one, other in zip(whole[POOL:], late, strict=True):
-        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.texts, other.texts)
         assert torch.equal(one.frames, other.frames)
         assert torch.equal(one.padded_frames, one.frames + 50)
 
@@ -125,42 +129,34 @@ def test_speech_spoken_later_changes_no_chapter_that_has_begun(toy: Path, tmp_pa
     stage = load_anchored(toy).stage("ears")
     config = AnchoredConfig(str(toy), loader_processes=0)
     first = trainer._StageRun(load_anchored(toy), stage, config, tmp_path)
-    assert first._ahead(0) == 2
-    monkeypatch.setattr(trainer, "read_ahead", lambda recipe: [None] * 5)
+    assert first.batches._ahead(0) == 2
+    monkeypatch.setattr(asked, "read_ahead", lambda recipe: [None] * 5)
     again = trainer._StageRun(load_anchored(toy), stage, config, tmp_path)
-    assert (again._ahead(0), again._ahead(1)) == (2, 5)
+    assert (again.batches._ahead(0), again.batches._ahead(1)) == (2, 5)
 
 
-def test_both_are_asked_for_the_same_texts(toy: Path) -> None:
+def test_the_anchor_is_asked_for_what_it_knows_and_every_text_is_kept(toy: Path) -> None:
     base = toy.parent / "base"
     asking = Prompting(Tokenizer.load(base))
     tokenizer = asking.tokenizer
-    rng = np.random.default_rng(0)
     sounds = [Sound(noise(1.0), "de", TEXTS), Sound(noise(0.5), "en", TEXTS), Sound(noise(0.7), "")]
-    batch = make_batch(sounds, asking, LogMel(read_features(base)), rng, pad_s=0.0)
-    assert batch.frames.tolist() == [100, 50, 70]
+    sounds.append(Sound(noise(0.6), "en", {"en": "", "de": "", "zh": ""}))
+    batch = make_batch(sounds, asking, LogMel(read_features(base)), ("en", "de", "zh"), pad_s=0.0)
+    assert batch.frames.tolist() == [100, 50, 70, 60]
     assert torch.equal(batch.mel, batch.padded)
-    english = tokenizer.encode(TEXTS["en"])
-    prompt = (tokenizer.sot, tokenizer.language_token("en"), tokenizer.special("<|transcribe|>"))
-    assert tuple(batch.tokens[0].tolist()[: 4 + len(english)]) == (
-        *prompt,
-        tokenizer.special("<|notimestamps|>"),
-        *english,
-    )
-    assert tuple(batch.labels[0].tolist()[3 : 4 + len(english)]) == (*english, tokenizer.eot)
-    assert batch.anchor[0, 1:3].tolist() == [tokenizer.language_token("de"), tokenizer.special("<|translate|>")]
-    # German to English and each transcript are known; English to German isn't, and of a noise nothing is.
-    assert batch.known.tolist() == [True, True, False, True, False, False]
-    assert (batch.labels[4:] < 0).all()
-
-
-def test_texts_are_chosen_translation_first() -> None:
-    rng = np.random.default_rng(0)
-    three = {**TEXTS, "zh": "开灯"}
-    drawn = [choose(Sound(noise(0.1), "en", three), rng) for _ in range(300)]
-    assert all(first not in ("en", second) for first, second in drawn)
-    assert 0.55 < sum(second == "en" for _, second in drawn) / 300 < 0.78
-    assert choose(Sound(noise(0.1), "en", {"en": "hi"}), rng) == ["en", "en"]
+    english, german = (tokenizer.encode(TEXTS[code]) for code in ("en", "de"))
+    orders = tuple(tokenizer.special(name) for name in ("<|translate|>", "<|notimestamps|>"))
+    prompt = (tokenizer.sot, tokenizer.language_token("de"), *orders)
+    assert tuple(batch.anchor[1].tolist()[: 4 + len(english)]) == (*prompt, *english)
+    assert tuple(batch.labels[1].tolist()[3 : 4 + len(english)]) == (*english, tokenizer.eot)
+    assert batch.anchor[0, 1:3].tolist() == [tokenizer.language_token("de"), tokenizer.special("<|transcribe|>")]
+    # Of German the transcript and the English are known, of English the transcript, of a noise and silence nothing.
+    assert (batch.labels >= 0).any(1).tolist() == [True, True, True, False, False, False, False, False]
+    assert batch.spoken.tolist() == [1, 0, -1, 0]
+    assert [token for token in batch.texts[0, 1].tolist() if token >= 0] == [*german, tokenizer.eot]
+    assert (batch.texts[0, 2] < 0).all()
+    assert (batch.texts[2] < 0).all()
+    assert (batch.texts[3, :, 0] == tokenizer.eot).all()
 
 
 def test_sounds_are_spoken_ahead_on_the_fly_recorded_and_empty(toy: Path) -> None:
@@ -177,35 +173,31 @@ def test_sounds_are_spoken_ahead_on_the_fly_recorded_and_empty(toy: Path) -> Non
     assert all(len(sound.audio) > 1000 for sound in drawn)
 
 
-def test_an_untrained_student_is_as_near_to_its_anchor_as_rounding_allows(toy: Path) -> None:
+def test_untrained_ears_are_as_near_to_their_anchor_as_rounding_allows(toy: Path) -> None:
     base = toy.parent / "base"
     asking = Prompting(Tokenizer.load(base))
     batch = make_batch(
         [Sound(noise(1.0), "de", TEXTS), Sound(noise(0.6), "de", TEXTS)],
         asking,
         LogMel(read_features(base)),
-        np.random.default_rng(0),
+        ("en", "de", "zh"),
         pad_s=0.0,
     )
     torch.manual_seed(0)
     hearing = Hearing(load_base(base), AnchoredStage("h", "hearing", 1, rank=2), asking)
     with torch.autocast("cpu", torch.bfloat16):
-        _, terms = hearing.loss(batch, hearing.ask(batch))
+        _, terms = hearing.loss(hearing.ask(batch))
     assert all(abs(float(term.detach())) < 1e-3 for term in terms.values())  # without silence they hear the same
-    directions = Directions(load_base(base), load_base(base), AnchoredStage("d", "directions", 1), asking)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss, terms = directions.loss(batch, directions.ask(batch))
-    assert 0 < float(terms["anchor"].detach()) < 1.0  # asked for German it doesn't know what is spoken
-    loss.backward()
-    assert all(value.grad is not None for name, value in directions.trained.items() if "embed" not in name)
 
 
-def test_prompts_are_read_and_not_asked() -> None:
-    tokens = torch.tensor([[1, 5, 6, 7, 30, 31, 0, 0], [1, 4, 6, 7, 0, 0, 0, 0]])
-    labels = torch.tensor([[-1, -1, -1, 30, 31, 0, -1, -1], [-1, -1, -1, -1, -1, -1, -1, -1]])
+def test_prompts_are_read_and_not_asked_and_texts_without_a_question_are_not_read() -> None:
+    tokens = torch.tensor([[1, 5, 6, 7, 30, 31, 0, 0], [1, 4, 6, 7, 0, 0, 0, 0], [1, 8, 6, 7, 0, 0, 0, 0]])
+    labels = torch.full_like(tokens, -1)
+    labels[0, 3:6] = torch.tensor([30, 31, 0])
+    labels[2, 3] = 0
     texts, rows = read_texts(tokens, labels, 4)
-    assert texts.rows.tolist() == [[1, 5, 6, 7, 30, 31, 1, 4, 6]]
-    assert rows.tolist() == [[-1, -1, -1, 30, 31, 0, -1, -1, -1]]
+    assert texts.rows.tolist() == [[1, 5, 6, 7, 30, 31, 1, 8, 6, 7]]
+    assert rows.tolist() == [[-1, -1, -1, 30, 31, 0, -1, -1, -1, 0]]
 
 
 def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Path) -> None:
@@ -229,7 +221,7 @@ def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Pat
     with pytest.raises(BadConfig, match="no stage 'nose'; it has ears, words"):
         load_anchored(toy).stage("nose")
     with pytest.raises(BadConfig, match=r"stage ears of .* has left no weights yet"):
-        trainer.stage_tensors(tmp_path, "ears")
+        stage_tensors(tmp_path, "ears")
     with pytest.raises(BadModel, match="no folder"):
         load_base(tmp_path / "gone")
     (tmp_path / "other").mkdir()
@@ -249,6 +241,8 @@ def test_what_was_kept_is_gone_on_from_without_the_run(toy: Path, trained: Path,
     other.write_text(f'kept = "{tmp_path / "kept"}"\n' + toy.read_text())
     before = load_base(toy.parent / "base").state_dict()
     for stage, near in (("ears", 0.05), ("words", 0.17)):
+        if stage == "words":
+            hear(other, tmp_path / "runs")
         run(other, tmp_path / "runs", stage)
         one, kept = (load_file(root / "toy" / stage / "weights.safetensors") for root in (trained, tmp_path / "runs"))
         for name, tensor in one.items():

@@ -28,6 +28,7 @@ class EngineStats:
     failed: int = 0
     cancelled: int = 0
     decode: DecodeStats = field(default_factory=DecodeStats)  # of all readings together
+    devices: int = 1  # whose work the counters add up
     busy_s: float = 0.0
     decode_s: float = 0.0  # of these, in passes and guesses
     waiting: int = 0  # jobs without a slot

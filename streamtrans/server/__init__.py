@@ -5,12 +5,13 @@ ends with an explicit status, and whatever ends it, its slot is free at once.
 """
 
 from streamtrans.server.app import EngineFactory, TranslationServer, serve
-from streamtrans.server.config import Limits, Served, ServerConfig, Tls
+from streamtrans.server.config import Limits, Load, Served, ServerConfig, Tls
 from streamtrans.server.listening import address
 
 __all__ = [
     "EngineFactory",
     "Limits",
+    "Load",
     "Served",
     "ServerConfig",
     "Tls",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from types import TracebackType
@@ -76,7 +77,8 @@ class TranslationServer:
         self._factory = engine_factory
         self._service = TranslationService(config)
         self._health = HealthService(("", SERVICE_NAME))
-        self._service.metrics.watch(lambda: self._service.served, lambda: self._health.serving)
+        service = self._service
+        service.metrics.watch(lambda: service.served, lambda: self._health.serving, service.capacity)
         self._server: grpc.aio.Server | None = None
         self._warming: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -167,7 +169,7 @@ class TranslationServer:
         async with AsyncExitStack() as undo:
             undo.push_async_callback(asyncio.to_thread, served.engine.close, _CLOSE_S)
             async with asyncio.timeout(self.config.warm_timeout_ms / 1000):
-                await _exercise(served)
+                self._service.capacity.learn(await _exercise(served))
             undo.pop_all()  # warm: the engine closes with the server
         self._service.served = served
         self._health.set(SERVING)
@@ -180,6 +182,8 @@ class TranslationServer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.failed.wait(), _WATCH_S)
             served = self._service.served
+            if served is not None:
+                self._service.capacity.look(served.stats() if served.stats is not None else None)
             health = Health.SERVING if served is None else served.engine.health
             if health is Health.CLOSED:
                 self._service.stopped()
@@ -263,8 +267,11 @@ def _forget(loop: asyncio.AbstractEventLoop) -> None:
             loop.remove_signal_handler(number)
 
 
-async def _exercise(served: Served) -> None:
-    """Run one detection and one reading, so that the first caller doesn't pay for what happens only once."""
+async def _exercise(served: Served) -> float:
+    """Run a detection and two readings, so that the first caller doesn't pay for what happens only once.
+
+    Return how long the second reading took, in seconds.
+    """
     vad = served.vads[0]
     silence = np.zeros(SAMPLE_RATE // 2, np.float32)
     window = vad_window(vad)
@@ -277,8 +284,11 @@ async def _exercise(served: Served) -> None:
         targets=(Target(served.languages[0]),),
         source=served.languages[0],
     )
-    for request in (Detect(vad, np.zeros((1, window), np.float32), None), job):
+    began = time.monotonic()
+    for request in (Detect(vad, np.zeros((1, window), np.float32), None), job, job):
+        began = time.monotonic()
         await asyncio.wrap_future(served.engine.submit(request))
+    return time.monotonic() - began
 
 
 def _report(warming: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ from streamtrans.wire import Limits
 if TYPE_CHECKING:
     from streamtrans.engine import EngineStats
 
-__all__ = ["Limits", "Served", "ServerConfig", "Tls"]
+__all__ = ["Limits", "Load", "Served", "ServerConfig", "Tls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,40 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What the device may be loaded with; see ``server/capacity.py``.
+
+    Raises:
+        BadConfig: a value is out of range.
+    """
+
+    max_lag_ms: int = 1_000
+    """Lag that 95 % of what is said should not exceed: nobody is let in who would make it more. Smaller: fewer
+    streams, calmer."""
+    most_busy: float = 0.85
+    """Share of the time in which the device may be at work, a newcomer included. Larger: more streams, less to spare
+    where all of them speak at once."""
+    longer: float = 1.5
+    """On the first rung, steps between readings are so many times as long. Larger: less work, more lag."""
+    window_ms: int = 5_000
+    """Time over which load is measured, and after which a rung, or a newcomer, has shown its effect."""
+    calm_ms: int = 10_000
+    """How long there must be less lag again before more is done; longer each time where that was too early."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("max_lag_ms", self.max_lag_ms, 1),
+            ("longer", self.longer, 1),
+            ("window_ms", self.window_ms, 1),
+            ("calm_ms", self.calm_ms, 1),
+        ):
+            if not least <= value < float("inf"):
+                raise BadConfig(f"load.{name} is {value}; use at least {least}")
+        if not 0 < self.most_busy <= 1:
+            raise BadConfig(f"load.most_busy is {self.most_busy}; use more than 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """How a server listens, whom it admits and how long it waits."""
 
@@ -40,7 +74,7 @@ class ServerConfig:
     tls: Tls | None = None
     limits: Limits = field(default_factory=Limits)
     max_sessions: int = 64
-    """Streams at once; beyond what the machine follows in real time everybody lags."""
+    """Streams at once, whatever the machine carries; ``load`` bounds what is measured."""
     max_sessions_per_connection: int | None = None
     """Streams of one connection at once, so that one client can't keep all others out; ``None``: half of
     ``max_sessions``, but at least 8. Behind a proxy that puts many clients on one connection, allow it all of them."""
@@ -63,6 +97,8 @@ class ServerConfig:
     from the caller and the model."""
     max_unsent_events: int = 1_000
     """Finals and speech events that wait for a client that doesn't read; tentative ones are replaced."""
+    load: Load = field(default_factory=Load)
+    """Up to which load streams are let in, and from which on less is done for each."""
     behind_ms: int = 3_000
     """Lag from which the client is told BEHIND_REALTIME; smaller warns earlier and oftener."""
     warm_timeout_ms: int = 300_000

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
@@ -29,6 +30,7 @@ from streamtrans.core import (
     StateHandle,
 )
 from streamtrans.server.arrivals import Arrivals
+from streamtrans.server.capacity import Capacity, Rung
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
@@ -41,6 +43,12 @@ from streamtrans.stream import Cursors, Patience, Recorder, SessionLike, Session
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
+
+_RUNGS = {
+    Rung.FULL_SERVICE: "captions come as they were asked for again",
+    Rung.FEWER_PARTIALS: "the server is busy: what is being said is read every {} ms for now",
+    Rung.NO_PARTIALS: "the server is overloaded: for now only finals come",
+}
 
 _TAPE_S = 1.0
 """How long the end of a stream waits for the disk that its recording is written to."""
@@ -62,6 +70,7 @@ class LiveSession:
         *,
         metrics: Metrics,
         holder: Holder,
+        capacity: Capacity,
     ) -> None:
         self.session_id = session_id
         self.token = secrets.token_urlsafe(24)
@@ -91,11 +100,15 @@ class LiveSession:
         self._failures = 0
         self._patience = Patience()
         self._retry_after_ms = config.retry_after_ms
-        watched = _Watched(served.engine, self.arrivals)
+        self._longer = config.load.longer
+        self._asked: tuple[Job, float] | None = None
+        watched = _Watched(served.engine, self._begin, self._read)
         self._pumping = asyncio.create_task(
             pump(self._session, watched, changed=self._changed, emit=self._emit, patience=self._patience)
         )
         self._pumping.add_done_callback(self._over)
+        self._capacity = capacity
+        capacity.join(self)
 
     @property
     def full(self) -> bool:
@@ -111,6 +124,29 @@ class LiveSession:
     def stats(self) -> SessionStats:
         """What it has cost so far."""
         return self._session.stats
+
+    @property
+    def texts(self) -> int:
+        """Languages that are written."""
+        return len(self.opening.session.targets)
+
+    def asked_for(self, now: float) -> float:
+        """Return since how many seconds a reading is under way; 0 without one."""
+        return 0.0 if self._asked is None else now - self._asked[1]
+
+    def serve_at(self, rung: Rung) -> None:
+        """Read what is open as often as ``rung`` says, and tell those who asked for it."""
+        session = self.opening.session
+        if session.mode == "final":
+            return
+        interval_ms = {
+            Rung.FULL_SERVICE: session.reading_interval_ms,
+            Rung.FEWER_PARTIALS: round(self._longer * session.reading_interval_ms),
+            Rung.NO_PARTIALS: None,
+        }[rung]
+        self._session.pace(interval_ms)
+        self.hub.post(Notice(rung.name, _RUNGS[rung].format(interval_ms)))
+        self._changed.set()
 
     def hear(self, samples: Samples) -> None:
         """Add audio that has just arrived.
@@ -154,6 +190,7 @@ class LiveSession:
 
     async def close(self) -> None:
         """Leave it as it is: withdraw what the engine hasn't begun, and end its recording."""
+        self._capacity.leave(self)
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
         del self._pumping  # the frames that it was cancelled in hold this session
@@ -163,6 +200,7 @@ class LiveSession:
 
     def _over(self, pumping: asyncio.Task[None]) -> None:
         """Tell all who read along that it is finished, or what stopped it: each call ends with that."""
+        self._capacity.leave(self)
         self._count()
         error = None if pumping.cancelled() else pumping.exception()
         if error is None and self.stats.in_vain:
@@ -177,6 +215,17 @@ class LiveSession:
         if stats is not self._counted:
             self._metrics.progressed(self._counted, stats)
             self._counted = stats
+
+    def _begin(self, job: Job, now: float) -> None:
+        self._asked = job, now
+        self.arrivals.began(job)
+
+    def _read(self, job: Job, now: float, answered: bool) -> None:
+        if self._asked is not None and self._asked[0] is job:
+            self._capacity.took(now - self._asked[1])
+            self._asked = None
+        if answered:
+            self.arrivals.read(job, now)
 
     async def _emit(self, events: list[Event]) -> None:
         self._emit_at_once(events)
@@ -210,9 +259,11 @@ class LiveSession:
 class _Watched:
     """An engine whose readings are timed, on the event loop of the session."""
 
-    def __init__(self, engine: EngineLike, arrivals: Arrivals) -> None:
+    def __init__(
+        self, engine: EngineLike, began: Callable[[Job, float], None], ended: Callable[[Job, float, bool], None]
+    ) -> None:
         self._engine = engine
-        self._arrivals = arrivals
+        self._began, self._ended = began, ended
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -226,7 +277,7 @@ class _Watched:
     def submit(self, request: Request) -> Reply:
         reply = self._engine.submit(request)
         if isinstance(request, Job):
-            self._arrivals.began(request)
+            self._began(request, time.monotonic())
             reply.add_done_callback(partial(self._done, request))
         return reply
 
@@ -238,5 +289,5 @@ class _Watched:
 
     def _done(self, job: Job, reply: Future[Answer]) -> None:
         """Note the end of ``job``, from whatever thread, before the session learns of it."""
-        if not (reply.cancelled() or self._loop.is_closed()):
-            self._loop.call_soon_threadsafe(self._arrivals.read, job, time.monotonic())
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ended, job, time.monotonic(), not reply.cancelled())

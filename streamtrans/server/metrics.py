@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.server.capacity import Capacity
 from streamtrans.server.config import Served
 from streamtrans.server.link import LinkLost
 from streamtrans.server.listening import address
@@ -91,10 +92,14 @@ class Metrics:
         self._drafted.inc(now.decode.drafted - before.decode.drafted)
         self._accepted.inc(now.decode.accepted - before.decode.accepted)
 
-    def watch(self, served: Callable[[], Served | None], serving: Callable[[], bool]) -> None:
-        """Show the engine of what is ``served`` too, and whether the health is SERVING; asked at each look."""
+    def watch(self, served: Callable[[], Served | None], serving: Callable[[], bool], capacity: Capacity) -> None:
+        """Show the engine of what is ``served``, whether the health is SERVING, and the load; asked at each look."""
         health = Gauge("streamtrans_serving", "1 while the health service says SERVING", registry=self.registry)
         health.set_function(lambda: float(serving()))
+        rung = Gauge("streamtrans_rung", "0: full service, 1: fewer partials, 2: finals only", registry=self.registry)
+        rung.set_function(lambda: float(capacity.rung))
+        lag = Gauge("streamtrans_expected_lag_seconds", "Lag that admission goes by", registry=self.registry)
+        lag.set_function(lambda: capacity.lag_s)
         self.registry.register(_Engine(served))
 
 

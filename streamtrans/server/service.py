@@ -10,6 +10,7 @@ import streamtrans
 from streamtrans import audio
 from streamtrans.core import EngineClosed
 from streamtrans.server.call import Call
+from streamtrans.server.capacity import Capacity
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Anteroom, Room
 from streamtrans.server.ending import ending
@@ -48,6 +49,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self.failed = asyncio.Event()
         """Set when the engine is found to have stopped though nobody stopped the server; it stays so."""
         self.metrics = Metrics()
+        self.capacity = Capacity(config.load, config.session.reading_interval_ms, config.retry_after_ms)
+        """What the device carries; asked before a stream is let in."""
         self._config = config
         self._keys = Keys(config.keys, config.retry_after_ms)
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
@@ -106,11 +109,20 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             await self._go_on(resume, link, peer, stream, holder)
             return
         opening = open_stream(first, served, self._config)
+        self.capacity.refuse_when_full(len(opening.session.targets))
         with self._sessions.place(peer), holder.place(new=True):
             stream.admitted()
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
             intake = Intake(opening.options, self._config.limits)
-            live = LiveSession(session_id, opening, served, self._config, metrics=self.metrics, holder=holder)
+            live = LiveSession(
+                session_id,
+                opening,
+                served,
+                self._config,
+                metrics=self.metrics,
+                holder=holder,
+                capacity=self.capacity,
+            )
             kept = self._config.max_unsent_events if opening.options.resumable else 0
             await self._attend(Speaker(live, intake, Reader(live, kept)), link)
 

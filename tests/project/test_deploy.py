@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import streamtrans
 from streamtrans.cli.app import load_verb
 from streamtrans.engine.stats import EngineStats
-from streamtrans.server import Served, ServerConfig, TranslationServer
+from streamtrans.server import Load, Served, ServerConfig, TranslationServer
+from streamtrans.server.capacity import Capacity
 from streamtrans.server.metrics import Metrics
 from streamtrans.testing.engine import InstantEngine
 
@@ -204,7 +205,9 @@ def test_prometheus_looks_where_the_metrics_are():
 def test_the_dashboard_asks_for_what_is_counted():
     metrics = Metrics()
     engine = InstantEngine(lambda *_: None, None)
-    metrics.watch(lambda: Served(engine, None, ("de",), "toy", stats=EngineStats), lambda: True)
+    metrics.watch(
+        lambda: Served(engine, None, ("de",), "toy", stats=EngineStats), lambda: True, Capacity(Load(), 480, 1_000)
+    )
     metrics.refused.labels("x")
     metrics.ended.labels("x")
     counted = {}

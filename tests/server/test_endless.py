@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from streamtrans.core import Caption, SpeechEnded, SpeechStarted
+from streamtrans.server.capacity import Capacity
 from streamtrans.server.keys import Holder
 from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics
@@ -53,7 +54,10 @@ async def test_a_live_session_and_its_reader_keep_nothing_of_a_long_stream(house
     config = house.configured()
     opening = open_stream(house.opening(), house.served(), config)
     engine = house.instant()
-    live = LiveSession("s", opening, house.served(engine), config, metrics=Metrics(), holder=Holder())
+    capacity = Capacity(config.load, 480, 1_000)
+    live = LiveSession(
+        "s", opening, house.served(engine), config, metrics=Metrics(), holder=Holder(), capacity=capacity
+    )
     reader = Reader(live, 100)
     piece = house.speech(0.1, 0.5, 0.4)
     told = []

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from streamtrans.core import BadModel, UnsupportedLanguage, milliseconds
+from streamtrans.core import BadModel, CaptionChoice, Option, UnsupportedLanguage, asked, milliseconds
+from streamtrans.foreign import Chosen
 from streamtrans.segment import EndpointRules
 
 if TYPE_CHECKING:
     from streamtrans.engine import Engine, EngineConfig
     from streamtrans.model.api import SpeechModel
     from streamtrans.model.speech import TorchSpeechModel
-    from streamtrans.stream import Mode, SessionConfig, Settings
+    from streamtrans.stream import SessionConfig, Settings
 
 SMALL_MODEL = 100_000_000
 """Parameters below which a second thread costs more than it brings: a small product is over before it has woken up.
@@ -32,13 +33,47 @@ class ModelChoice:
         BadConfig: the drafter, the top-k or the detector doesn't exist.
     """
 
-    model: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    drafter: str | None = None
-    top_k: str = "1"
-    vad: str = "silero"
-    threads: int | None = None
+    model: Annotated[
+        str | None,
+        Option("Checkpoint folder, or hub name such as openai/whisper-small. By default the embedded model."),
+    ] = None
+    device: Annotated[str, Option("auto (a GPU if there is one), cpu, cuda, cuda:1, …")] = "auto"
+    dtype: Annotated[
+        str,
+        Option(
+            "auto (bfloat16 on GPU and for wide models on CPU, else float32), float32, bfloat16, int8 (CPU), "
+            "float16 or float64."
+        ),
+    ] = "auto"
+    drafter: Annotated[
+        str | None,
+        Option(
+            "Who drafts tokens for the model to verify: none, echo (the previous reading), ngram, kvspn "
+            "(the model's speculative network), or a chain such as echo,kvspn. By default echo,kvspn where the "
+            "model has a KVSPN, else echo.",
+            metavar="NAMES",
+            parse=Chosen,
+        ),
+    ] = None
+    top_k: Annotated[
+        str,
+        Option(
+            "Keep a KVSPN draft that is among the model's k best: 1 is exact, 2 and 3 are faster and "
+            "looser, inf never checks."
+        ),
+    ] = "1"
+    vad: Annotated[
+        str,
+        Option(
+            "Speech detector: silero, webrtc, energy, or module:Class of an installed package.",
+            metavar="NAME",
+            parse=Chosen,
+        ),
+    ] = "silero"
+    threads: Annotated[
+        int | None,
+        Option("CPU threads of the model. By default one for a small model, else one per core.", least=1),
+    ] = None
 
     def __post_init__(self) -> None:
         from streamtrans.vad import vad_window
@@ -55,16 +90,11 @@ class ModelChoice:
 
     def arguments(self) -> list[str]:
         """Return the options that say the same, for another process."""
-        given = (
-            ("--model", self.model),
-            ("--device", self.device),
-            ("--dtype", self.dtype),
-            ("--drafter", self.drafter),
-            ("--top-k", self.top_k),
-            ("--vad", self.vad),
-            ("--threads", self.threads),
-        )
-        return [text for name, value in given if value is not None for text in (name, str(value))]
+        given = [(each.flag, getattr(self, each.field)) for each in asked(type(self))]
+        return [text for flag, value in given if value is not None for text in (flag, str(value))]
+
+
+_ANY = CaptionChoice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +114,24 @@ class Loaded:
         return replace(rules, max_segment_ms=longest, cut_search_ms=min(rules.cut_search_ms, longest // 2))
 
     def session_config(
-        self, targets: tuple[str, ...], source: str | None = None, vad: str = "silero", mode: Mode = "live"
+        self,
+        targets: tuple[str, ...],
+        source: str | None = None,
+        vad: str = "silero",
+        captions: CaptionChoice = _ANY,
     ) -> SessionConfig:
-        """Return the settings of a session: what was measured to be best in ``mode`` with this model."""
-        from streamtrans.stream import SessionConfig
+        """Return the settings of a session: what was measured to be best with this model for what was said of captions.
 
-        config = SessionConfig(targets, source, vad, self.endpoints, mode)
-        setting = self.settings.default(mode)
-        return config if setting is None else setting.apply(config)
+        Raises:
+            BadConfig: a budget can't be kept, or a segment would be longer than the model can hold.
+        """
+        from streamtrans.stream import SessionConfig, Unmet, arrange
+
+        template = SessionConfig(targets, source, vad, self.endpoints)
+        try:
+            return arrange(template, captions, self.settings, milliseconds(self.model.max_samples))[0]
+        except Unmet as error:
+            raise error.by_option() from error
 
     def check_languages(self, targets: tuple[str, ...], source: str | None = None) -> None:
         """Refuse languages that the model doesn't know, and pairs that it doesn't translate.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
 from streamtrans.client import (
+    BadConfig,
+    CaptionChoice,
     ClientError,
     Denied,
     Overloaded,
@@ -24,6 +26,7 @@ from streamtrans.client import (
     Tls,
     TranslationClient,
     Unavailable,
+    asked,
 )
 from streamtrans_clients.boards import Board, FinalLines, TerminalBoard
 from streamtrans_clients.follow import follow
@@ -52,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = reader.parse_args(arguments)
     if (options.tls_cert is None) != (options.tls_key is None):
         reader.error("a client certificate needs both --tls-cert and --tls-key")
-    if options.erasure_budget is not None and not 0 <= options.erasure_budget < math.inf:
-        reader.error(f"--erasure-budget is {options.erasure_budget}; give 0 or more, such as 0.1")
-    if options.latency_budget is not None and not 0 < options.latency_budget < 2**31:
-        reader.error(f"--latency-budget is {options.latency_budget}; give milliseconds, such as 1500")
+    try:
+        _captions(options)
+    except BadConfig as error:
+        reader.error(str(error))
     try:
         if options.list_devices:
             print("\n".join(microphones()) or "there is no microphone")
@@ -94,25 +97,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
     made.add_argument("--list-devices", action="store_true", help="show the input devices and end")
     made.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
-    made.add_argument(
-        "--mode",
-        choices=("live", "stable", "final"),
-        default="live",
-        help="default: live, tentative text too",
-    )
-    made.add_argument(
-        "--erasure-budget",
-        type=float,
-        metavar="SHARE",
-        help="words taken back per word, on average, that you can bear, such as 0.2 (default: the server's setting)",
-    )
-    made.add_argument(
-        "--latency-budget",
-        type=int,
-        metavar="MS",
-        help="how late words may have settled, on average, such as 1500 (default: the server's setting)",
-    )
-    made.add_argument("--vad", help="speech detector: silero, webrtc or energy (default: the server's)")
+    captions = made.add_argument_group("captions", "where nothing is said, the server's settings hold")
+    for each in asked(CaptionChoice):
+        captions.add_argument(
+            each.flag, dest=each.field, type=each.plain, metavar=each.option.metavar, help=each.option.help
+        )
+    captions.add_argument("--vad", metavar="NAME", help="Speech detector: silero, webrtc or energy.")
     return made
 
 
@@ -192,11 +182,13 @@ def _wishes(options: argparse.Namespace, source: Source) -> StreamOptions:
         source_languages=_languages(source for source in options.source or () if source.strip().lower() != "auto"),
         sample_rate_hertz=source.sample_rate_hertz,
         channels=source.channels,
-        mode=options.mode,
         vad=options.vad,
-        erasure_budget=options.erasure_budget,
-        latency_budget_ms=options.latency_budget,
+        **asdict(_captions(options)),
     )
+
+
+def _captions(options: argparse.Namespace) -> CaptionChoice:
+    return CaptionChoice(**{each.field: getattr(options, each.field) for each in asked(CaptionChoice)})
 
 
 def _languages(lists: Iterable[str]) -> tuple[str, ...]:

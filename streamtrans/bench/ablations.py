@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from streamtrans.bench.drafting import Way, compare_drafters
-from streamtrans.bench.measurement import TABLES, Option, Progress, Report, Table, silent, use_threads
-from streamtrans.core import BadConfig
+from streamtrans.bench.measurement import TABLES, Progress, Report, Table, silent, use_threads
+from streamtrans.core import BadConfig, Option
 from streamtrans.corpus import Row, spoken_for_evaluation
 from streamtrans.evaluate.dev import DevConfig, dev_rows, evaluate_dev, sample
 

@@ -18,9 +18,9 @@ from typing import Annotated, Any, cast
 
 import torch
 
-from streamtrans.bench.measurement import SHAPE, Option, Progress, Report, Table, names, silent, some_of, use_threads
+from streamtrans.bench.measurement import SHAPE, Progress, Report, Table, names, silent, some_of, use_threads
 from streamtrans.bench.shapes import WIDTHS, random_model, random_network, whisper_shape
-from streamtrans.core import BadConfig, Hypothesis, Tokens
+from streamtrans.core import BadConfig, Hypothesis, Option, Tokens
 from streamtrans.decode import Draft, Drafter, converse, decode, greedy
 from streamtrans.decode.drafters import Drafting
 from streamtrans.model.api import DecoderCache, Forward, Propose, SpeechModel

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from streamtrans.audio import Samples
-from streamtrans.bench.measurement import Option, Progress, Report, Table, languages, silent
+from streamtrans.bench.measurement import Progress, Report, Table, languages, silent
 from streamtrans.core import (
     SAMPLE_RATE,
     BadConfig,
@@ -29,6 +29,7 @@ from streamtrans.core import (
     Health,
     Hypothesis,
     Job,
+    Option,
     Reading,
     Reply,
     Request,

@@ -9,19 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 from streamtrans.bench.drafting import Way, compare_drafters, compare_rereading
-from streamtrans.bench.measurement import (
-    TABLES,
-    Flags,
-    Option,
-    Progress,
-    Report,
-    Table,
-    languages,
-    share_of_drafts,
-    silent,
-)
+from streamtrans.bench.measurement import TABLES, Progress, Report, Table, languages, share_of_drafts, silent
 from streamtrans.bench.paper import DOUBLE, EQUAL, MEDUSA, PRUNED, fill_tables, ways_for
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, Group, Option
 from streamtrans.corpus import spoken_for_evaluation
 from streamtrans.evaluate.dev import dev_rows, sample
 from streamtrans.model.api import SpeechModel
@@ -45,7 +35,7 @@ class WaysOfDecoding:
     beside: Annotated[
         tuple[str, ...], Option("NAME=FOLDER of a model to measure too: double, pruned, medusa, equal. Repeatable.")
     ] = ()
-    choice: Annotated[ModelChoice, Flags("model", "device", "dtype", "threads")] = field(default_factory=ModelChoice)
+    choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads")] = field(default_factory=ModelChoice)
 
     def measure(self, progress: Progress = silent) -> Report:
         """Decode everything in every way."""

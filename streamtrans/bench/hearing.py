@@ -17,9 +17,9 @@ from typing import Annotated, Any
 import numpy as np
 
 from streamtrans.audio import Samples
-from streamtrans.bench.measurement import Flags, Option, Progress, Report, Table, silent
+from streamtrans.bench.measurement import Progress, Report, Table, silent
 from streamtrans.bench.talk import talk
-from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.core import SAMPLE_RATE, BadConfig, Group, Option
 from streamtrans.model.api import Hearing
 from streamtrans.model.hearing import EncoderState
 from streamtrans.model.layers import Blocks
@@ -64,7 +64,7 @@ class LongHearing:
     streams: Annotated[int, Option("Streams heard together, beside one alone.", least=1)] = 8
     segment_s: Annotated[float, Option("Seconds after which the speech is cut, without a pause.")] = 8.0
     blocks: Annotated[int | None, Option("Encoder frames per block. By default the model's.", least=1)] = None
-    choice: Annotated[ModelChoice, Flags("model", "dtype", "threads")] = field(
+    choice: Annotated[ModelChoice, Group("model", "dtype", "threads")] = field(
         default_factory=lambda: ModelChoice(threads=1)
     )
 

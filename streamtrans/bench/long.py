@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import torch
 
-from streamtrans.bench.measurement import Option, Progress, Report, Table, counts, silent, use_threads
-from streamtrans.core import BadConfig
+from streamtrans.bench.measurement import Progress, Report, Table, counts, silent, use_threads
+from streamtrans.core import BadConfig, Option
 from streamtrans.model.api import Forward, Propose
 from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotCache, Slots
 from streamtrans.model.config import NetworkConfig

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, Option
 from streamtrans.text import canonical
 
 Progress = Callable[[str, int, int | None], None]
@@ -20,33 +20,6 @@ Progress = Callable[[str, int, int | None], None]
 
 def silent(_task: str, _done: int, _total: int | None) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """How a field is asked for. A field that is a tuple is written joined by commas, and read by ``read``."""
-
-    help: str
-    name: str = ""
-    """Where it isn't the field's own, such as ``--from``."""
-    least: float | None = None
-    most: float | None = None
-    read: Callable[[str, str], object] | None = None
-    """Makes the value of what was written; called with the option's name and the text."""
-    written: str | None = None
-    """The default as it is written, where the value itself doesn't say it."""
-    argument: bool = False
-    """Whether it is given without a name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flags:
-    """The options of a :class:`~streamtrans.runtime.ModelChoice` that a measurement has; the others are defaults."""
-
-    names: tuple[str, ...]
-
-    def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +48,8 @@ class Report:
 
 
 class Measurement(Protocol):
-    """A frozen dataclass whose fields are ``Annotated`` with an :class:`Option` or :class:`Flags` each.
+    """A frozen dataclass whose fields are ``Annotated`` with an :class:`~streamtrans.core.Option`, or a
+    :class:`~streamtrans.core.Group`, each.
 
     Raises:
         BadConfig: the options don't go together; said before anything is measured.
@@ -92,16 +66,6 @@ def use_threads(count: int | None) -> None:
 
     if count is not None:
         torch.set_num_threads(count)
-
-
-def check_mode(mode: str) -> None:
-    """Refuse what is no caption mode.
-
-    Raises:
-        BadConfig: it isn't.
-    """
-    if mode not in ("live", "stable", "final"):
-        raise BadConfig(f"mode is {mode!r}; use live, stable or final")
 
 
 def some_of(chosen: Sequence[str], known: Sequence[str], option: str) -> tuple[str, ...]:
@@ -155,9 +119,6 @@ def languages(option: str, text: str) -> tuple[str, ...]:
     """
     return tuple(canonical(part) for part in names(option, text))
 
-
-ALL = ("model", "device", "dtype", "drafter", "top_k", "vad", "threads")
-"""Every flag of a model."""
 
 TABLES = Option(
     "Folder with massive_dev.tsv (streamtrans corpus prepare), or a table of that form. By default data/text, or the"

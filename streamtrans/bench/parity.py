@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from streamtrans.audio import Samples
-from streamtrans.bench.measurement import Option, Progress, Report, Table, silent
-from streamtrans.core import SAMPLE_RATE
+from streamtrans.bench.measurement import Progress, Report, Table, silent
+from streamtrans.core import SAMPLE_RATE, Option
 from streamtrans.model.api import Forward
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.features import FeatureConfig

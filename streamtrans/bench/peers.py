@@ -21,9 +21,9 @@ from typing import Annotated, Any, Protocol, cast
 import numpy as np
 import torch
 
-from streamtrans.bench.measurement import SHAPE, Option, Progress, Report, Table, names, silent, some_of, use_threads
+from streamtrans.bench.measurement import SHAPE, Progress, Report, Table, names, silent, some_of, use_threads
 from streamtrans.bench.shapes import LAYERS, WIDTHS, random_model, random_network, whisper_shape
-from streamtrans.core import BadConfig, Tokens
+from streamtrans.core import BadConfig, Option, Tokens
 from streamtrans.decode import converse, greedy
 from streamtrans.model.api import SpeechModel
 from streamtrans.model.config import NetworkConfig

@@ -16,27 +16,14 @@ from typing import Annotated, Any
 import numpy as np
 
 from streamtrans.audio import Samples, read_audio
-from streamtrans.bench.measurement import (
-    ALL,
-    MODE,
-    TO,
-    Flags,
-    Option,
-    Progress,
-    Report,
-    Table,
-    check_mode,
-    counts,
-    silent,
-)
+from streamtrans.bench.measurement import MODE, TO, Progress, Report, Table, counts, silent
 from streamtrans.bench.server import Wish
 from streamtrans.bench.talk import SENTENCES, talk
 from streamtrans.client import StreamEvent, StreamOptions, Summary, TranslationClient
-from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats, samples
+from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, DecodeStats, Group, Mode, Option, check_mode, samples
 from streamtrans.evaluate.dev import acceptance, ratio
 from streamtrans.metrics import percentile
 from streamtrans.runtime import ModelChoice, identity
-from streamtrans.stream import Mode
 
 CHUNK = SAMPLE_RATE // 10
 """Samples per message: 100 ms, as a microphone client sends."""
@@ -71,7 +58,7 @@ class Realtime:
     seconds: Annotated[float, Option("Audio per speaker; it takes as long.", least=2)] = 60.0
     to: Annotated[tuple[str, ...], TO] = ("de",)
     mode: Annotated[Mode, MODE] = "live"
-    choice: Annotated[ModelChoice, Flags(*ALL)] = field(default_factory=ModelChoice)
+    choice: Annotated[ModelChoice, Group()] = field(default_factory=ModelChoice)
 
     def __post_init__(self) -> None:
         check_mode(self.mode)

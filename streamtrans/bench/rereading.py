@@ -23,8 +23,6 @@ from streamtrans.audio import Samples
 from streamtrans.bench.measurement import (
     TABLES,
     TO,
-    Flags,
-    Option,
     Progress,
     Report,
     Table,
@@ -36,9 +34,13 @@ from streamtrans.bench.measurement import (
 from streamtrans.core import (
     SAMPLE_RATE,
     BadConfig,
+    CaptionChoice,
     DecodeStats,
+    Group,
     Hypothesis,
     Job,
+    Mode,
+    Option,
     Reading,
     Reply,
     Request,
@@ -54,7 +56,7 @@ from streamtrans.evaluate.settings import Setting, parse_values
 from streamtrans.evaluate.together import play_together
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, identity, load
-from streamtrans.stream import Mode, SessionConfig, Speller
+from streamtrans.stream import SessionConfig, Speller
 from streamtrans.vad import load_vad
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ class Rereading:
         str, Option("Ways of drafting, joined by semicolons; the first is what others are measured by.")
     ] = "none;echo;echo,kvspn"
     streams: Annotated[tuple[int, ...], Option("Sessions at once, one measurement each.", read=counts)] = (1, 8)
-    choice: Annotated[ModelChoice, Flags("model", "device", "dtype", "threads")] = field(
+    choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads")] = field(
         default_factory=lambda: ModelChoice(threads=1)
     )
 
@@ -157,7 +159,7 @@ class Rereading:
     def _session(self, loaded: Loaded, source: str) -> SessionConfig:
         """Return the settings that the model does best with, or those that are asked for, without a bias."""
         if not self.values:
-            return replace(loaded.session_config(self.to, source, mode=self.mode), bias=0.0)
+            return replace(loaded.session_config(self.to, source, captions=CaptionChoice(self.mode)), bias=0.0)
         setting = Setting("--set", {"mode": self.mode, **parse_values(self.values)})
         return setting.session(self.to, source, loaded.endpoints)
 

@@ -15,19 +15,9 @@ from typing import Annotated, Any
 import numpy as np
 
 from streamtrans.audio import Samples, read_audio
-from streamtrans.bench.measurement import (
-    DETECTORS,
-    NOISE,
-    Option,
-    Progress,
-    Report,
-    Table,
-    decibels,
-    silent,
-    use_threads,
-)
+from streamtrans.bench.measurement import DETECTORS, NOISE, Progress, Report, Table, decibels, silent, use_threads
 from streamtrans.bench.mixtures import Mixture, Span, cut, join, made_noise, read_bounds, spoil
-from streamtrans.core import SAMPLE_RATE, Detection, samples
+from streamtrans.core import SAMPLE_RATE, Detection, Option, samples
 from streamtrans.foreign import Chosen
 from streamtrans.metrics import percentile
 from streamtrans.segment import Closed, EndpointRules, Opened

@@ -20,12 +20,9 @@ from streamtrans.bench.measurement import (
     MODE,
     NOISE,
     TO,
-    Flags,
-    Option,
     Progress,
     Report,
     Table,
-    check_mode,
     decibels,
     names,
     silent,
@@ -33,12 +30,12 @@ from streamtrans.bench.measurement import (
 )
 from streamtrans.bench.mixtures import made_noise
 from streamtrans.bench.segments import segment
-from streamtrans.core import SAMPLE_RATE, BadConfig, samples
+from streamtrans.core import SAMPLE_RATE, BadConfig, CaptionChoice, Group, Mode, Option, check_mode, samples
 from streamtrans.evaluate.replay import replay
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import ModelChoice, identity, load
 from streamtrans.segment import EndpointRules
-from streamtrans.stream import EngineLike, Mode, SessionConfig, Speller
+from streamtrans.stream import EngineLike, SessionConfig, Speller
 from streamtrans.vad import VADS, Vad, load_vad
 
 SOUNDS = ("silence", "white", "pink", "hum", "music", "band")
@@ -90,7 +87,7 @@ class Silence:
     read: Annotated[bool, Option("Also translate what is taken for speech.")] = True
     to: Annotated[tuple[str, ...], TO] = ("en", "de")
     mode: Annotated[Mode, MODE] = "live"
-    choice: Annotated[ModelChoice, Flags("model", "device", "dtype", "threads")] = field(
+    choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads")] = field(
         default_factory=lambda: ModelChoice(threads=1)
     )
 
@@ -111,7 +108,7 @@ class Silence:
                 loaded = load(self.choice)
                 stack.callback(loaded.engine.close)
                 for name in detectors:
-                    session = loaded.session_config(self.to, None, name, self.mode)
+                    session = loaded.session_config(self.to, None, name, CaptionChoice(self.mode))
                     listen[name] = partial(committed, session, loaded.model.tokenizer, loaded.engine)
             found = measure(config, detectors, listen, recorded, progress=lambda done: progress("sounds", done, None))
         columns = [name for name in found[0] if name != "texts"]

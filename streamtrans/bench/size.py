@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from streamtrans.bench.measurement import Flags, Option, Progress, Report, Table, silent
-from streamtrans.core import BadConfig
+from streamtrans.bench.measurement import Progress, Report, Table, silent
+from streamtrans.core import BadConfig, Group, Option
 from streamtrans.model.loading import find_folder
 from streamtrans.runtime import ModelChoice
 
@@ -24,7 +24,7 @@ class Size:
     """Build the wheel; its size, and the model's."""
 
     project: Annotated[Path, Option("Source folder of the project.")] = Path()
-    choice: Annotated[ModelChoice, Flags("model")] = field(default_factory=ModelChoice)
+    choice: Annotated[ModelChoice, Group("model")] = field(default_factory=ModelChoice)
 
     def measure(self, progress: Progress = silent) -> Report:
         """Build, and weigh."""

@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 
 from streamtrans.audio import Samples
-from streamtrans.bench.measurement import ALL, Flags, Option, Progress, Report, Table, silent
+from streamtrans.bench.measurement import Progress, Report, Table, silent
 from streamtrans.bench.realtime import speeches
 from streamtrans.bench.startup import started
 from streamtrans.client import (
@@ -33,7 +33,7 @@ from streamtrans.client import (
     TranslationClient,
     TranslationStream,
 )
-from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
+from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, Group, Option
 from streamtrans.evaluate.machine import load_average
 from streamtrans.metrics import percentile, trend
 from streamtrans.runtime import ModelChoice, identity
@@ -80,7 +80,7 @@ class Soak:
     warm_up: Annotated[float, Option("Minutes at the beginning that don't count.", least=0)] = 10
     block: Annotated[float, Option("Minutes that are averaged before a slope is fitted.", least=0.01)] = 5
     every: Annotated[float, Option("Seconds between two samples.", least=0.1)] = 30
-    choice: Annotated[ModelChoice, Flags(*ALL)] = field(default_factory=ModelChoice)
+    choice: Annotated[ModelChoice, Group()] = field(default_factory=ModelChoice)
 
     def measure(self, progress: Progress = silent) -> Report:
         """Load a server, and weigh it meanwhile."""

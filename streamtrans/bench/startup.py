@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from streamtrans.bench.measurement import ALL, Flags, Option, Progress, Report, Table, silent
+from streamtrans.bench.measurement import Progress, Report, Table, silent
 from streamtrans.client import TranslationClient, Unavailable
-from streamtrans.core import BadModel
+from streamtrans.core import BadModel, Group, Option
 from streamtrans.runtime import ModelChoice, identity
 
 _PATIENCE_S = 300.0
@@ -27,7 +27,7 @@ class Startup:
     """Start streamtrans serve; seconds until it serves, and its memory."""
 
     runs: Annotated[int, Option("How often the server is started.", least=1)] = 3
-    choice: Annotated[ModelChoice, Flags(*ALL)] = field(default_factory=ModelChoice)
+    choice: Annotated[ModelChoice, Group()] = field(default_factory=ModelChoice)
 
     def measure(self, progress: Progress = silent) -> Report:
         """Start it, again and again."""

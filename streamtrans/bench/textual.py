@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 
-from streamtrans.bench.measurement import TABLES, Option, Progress, Report, Table, silent, use_threads
-from streamtrans.core import BadConfig
+from streamtrans.bench.measurement import TABLES, Progress, Report, Table, silent, use_threads
+from streamtrans.core import BadConfig, Option
 from streamtrans.corpus import Row, normalise
 from streamtrans.decode import converse, greedy
 from streamtrans.evaluate.dev import dev_rows, sample

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrans.cli.options import Device, Dtype, Threads
+from streamtrans.cli.options import MODEL
+from streamtrans.core import Group
 from streamtrans.runtime import ModelChoice
 
 if TYPE_CHECKING:
     from streamtrans.evaluate.alignment import AlignmentReport
+
+_EXACT = ModelChoice(dtype="float32")
 
 
 def align(
@@ -32,9 +36,7 @@ def align(
     results: Annotated[
         Path | None, typer.Option(help="Folder that keeps the figures as alignment.json.", show_default=False)
     ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    threads: Threads = None,
+    choice: Annotated[ModelChoice, Group("device", "dtype", "threads", heading=MODEL)] = _EXACT,
 ) -> None:
     """Find the heads of the decoder that look at what is being said, and name them in the checkpoint.
 
@@ -54,7 +56,7 @@ def align(
 
     config = AlignmentConfig(pairs=pairs, most=most)
     rows = read_table(text, on_error="skip")
-    loaded = load_alone(ModelChoice(model, device, dtype, threads=threads))
+    loaded = load_alone(replace(choice, model=model))
     with Watch() as watch, progress() as bar:
         task = bar.add_task("texts", total=None)
         found = find_heads(

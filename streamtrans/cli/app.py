@@ -5,14 +5,13 @@ A verb is added by a file here and a line in :data:`VERBS`.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from streamtrans import __version__
+from streamtrans.cli.commands import COLUMNS, Commands, command
 from streamtrans.foreign import Table
 
 VERBS: Table[Any] = Table(
@@ -40,63 +39,21 @@ VERBS: Table[Any] = Table(
 """Verb → ``module:function``, or ``module:app`` where the verb has verbs of its own."""
 
 
-_COLUMNS = max(24, shutil.get_terminal_size().columns)
-_NARROW = 60
-"""Columns below which explanations stand under what they explain, and not beside it."""
+class _Verbs(Commands):
+    """The verbs of the table."""
 
+    def further(self) -> Sequence[str]:
+        """Return their names."""
+        return tuple(VERBS)
 
-class _Page(typer.Context.formatter_class):  # type: ignore[name-defined,misc,valid-type]
-    """A page of help that fits the terminal."""
-
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write terms and what they mean."""
-        if self.width >= _NARROW:
-            super().write_dl(rows, col_max, col_spacing)
-            return
-        for term, text in rows:
-            self.write(f"{'':{self.current_indent}}{term}\n")
-            self.indent()
-            self.indent()
-            self.write_text(text)
-            self.dedent()
-            self.dedent()
-
-
-class _Context(typer.Context):
-    formatter_class = _Page
-
-
-class _Verbs(TyperGroup):
-    """A group that imports a verb when it is asked for."""
-
-    context_class = _Context
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the signature is typer's)
-        """Return the verbs in the order of the table."""
-        return list(VERBS)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write what each verb does, in a whole sentence."""
-        verbs = [(name, load_verb(name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, verb.get_short_help_str(300)) for name, verb in verbs])
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 (the signature is typer's)
-        """Return one verb, ``None`` where there is no such."""
-        return load_verb(cmd_name) if cmd_name in VERBS else None
+    def make(self, name: str) -> Any:
+        """Import one of them."""
+        return load_verb(name)
 
 
 def load_verb(name: str) -> Any:
     """Import a verb of the table and return its command."""
-    verb = VERBS.load(name)
-    if not isinstance(verb, typer.Typer):
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name)(verb)
-        verb = app
-    command = typer.main.get_command(verb)
-    command.name = name
-    command.context_class = _Context
-    return command
+    return command(name, VERBS.load(name))
 
 
 app = typer.Typer(
@@ -105,7 +62,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": min(_COLUMNS - 1, 99)},
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": min(COLUMNS - 1, 99)},
 )
 
 

@@ -45,7 +45,7 @@ def translate_all(
     updates: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     pool = ThreadPoolExecutor(max_workers=together, thread_name_prefix="file")
     try:
-        with Display({each.path: each.samples for each in recordings}, growing=config.mode == "live") as display:
+        with Display({each.path: each.samples for each in recordings}, growing=config.mode != "final") as display:
             desk = _Desk(display, output, recordings, stop, outcome)
             work = partial(
                 translate_file,

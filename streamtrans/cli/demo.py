@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrans.cli.options import Device, Drafter, Dtype, Model, Threads, TopK, Vad, languages
+from streamtrans.cli.options import Model, languages
 from streamtrans.core import BadConfig, Caption, SpeechStarted, StreamtransError, milliseconds
 from streamtrans.runtime import ModelChoice
 from streamtrans.text import joins_without_spaces
@@ -52,13 +52,7 @@ class Sentence:
 def demo(
     *,
     to: Annotated[list[str], typer.Option("--to", help="Languages to write at once. Repeatable.")] = _TO,
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drafter: Drafter = None,
-    top_k: TopK = "1",
-    vad: Vad = "silero",
-    threads: Threads = None,
+    choice: Model,
 ) -> None:
     """Start a server, play a bundled recording to it in real time, and show its captions as they grow.
 
@@ -75,7 +69,6 @@ def demo(
     """
     from rich.console import Console
 
-    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
     targets = languages(to)
     sentences = read_sentences()
     missing = [target for target in targets if target not in sentences[0].texts]

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from streamtrans.cli.options import Device, Dtype, Model
-from streamtrans.core import SAMPLE_RATE, Job, Reading, StreamtransError, Target
+from streamtrans.cli.options import MODEL
+from streamtrans.core import SAMPLE_RATE, Group, Job, Reading, StreamtransError, Target
 from streamtrans.runtime import ModelChoice, load
 
 Status = Literal["ok", "warn", "fail"]
@@ -41,9 +41,7 @@ class Finding:
 def doctor(
     *,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port that should be free.")] = 50_051,
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    choice: Annotated[ModelChoice, Group("model", "device", "dtype", heading=MODEL)],
 ) -> None:
     """Check that everything works here, and say what to do where it doesn't.
 
@@ -60,7 +58,7 @@ def doctor(
 
     console = Console()
     failed = False
-    for finding in examine(port, ModelChoice(model, device, dtype)):
+    for finding in examine(port, choice):
         failed |= finding.status == "fail"
         line = Text(f"{finding.status:<5}", style=_STYLES[finding.status])
         line.append(f"{finding.subject:<12}", style="default bold")

@@ -1,99 +1,50 @@
-"""The options that every verb with a model shares, and the engine that they describe."""
+"""The options that several verbs share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
-from streamtrans.core import BadConfig
-from streamtrans.foreign import Chosen
+from streamtrans.core import BadConfig, CaptionChoice, Group, Option
+from streamtrans.runtime import ModelChoice
 from streamtrans.text import canonical, region, written
 
-if TYPE_CHECKING:
-    pass
+Captions = Annotated[CaptionChoice, Group(heading="Captions")]
+MODEL = "Model and decoding"
+Model = Annotated[ModelChoice, Group(heading=MODEL)]
 
-_PANEL = "Model and decoding"
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help="Checkpoint folder, or hub name such as openai/whisper-small. By default the embedded model.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda, cuda:1, …", rich_help_panel=_PANEL)]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        help="auto (bfloat16 on GPU and for wide models on CPU, else float32), float32, bfloat16, int8 (CPU), "
-        "float16 or float64.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Drafter = Annotated[
-    str | None,
-    typer.Option(
-        parser=Chosen,
-        metavar="NAMES",
-        help="Who drafts tokens for the model to verify: none, echo (the previous reading), ngram, kvspn "
-        "(the model's speculative network), or a chain such as echo,kvspn. By default echo,kvspn where the "
-        "model has a KVSPN, else echo.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-TopK = Annotated[
-    str,
-    typer.Option(
-        help="Keep a KVSPN draft that is among the model's k best: 1 is exact, 2 and 3 are faster and "
-        "looser, inf never checks.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Beams = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Search with so many texts at a time instead of writing the likeliest token each time; 3 is usual. "
-        "Offline only: the live server is greedy.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Vad = Annotated[
-    str,
-    typer.Option(
-        parser=Chosen,
-        metavar="NAME",
-        help="Speech detector: silero, webrtc, energy, or module:Class of an installed package.",
-        rich_help_panel=_PANEL,
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="CPU threads of the model. By default one for a small model, else one per core.",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
-To = Annotated[
-    list[str],
-    typer.Option("--to", help="Languages to write, such as de,fr. The spoken one gives a transcript. Repeatable."),
-]
-From = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--from",
-        help="The spoken language, for models that must be told (stock Whisper), or auto. By default any.",
-        show_default=False,
-    ),
-]
-ENGLISH = ["en"]
-"""What is written where nobody says."""
+def _targets(option: str, text: str) -> tuple[str, ...]:
+    return languages(text, option)
+
+
+def _source(option: str, text: str) -> str | None:
+    return spoken_language(text, option)
+
+
+TO = Option(
+    "Languages to write, such as de,fr. The spoken one gives a transcript. Repeatable.",
+    name="--to",
+    repeats=True,
+    read=_targets,
+)
+FROM = Option(
+    "The spoken language, for models that must be told (stock Whisper), or auto. By default any.",
+    name="--from",
+    repeats=True,
+    read=_source,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """What is spoken, and what is written."""
+
+    targets: Annotated[tuple[str, ...], TO] = ("en",)
+    source: Annotated[str | None, FROM] = None
 
 
 def languages(given: str | Sequence[str], option: str = "--to") -> tuple[str, ...]:

@@ -13,11 +13,11 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from streamtrans.cli.inputs import STANDARD_INPUT, Recording
 from streamtrans.cli.subtitles import FORMATS, Cue, Timed
-from streamtrans.core import BadConfig, milliseconds
+from streamtrans.core import BadConfig, Option, milliseconds
 
 if TYPE_CHECKING:
     from streamtrans.cli.reading import Translated
@@ -73,17 +73,25 @@ class Outcome:
 class Output:
     """What to write of each recording."""
 
-    formats: tuple[str, ...]
-    folder: Path | None
-    json: bool
-    targets: tuple[str, ...]
-    overwrite: bool = False
+    srt: Annotated[bool, Option("Write FILE.LANGUAGE.srt for each language.")] = False
+    vtt: Annotated[bool, Option("Write FILE.LANGUAGE.vtt for each language.")] = False
+    tsv: Annotated[bool, Option("Write FILE.LANGUAGE.tsv: start, end (in ms) and text.")] = False
+    txt: Annotated[bool, Option("Write FILE.LANGUAGE.txt: the text alone.")] = False
+    output_dir: Annotated[Path | None, Option("Where these files go; by default beside each recording.")] = None
+    overwrite: Annotated[bool, Option("Replace files that exist.")] = False
+    json: Annotated[bool, Option("Print one line of JSON per file.")] = False
+    targets: tuple[str, ...] = ()
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The endings of the files that are wanted."""
+        return tuple(name for name in FORMATS if getattr(self, name))
 
     def place(self, recording: Recording, language: str, extension: str) -> Path:
         """Return where a file goes: beside the recording unless a folder was named; of a pipe, where the user is."""
         path = recording.path
         stem = "stdin" if path == STANDARD_INPUT else path.stem
-        return (self.folder or (Path() if recording.piped else path.parent)) / f"{stem}.{language}.{extension}"
+        return (self.output_dir or (Path() if recording.piped else path.parent)) / f"{stem}.{language}.{extension}"
 
     def check(self, recording: Recording) -> str:
         """Return what is in the way of the files of a recording, nothing if they can be written."""

@@ -15,24 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamtrans.audio import Decoder, duration_seconds, stream_file
-from streamtrans.cli.options import (
-    ENGLISH,
-    Device,
-    Drafter,
-    Dtype,
-    From,
-    Model,
-    Threads,
-    To,
-    TopK,
-    Vad,
-    languages,
-    spoken_language,
-)
+from streamtrans.cli.options import Captions, Languages, Model
 from streamtrans.cli.outputs import refuse_existing
-from streamtrans.core import SAMPLE_RATE, BadConfig, Caption, Event
+from streamtrans.core import LIVE, SAMPLE_RATE, BadConfig, Caption, Event
 from streamtrans.runtime import Loaded, ModelChoice, load
-from streamtrans.stream import FileSink, Mode, Origin, Recorder, Session, fingerprint, pump, settle
+from streamtrans.stream import FileSink, Origin, Recorder, Session, fingerprint, pump, settle
 from streamtrans.vad import vad_window
 
 if TYPE_CHECKING:
@@ -62,12 +49,8 @@ def record(
         typer.Argument(help="A WAV, FLAC, OGG or MP3 file. By default the microphone is heard.", show_default=False),
     ] = None,
     *,
-    to: To = ENGLISH,
-    source: From = None,
-    mode: Annotated[
-        str,
-        typer.Option(help="live (committed and tentative text), stable (committed only) or final (whole segments)."),
-    ] = "live",
+    languages: Languages,
+    captions: Captions = LIVE,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Hear the file as fast as it was spoken, and be late where that is hard.")
     ] = False,
@@ -76,13 +59,7 @@ def record(
         str | None,
         typer.Option(help="Which one: its number or a part of its name (streamtrans-mic --list-devices)."),
     ] = None,
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drafter: Drafter = None,
-    top_k: TopK = "1",
-    vad: Vad = "silero",
-    threads: Threads = None,
+    choice: Model,
 ) -> None:
     """Record a session: its audio, its captions, and what the model answered when.
 
@@ -97,29 +74,26 @@ def record(
     streamtrans replay talk.stsession then comes to the same captions bit for bit, or says where it doesn't. The
     file holds what was said: only its owner may read it.
     """
-    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
-    targets = languages(to)
-    spoken = spoken_language(source)
     _check(out, audio, microphone, realtime=realtime)
     refuse_existing(out, overwrite=overwrite)
-    wanted = _mode(mode)
+    targets = languages.targets
     loaded = load(choice, slots=max(16, len(targets)))
     try:
-        loaded.check_languages(targets, spoken)
-        config = loaded.session_config(targets, spoken, vad, wanted)
-        window = vad_window(vad)
+        loaded.check_languages(targets, languages.source)
+        config = loaded.session_config(targets, languages.source, choice.vad, captions)
+        window = vad_window(choice.vad)
         session = Session(config, loaded.model.tokenizer, window=window)
         recorder = Recorder(session, FileSink(out), origin_of(choice, loaded), window=window)
         _refuse_unwritten(out, recorder)
         try:
-            captions = _run(recorder, loaded, audio, microphone, realtime=realtime)
+            finals = _run(recorder, loaded, audio, microphone, realtime=realtime)
         finally:
             recorder.close()
     finally:
         loaded.engine.close()
     _refuse_unwritten(out, recorder)
     heard_s = recorder.cursors.received / SAMPLE_RATE
-    typer.echo(f"{out}: {heard_s:.1f} s, {captions} captions; streamtrans replay {out}", err=True)
+    typer.echo(f"{out}: {heard_s:.1f} s, {finals} captions; streamtrans replay {out}", err=True)
     if failed := recorder.stats.failures:
         typer.echo(f"{failed} readings failed; captions may be missing", err=True)
 
@@ -149,14 +123,6 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
         {"streamtrans": __version__, **packages},
         loaded.model.tokenizer.layout(),
     )
-
-
-def _mode(mode: str) -> Mode:
-    """Take a mode from the command line."""
-    known: dict[str, Mode] = {"live": "live", "stable": "stable", "final": "final"}
-    if mode not in known:
-        raise BadConfig(f"--mode is {mode!r}; use one of {', '.join(known)}")
-    return known[mode]
 
 
 def _check(out: Path, audio: Path | None, microphone: str | None, *, realtime: bool) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from streamtrans.cli.options import Device, Model, Threads
+from streamtrans.cli.options import MODEL
 from streamtrans.cli.record import PACKAGES
-from streamtrans.core import SAMPLE_RATE, BadModel, Caption, Event, milliseconds
+from streamtrans.core import SAMPLE_RATE, BadModel, Caption, Event, Group, milliseconds
 from streamtrans.foreign import BadValue, Chosen, parse
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.stream import (
@@ -77,9 +77,7 @@ def replay(
     policy: Annotated[str | None, _theirs("policy")] = None,
     vad: Annotated[str | None, _theirs("detector")] = None,
     drafter: Annotated[str | None, _theirs("drafters")] = None,
-    model: Model = None,
-    device: Device = "auto",
-    threads: Threads = None,
+    choice: Annotated[ModelChoice, Group("model", "device", "threads", heading=MODEL)],
 ) -> None:
     """Replay a recorded session, and say whether its captions come out the same bit for bit.
 
@@ -104,7 +102,7 @@ def replay(
         if answers:
             speller, engine = _recorded(recording)
         else:
-            speller, engine = _computing(recording, stack, drafter=drafter, model=model, device=device, threads=threads)
+            speller, engine = _computing(recording, stack, choice, drafter)
         session = Session(recording.config, speller, window=recording.window)
         tell = _printer(stderr=as_json) if show else None
         result = _run(recording, session, engine, tell)
@@ -180,20 +178,14 @@ class _Loading:
 
 
 def _computing(
-    recording: Recording,
-    stack: ExitStack,
-    *,
-    drafter: str | None,
-    model: str | None,
-    device: str,
-    threads: int | None,
+    recording: Recording, stack: ExitStack, choice: ModelChoice, drafter: str | None
 ) -> tuple[Speller, EngineLike]:
     """Load the model that the recording was made with, as it was loaded then."""
     from streamtrans.model.loading import find_folder
 
     origin, loading = recording.origin, _Loading.of(recording)
-    where = model if model is not None else loading.model
-    if model is None and where is not None and not Path(where).is_dir():
+    where = choice.model if choice.model is not None else loading.model
+    if choice.model is None and where is not None and not Path(where).is_dir():
         raise BadRecording(f"{recording.name} was recorded with {where}, which is no folder here: name it with --model")
     folder = find_folder(where)
     found = fingerprint(folder)
@@ -204,16 +196,16 @@ def _computing(
             "recorded answers with --answers"
         )
     engine = loading.engine
-    choice = ModelChoice(
+    as_then = ModelChoice(
         where,
-        device,
+        choice.device,
         loading.dtype,
         drafter if drafter == engine.drafter else engine.drafter,
         f"{engine.top_k:g}",
         recording.config.vad,
-        threads or loading.threads,
+        choice.threads or loading.threads,
     )
-    loaded = load(choice, slots=engine.slots)
+    loaded = load(as_then, slots=engine.slots)
     stack.callback(loaded.engine.close)
     return loaded.model.tokenizer, loaded.engine
 

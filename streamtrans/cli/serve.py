@@ -3,24 +3,99 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
-from streamtrans.cli.options import Device, Drafter, Dtype, Model, Threads, TopK, Vad
+from streamtrans.cli.commands import expanded
+from streamtrans.cli.options import Model
 from streamtrans.cli.record import origin_of
 from streamtrans.cli.settings import SettingsFile
-from streamtrans.core import BadConfig, EngineClosed
-from streamtrans.runtime import ModelChoice, load
+from streamtrans.core import LIVE, BadConfig, CaptionChoice, EngineClosed, Group, Option
+from streamtrans.runtime import load
 
 if TYPE_CHECKING:
-    from streamtrans.server import Served, Tls, TranslationServer
+    from streamtrans.server import Served, ServerConfig, Tls, TranslationServer
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a server listens, and whom it admits."""
+
+    host: Annotated[str, Option("Address to listen on; 0.0.0.0 listens to the network (use TLS there).")] = "127.0.0.1"
+    port: Annotated[int, Option("0 takes any free port.", least=0, most=65_535)] = 50_051
+    max_sessions: Annotated[int, Option("Streams at once; more are refused.", least=1)] = 64
+    slots: Annotated[int, Option("Texts decoded at once: more serve more streams and take more memory.", least=1)] = 16
+    tls_cert: Annotated[Path | None, Option("Certificate chain (PEM); turns encryption on.")] = None
+    tls_key: Annotated[Path | None, Option("Its private key (PEM).")] = None
+    tls_client_ca: Annotated[Path | None, Option("Admit only clients whose certificate this one signs (PEM).")] = None
+    keys: Annotated[
+        Path | None,
+        Option("Admit only who has a key of this file (streamtrans key), within its quotas.", metavar="FILE"),
+    ] = None
+
+    def tls(self) -> Tls | None:
+        """Return what encryption needs, nothing where none is asked for.
+
+        Raises:
+            BadConfig: half of it is missing.
+        """
+        from streamtrans.server import Tls
+
+        if self.tls_cert is not None and self.tls_key is not None:
+            return Tls(self.tls_cert, self.tls_key, self.tls_client_ca)
+        if self.tls_cert is not None or self.tls_key is not None or self.tls_client_ca is not None:
+            why = "--tls-client-ca asks clients for certificates, which is part of encryption, and "
+            raise BadConfig(f"{why if self.tls_client_ca else ''}encryption needs both --tls-cert and --tls-key")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a server keeps, counts and logs."""
+
+    record: Annotated[
+        Path | None,
+        Option(
+            "Keep a recording of every session in this folder: all that is said, and its captions, for "
+            "streamtrans replay. By default nothing is kept.",
+            metavar="DIR",
+        ),
+    ] = None
+    record_quota: Annotated[
+        int, Option("What that folder may hold; a recording beyond it ends there.", metavar="MB", least=1)
+    ] = 10_000
+    metrics_port: Annotated[
+        int | None, Option("Answer Prometheus there, over HTTP; nothing of what is said.", least=0, most=65_535)
+    ] = None
+    metrics_host: Annotated[str, Option("The address of that port.")] = "127.0.0.1"
+    log: Annotated[str, Option("text, or json: one object a line.", metavar="FORM")] = "text"
+    log_level: Annotated[str, Option("debug, info, warning or error; none tells what is said.", metavar="LEVEL")] = (
+        "warning"
+    )
+
+    def folder(self) -> Path | None:
+        """Make the folder for recordings, so that a wrong path is told before anybody calls."""
+        if self.record is None:
+            return None
+        try:
+            made = not self.record.exists()
+            self.record.mkdir(parents=True, exist_ok=True)
+            if made:
+                self.record.chmod(0o700)  # whatever the umask is; a folder that was there is its owner's affair
+        except OSError as error:
+            raise BadConfig(f"--record {self.record} can't be made: {error.strerror}") from error
+        if not made and os.name == "posix" and self.record.stat().st_mode & 0o077:
+            told = f"others may look into {self.record}, which will hold what people say: chmod 700"
+            typer.echo(f"warning: {told}", err=True)
+        return self.record
 
 
 def _fill_in(context: typer.Context, given: SettingsFile | None) -> SettingsFile | None:
     if given is not None:
-        given.fill_in(context, serve)
+        given.fill_in(context, get_type_hints(expanded(serve)))
     return given
 
 
@@ -37,60 +112,10 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 listens to the network (use TLS there).")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free port.")] = 50_051,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Streams at once; more are refused.")] = 64,
-    slots: Annotated[
-        int, typer.Option(min=1, help="Texts decoded at once: more serve more streams and take more memory.")
-    ] = 16,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Certificate chain (PEM); turns encryption on.", show_default=False)
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", show_default=False)] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(help="Admit only clients whose certificate this one signs (PEM).", show_default=False),
-    ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keep a recording of every session in this folder: all that is said, and its captions, for "
-            "streamtrans replay. By default nothing is kept.",
-            show_default=False,
-        ),
-    ] = None,
-    record_quota: Annotated[
-        int, typer.Option(min=1, metavar="MB", help="What that folder may hold; a recording beyond it ends there.")
-    ] = 10_000,
-    keys: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Admit only who has a key of this file (streamtrans key), within its quotas.",
-            show_default=False,
-        ),
-    ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65_535, help="Answer Prometheus there, over HTTP; nothing of what is said.", show_default=False
-        ),
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="The address of that port.")] = "127.0.0.1",
-    log: Annotated[str, typer.Option(metavar="FORM", help="text, or json: one object a line.")] = "text",
-    log_level: Annotated[
-        str, typer.Option(metavar="LEVEL", help="debug, info, warning or error; none tells what is said.")
-    ] = "warning",
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drafter: Drafter = None,
-    top_k: TopK = "1",
-    vad: Vad = "silero",
-    threads: Threads = None,
+    listening: Listening,
+    telling: Telling,
+    captions: Annotated[CaptionChoice, Group(heading="Captions of calls that don't say")] = LIVE,
+    choice: Model,
 ) -> None:
     """Serve live translation over gRPC until Ctrl-C, which lets streams end in grace; a second one ends it at once.
 
@@ -108,31 +133,18 @@ def serve(
 
     from streamtrans.server.logs import write_logs
 
-    write_logs(log, log_level)
-    from streamtrans.server import ServerConfig
+    write_logs(telling.log, telling.log_level)
     from streamtrans.server import serve as run
     from streamtrans.server.offer import what_is_served
 
-    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
-    tls = _tls(tls_cert, tls_key, tls_client_ca)
-    settings = ServerConfig(
-        host=host,
-        port=port,
-        tls=tls,
-        max_sessions=max_sessions,
-        record=_folder(record),
-        record_quota_mb=record_quota,
-        keys=keys,
-        metrics_port=metrics_port,
-        metrics_host=metrics_host,
-        **(config.server if config is not None else {}),
-    )
-    typer.echo(f"loading {model or 'the embedded model'} …", err=True)
+    settings = _settings(listening, telling, captions, config)
+    typer.echo(f"loading {choice.model or 'the embedded model'} …", err=True)
     served: list[Served] = []
 
     def make() -> Served:
-        loaded = load(choice, slots=slots)
-        served.append(what_is_served(loaded, vad, origin_of(choice, loaded) if record is not None else None))
+        loaded = load(choice, slots=listening.slots)
+        origin = origin_of(choice, loaded) if telling.record is not None else None
+        served.append(what_is_served(loaded, choice.vad, origin))
         return served[0]
 
     try:
@@ -150,30 +162,25 @@ def serve(
     typer.echo("stopped", err=True)
 
 
-def _tls(certificate: Path | None, key: Path | None, client_roots: Path | None) -> Tls | None:
-    from streamtrans.server import Tls
+def _settings(
+    listening: Listening, telling: Telling, captions: CaptionChoice, file: SettingsFile | None
+) -> ServerConfig:
+    """Return what was said about the server, on the command line and in the file."""
+    from streamtrans.server import ServerConfig
 
-    if certificate is not None and key is not None:
-        return Tls(certificate, key, client_roots)
-    if certificate is not None or key is not None or client_roots is not None:
-        why = "--tls-client-ca asks clients for certificates, which is part of encryption, and " if client_roots else ""
-        raise BadConfig(f"{why}encryption needs both --tls-cert and --tls-key")
-    return None
-
-
-def _folder(record: Path | None) -> Path | None:
-    """Make the folder for recordings, so that a wrong path is told before anybody calls."""
-    if record is not None:
-        try:
-            made = not record.exists()
-            record.mkdir(parents=True, exist_ok=True)
-            if made:
-                record.chmod(0o700)  # whatever the umask is; a folder that was there is its owner's affair
-        except OSError as error:
-            raise BadConfig(f"--record {record} can't be made: {error.strerror}") from error
-        if not made and os.name == "posix" and record.stat().st_mode & 0o077:
-            typer.echo(f"warning: others may look into {record}, which will hold what people say: chmod 700", err=True)
-    return record
+    return ServerConfig(
+        host=listening.host,
+        port=listening.port,
+        tls=listening.tls(),
+        max_sessions=listening.max_sessions,
+        captions=captions,
+        record=telling.folder(),
+        record_quota_mb=telling.record_quota,
+        keys=listening.keys,
+        metrics_port=telling.metrics_port,
+        metrics_host=telling.metrics_host,
+        **(file.server if file is not None else {}),
+    )
 
 
 def _announce(server: TranslationServer, served: Served) -> None:
@@ -184,10 +191,12 @@ def _announce(server: TranslationServer, served: Served) -> None:
     metrics = ""
     if server.metrics_port is not None:
         metrics = f", metrics on {address(config.metrics_host, server.metrics_port)}"
+    captions = "" if config.captions == LIVE else f", captions by default {config.captions}"
     recording = f", recording every session to {config.record}" if config.record is not None else ""
     typer.echo(
         f"ready: {address(config.host, server.port)}{secure}, model {served.model_name}, "
-        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{recording}{metrics}; Ctrl-C stops"
+        f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{captions}{recording}{metrics}; "
+        "Ctrl-C stops"
     )
 
 

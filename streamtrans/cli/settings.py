@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -39,19 +39,29 @@ class SettingsFile:
         except ValueError as error:  # UnicodeDecodeError is one too
             raise BadConfig(f"the settings {path} are no TOML: {error}") from error
 
-    def fill_in(self, context: typer.Context, verb: Callable[..., None]) -> None:
-        """Let options of ``verb`` that the command line doesn't give have the file's values; check all of the file.
+    def fill_in(self, context: typer.Context, hints: Mapping[str, Any]) -> None:
+        """Let options that the command line doesn't give have the file's values; check all of the file.
+
+        Args:
+            context: of the command whose options they are.
+            hints: the type of each of its parameters.
 
         Raises:
             BadConfig: a name is unknown, or a value is of another type.
         """
         from streamtrans.server import ServerConfig
 
-        options = {name: _said(hint) for name, hint in get_type_hints(verb).items() if name not in ("config", "return")}
-        further = {name: hint for name, hint in get_type_hints(ServerConfig).items() if name not in (*options, "tls")}
+        names = {each.opts[0].lstrip("-").replace("-", "_"): each.name for each in context.command.params}
+        options = {said: _said(hints[name]) for said, name in names.items() if name != "config"}
+        fields_of_it = get_type_hints(ServerConfig).items()
+        further = {name: hint for name, hint in fields_of_it if name not in (*options, "tls", "captions")}
         self._check(self._given, (*options, *further))
         try:
-            given = {name: typed(options[name], self._given[name], name) for name in options if name in self._given}
+            given = {
+                names[said]: typed(hint, self._given[said], said)
+                for said, hint in options.items()
+                if said in self._given
+            }
             self._rest = {
                 name: self._field(name, further[name], self._given[name]) for name in further if name in self._given
             }

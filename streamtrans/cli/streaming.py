@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamtrans.audio import duration_seconds
-from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, SpeechEnded, SpeechStarted, samples
+from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, Option, SpeechEnded, SpeechStarted, samples
 from streamtrans.runtime import Loaded, ModelChoice, load
 
 if TYPE_CHECKING:
+    from streamtrans.cli.report import Kept
     from streamtrans.client import StreamEvent, StreamOptions, Summary
     from streamtrans.evaluate.manifest import Talk
     from streamtrans.evaluate.scoring import TalkRun
@@ -31,6 +32,61 @@ _ON_THE_WIRE = {"reading_interval_ms": "min_interval_ms"}
 _SERVED = ("mode", "policy", "policy_n", "bias", "masked", "reading_interval_ms")
 """Fields of a measured row that set a session."""
 _ENDPOINTS_ON_THE_WIRE = ("min_silence_ms", "max_segment_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Talks:
+    """How talks are played, and in which settings."""
+
+    mode: Annotated[str | None, Option("Caption mode: live, stable or final.")] = None
+    values: Annotated[
+        tuple[str, ...],
+        Option("A setting of the session, such as policy=hold, policy_n=3 or bias=0.2; may be repeated.", name="--set"),
+    ] = ()
+    settings: Annotated[Path | None, Option("A .toml with a table per setting: all are compared in one table.")] = None
+    realtime: Annotated[bool, Option("Play to a real server in real time.")] = False
+    streams: Annotated[int | None, Option("Talks at once in real time; it says --realtime.", least=1)] = None
+    offline: Annotated[bool, Option("Also read the same segments offline, to compare.")] = True
+    log: Annotated[Path | None, Option("Folder for a log per talk, also as simulstream and OmniSTEval read it.")] = None
+    write_table: Annotated[
+        Path | None,
+        Option("Model folder to write streaming.json to: the settings that won, for servers to choose from."),
+    ] = None
+
+    def play(self, manifest: Path, targets: tuple[str, ...], together: int, choice: ModelChoice, kept: Kept) -> None:
+        """Play the manifest's talks in every setting, and say how well that went."""
+        wanted = Wanted(
+            manifest,
+            targets,
+            self._settings(choice.vad),
+            self.streams or (1 if self.realtime else None),
+            together,
+            self.offline,
+            kept.as_json,
+            kept.results,
+            self.log,
+            self.write_table,
+        )
+        evaluate_manifest(wanted, choice)
+
+    def _settings(self, vad: str) -> tuple[Setting, ...]:
+        """Return the settings of the file, or the one that the command line gives."""
+        from streamtrans.evaluate.settings import Setting, parse_values, read_settings
+
+        chosen = None if vad == "silero" else vad
+        if self.settings is not None:
+            more = {"--mode": self.mode, "--set": self.values or None, "--vad": chosen}
+            if named := [name for name, value in more.items() if value is not None]:
+                raise BadConfig(f"the settings are in the file: leave out {', '.join(named)}")
+            return read_settings(self.settings)
+        said = {"mode": self.mode, "vad": chosen}
+        given = {
+            **{name: value for name, value in said.items() if value is not None},
+            **parse_values(list(self.values)),
+        }
+        setting = Setting(" ".join(f"{name}={value}" for name, value in given.items()) or "default", given)
+        setting.session(("en",), None)
+        return (setting,)
 
 
 @dataclass(frozen=True, slots=True)

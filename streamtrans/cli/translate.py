@@ -6,29 +6,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from streamtrans.cli import streams
 from streamtrans.cli.inputs import Recording, gathered
-from streamtrans.cli.options import (
-    ENGLISH,
-    Device,
-    Drafter,
-    Dtype,
-    From,
-    Model,
-    Threads,
-    To,
-    TopK,
-    Vad,
-    languages,
-    spoken_language,
-)
+from streamtrans.cli.options import Captions, Languages, Model
 from streamtrans.cli.outputs import Outcome, Output
-from streamtrans.core import BadConfig
-from streamtrans.runtime import ModelChoice, load
+from streamtrans.core import BadConfig, CaptionChoice
+from streamtrans.runtime import load
+
+_WHOLE = CaptionChoice("final")
 
 _INTERRUPTED = 130
 """The exit status of what Ctrl-C ended, as shells have it."""
@@ -43,34 +32,19 @@ def translate(
         ),
     ],
     *,
-    to: To = ENGLISH,
-    source: From = None,
-    srt: Annotated[bool, typer.Option("--srt", help="Write FILE.LANGUAGE.srt for each language.")] = False,
-    vtt: Annotated[bool, typer.Option("--vtt", help="Write FILE.LANGUAGE.vtt for each language.")] = False,
-    tsv: Annotated[bool, typer.Option("--tsv", help="Write FILE.LANGUAGE.tsv: start, end (in ms) and text.")] = False,
-    txt: Annotated[bool, typer.Option("--txt", help="Write FILE.LANGUAGE.txt: the text alone.")] = False,
-    output_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where these files go; by default beside each recording.", show_default=False),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per file.")] = False,
+    languages: Languages,
+    captions: Captions = _WHOLE,
     grow: Annotated[
         bool,
         typer.Option(
             "--grow",
-            help="Read while speech goes on, and show captions in the making on a terminal: dearer, and sentences are "
-            "divided otherwise.",
+            help="The same as --mode live: read while speech goes on, and show captions in the making on a terminal: "
+            "dearer, and sentences are divided otherwise.",
         ),
     ] = False,
+    output: Output,
     together: Annotated[int, typer.Option(min=1, help="Files read at once; the model batches them.")] = 8,
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drafter: Drafter = None,
-    top_k: TopK = "1",
-    vad: Vad = "silero",
-    threads: Threads = None,
+    choice: Model,
 ) -> None:
     """Translate recordings.
 
@@ -91,12 +65,7 @@ def translate(
     A file that can't be read is named on standard error, the others go on; the exit status is then 1. Ctrl-C keeps
     what was made until then.
     """
-    choice = ModelChoice(model, device, dtype, drafter, top_k, vad, threads)
-    targets = languages(to)
-    spoken = spoken_language(source)
-    wanted = {"srt": srt, "vtt": vtt, "tsv": tsv, "txt": txt}
-    formats = tuple(name for name, asked in wanted.items() if asked)
-    output = Output(formats, output_dir, as_json, targets, overwrite)
+    output = replace(output, targets=languages.targets)
     paths = list(dict.fromkeys(files))
     _check(output, paths)
     with gathered(paths) as (found, failures):
@@ -106,10 +75,12 @@ def translate(
         if recordings:
             from streamtrans.cli.batch import translate_all
 
-            loaded = load(choice, slots=max(16, min(together, len(recordings)) * len(targets)))
-            loaded.check_languages(targets, spoken)
-            mode: Literal["live", "final"] = "live" if grow else "final"
-            config = replace(loaded.session_config(targets, spoken, vad, mode), words=True)
+            loaded = load(choice, slots=max(16, min(together, len(recordings)) * len(languages.targets)))
+            loaded.check_languages(languages.targets, languages.source)
+            config = loaded.session_config(
+                languages.targets, languages.source, choice.vad, _growing(captions, grow=grow)
+            )
+            config = replace(config, words=True)
             translate_all(loaded, config, recordings, output, together=together, outcome=outcome)
     for note in outcome.notes:
         streams.complain(f"note: {note}")
@@ -120,15 +91,21 @@ def translate(
         raise typer.Exit(_INTERRUPTED if outcome.interrupted else 1)
 
 
+def _growing(captions: CaptionChoice, *, grow: bool) -> CaptionChoice:
+    if grow and captions.mode == "stable":
+        raise BadConfig("--grow says --mode live, and --mode stable is given; leave one of them out")
+    return replace(captions, mode="live") if grow else captions
+
+
 def _check(output: Output, paths: Sequence[Path]) -> None:
     """Refuse what could only fail after all the work."""
     if isinstance(sys.stdout, streams.Closed) and not output.formats:
         raise BadConfig("standard output is closed, so captions would go nowhere; give --srt, --vtt, --tsv or --txt")
-    if output.folder is not None:
+    if output.output_dir is not None:
         try:
-            output.folder.mkdir(parents=True, exist_ok=True)
+            output.output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadConfig(f"--output-dir {output.folder} can't be made: {error.strerror}") from error
+            raise BadConfig(f"--output-dir {output.output_dir} can't be made: {error.strerror}") from error
     seen: dict[Path, Path] = {}
     for path in paths if output.formats else ():
         name = output.place(Recording(path, path), "", "")

@@ -26,7 +26,7 @@ from streamtrans.client.errors import (
 )
 from streamtrans.client.lasting import Resumed
 from streamtrans.client.stream import StreamEvent, TranslationStream
-from streamtrans.core import Caption, SpeechEnded, SpeechStarted
+from streamtrans.core import BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, asked
 from streamtrans.wire import (
     Capabilities,
     ConfigApplied,
@@ -42,9 +42,11 @@ from streamtrans.wire import (
 )
 
 __all__ = [
+    "BadConfig",
     "BlockingStream",
     "Capabilities",
     "Caption",
+    "CaptionChoice",
     "ClientError",
     "ConfigApplied",
     "ConfigRejected",
@@ -71,4 +73,5 @@ __all__ = [
     "TranslationStream",
     "Unavailable",
     "Unsupported",
+    "asked",
 ]

@@ -3,6 +3,7 @@
 Law: nothing here acts, and nothing here imports more than the standard library.
 """
 
+from streamtrans.core.captions import LIVE, MODES, CaptionChoice, Mode, check_mode
 from streamtrans.core.clock import SAMPLE_RATE, milliseconds, samples
 from streamtrans.core.engines import EngineLike, Health, Reply
 from streamtrans.core.errors import (
@@ -31,25 +32,33 @@ from streamtrans.core.jobs import (
     Target,
     Tokens,
 )
+from streamtrans.core.options import Asked, Group, Option, asked, parts
 
 __all__ = [
+    "LIVE",
+    "MODES",
     "SAMPLE_RATE",
+    "Asked",
     "AudioTooLong",
     "BadAnswer",
     "BadAudio",
     "BadConfig",
     "BadModel",
     "Caption",
+    "CaptionChoice",
     "DecodeStats",
     "Detect",
     "Detection",
     "EngineClosed",
     "EngineLike",
     "Event",
+    "Group",
     "Health",
     "Hypothesis",
     "Job",
     "Lost",
+    "Mode",
+    "Option",
     "Reading",
     "Reply",
     "Request",
@@ -61,8 +70,11 @@ __all__ = [
     "Tokens",
     "UnsupportedLanguage",
     "Word",
+    "asked",
+    "check_mode",
     "loggable",
     "milliseconds",
     "needs",
+    "parts",
     "samples",
 ]

@@ -22,6 +22,7 @@ from streamtrans.server.doors import Doors, kinds
 from streamtrans.server.health import NOT_SERVING, SERVING, HealthService
 from streamtrans.server.listening import address, refuse_taken
 from streamtrans.server.metrics import MetricsPort
+from streamtrans.server.opening import check_defaults
 from streamtrans.server.service import TranslationService
 from streamtrans.server.tls import credentials, is_loopback
 from streamtrans.vad import vad_window
@@ -170,6 +171,7 @@ class TranslationServer:
             undo.push_async_callback(asyncio.to_thread, served.engine.close, _CLOSE_S)
             async with asyncio.timeout(self.config.warm_timeout_ms / 1000):
                 self._service.capacity.learn(await _exercise(served))
+            check_defaults(self.config, served)
             undo.pop_all()  # warm: the engine closes with the server
         self._service.served = served
         self._health.set(SERVING)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamtrans.core import BadConfig
+from streamtrans.core import LIVE, BadConfig, CaptionChoice
 from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Speller
 from streamtrans.text import joins_without_spaces
 from streamtrans.wire import Limits
@@ -92,9 +92,11 @@ class ServerConfig:
     however little is in it, so larger lets one client take more from the others."""
     burst_messages: int = 1_000
     """That may come at once: larger forgives longer network stalls of clients with tiny chunks."""
+    captions: CaptionChoice = LIVE
+    """What a stream gets of what its caller doesn't say; its budgets hold where neither mode nor budget is said."""
     session: SessionConfig = field(default_factory=lambda: SessionConfig(targets=("en",)))
-    """What a stream gets where its caller asks for nothing else; languages, mode and detector always come
-    from the caller and the model."""
+    """What a stream gets where neither its caller nor ``captions`` asks for something else; languages, mode and
+    detector always come from the caller, ``captions`` and the model."""
     max_unsent_events: int = 1_000
     """Finals and speech events that wait for a client that doesn't read; tentative ones are replaced."""
     load: Load = field(default_factory=Load)

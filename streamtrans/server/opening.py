@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from streamtrans.core import BadConfig, UnsupportedLanguage
+from streamtrans.core import BadConfig, CaptionChoice, UnsupportedLanguage
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.refusal import Refusal, invalid, out_of_order, unsupported
 from streamtrans.server.tape import Tape
-from streamtrans.stream import Origin, Recorder, Session, SessionConfig, Setting, UnmetBudget
+from streamtrans.stream import Origin, Recorder, Session, SessionConfig, Setting, Unmet, arrange
 from streamtrans.text import canonical, written
 from streamtrans.vad import vad_window
 from streamtrans.wire import (
@@ -20,6 +20,9 @@ from streamtrans.wire import (
     options_from_proto,
     payload_of,
 )
+
+_ON_THE_WIRE = {"max_segment_ms": "endpointing.max_segment_ms"}
+"""Field of ``CaptionChoice`` → its path in a message, where it is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +61,18 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         _language(tag, f"source_languages[{index}]", served, canonical)
         for index, tag in enumerate(wishes.source_languages)
     ]
-    setting = _setting(wishes, served)
-    session = _session(wishes, served, config, targets=tuple(targets), sources=tuple(sources), vad=vad)
-    if setting is not None:
-        session = setting.apply(session)
-        if wishes.min_interval_ms is not None:
-            session = replace(session, reading_interval_ms=wishes.min_interval_ms)
-            setting = None  # with another interval other figures would be measured
+    source = sources[0] if len(sources) == 1 else None
+    template = replace(config.session, targets=tuple(targets), source=source, vad=vad)
+    captions = wishes.captions.over(config.captions)
+    session, setting = _arranged(template, captions, wishes.min_interval_ms, served)
     _check_pairs(session, served)
     effective = replace(
         wishes,
         targets=session.targets,
         source_languages=tuple(sources),
+        mode=session.mode,
+        erasure_budget=captions.erasure_budget,
+        latency_budget_ms=captions.latency_budget_ms,
         min_interval_ms=session.reading_interval_ms,
         vad=vad,
         resumable=wishes.resumable and config.limits.resume_ms > 0,
@@ -77,6 +80,18 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         max_segment_ms=round(session.endpoints.max_segment_ms),
     )
     return Opening(effective, session, setting)
+
+
+def check_defaults(config: ServerConfig, served: Served) -> None:
+    """Refuse defaults that no stream could have.
+
+    Raises:
+        BadConfig: a budget can't be kept with this model, or the endpoints leave no room.
+    """
+    try:
+        arrange(config.session, config.captions, served.settings, served.max_segment_ms)
+    except Unmet as error:
+        raise error.by_option() from error
 
 
 def retargeted(opening: Opening, update: Update, served: Served, config: ServerConfig) -> Opening:
@@ -155,14 +170,20 @@ def _language(tag: str, path: str, served: Served, read: Callable[[str], str]) -
     return code
 
 
-def _setting(wishes: StreamOptions, served: Served) -> Setting | None:
-    """Return the measured setting that keeps the caller's budgets, or the mode's default."""
+def _arranged(
+    template: SessionConfig, captions: CaptionChoice, interval_ms: int | None, served: Served
+) -> tuple[SessionConfig, Setting | None]:
+    """Return the session with what is wanted of captions, and the measured setting that it follows."""
     try:
-        return served.settings.choose(
-            wishes.mode, erasure_budget=wishes.erasure_budget, latency_budget_ms=wishes.latency_budget_ms
-        )
-    except UnmetBudget as error:
-        raise invalid([(field, str(error)) for field in error.fields]) from error
+        session, setting = arrange(template, captions, served.settings, served.max_segment_ms)
+        if interval_ms is not None:
+            # with another interval other figures would be measured
+            session, setting = replace(session, reading_interval_ms=interval_ms), None
+    except Unmet as error:
+        raise invalid([(_ON_THE_WIRE.get(field, field), str(error)) for field in error.fields]) from error
+    except BadConfig as error:
+        raise invalid([("config", str(error))]) from error
+    return session, setting
 
 
 def _check_pairs(session: SessionConfig, served: Served) -> None:
@@ -174,41 +195,3 @@ def _check_pairs(session: SessionConfig, served: Served) -> None:
             served.ask(target, session.source)
         except UnsupportedLanguage as error:
             raise unsupported(f"targets[{index}].language: {error}") from error
-
-
-def _session(
-    wishes: StreamOptions,
-    served: Served,
-    config: ServerConfig,
-    *,
-    targets: tuple[str, ...],
-    sources: tuple[str, ...],
-    vad: str,
-) -> SessionConfig:
-    """Lay the wishes over the server's template; what they crowd out makes room."""
-    template = config.session
-    endpoints = template.endpoints
-    longest = min(served.max_segment_ms, template.max_behind_ms // 2)
-    if wishes.max_segment_ms is not None and wishes.max_segment_ms > longest:
-        problem = f"{wishes.max_segment_ms} is too long; use at most {longest}"
-        raise invalid([("endpointing.max_segment_ms", problem)])
-    silence = wishes.min_silence_ms or endpoints.min_silence_ms
-    segment = min(wishes.max_segment_ms or endpoints.max_segment_ms, longest)
-    try:
-        return replace(
-            template,
-            targets=targets,
-            source=sources[0] if len(sources) == 1 else None,
-            vad=vad,
-            mode=wishes.mode,
-            reading_interval_ms=wishes.min_interval_ms or template.reading_interval_ms,
-            endpoints=replace(
-                endpoints,
-                min_silence_ms=silence,
-                padding_ms=min(endpoints.padding_ms, silence),
-                max_segment_ms=segment,
-                cut_search_ms=min(endpoints.cut_search_ms, segment // 2),
-            ),
-        )
-    except BadConfig as error:
-        raise invalid([("config", str(error))]) from error

@@ -97,6 +97,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 server_version=streamtrans.__version__,
                 translations=served.translations,
                 unspaced_languages=served.unspaced,
+                defaults=self._config.captions,
             )
         )
 

@@ -5,7 +5,7 @@ promises, and the pumps that run it against an engine.
 """
 
 from streamtrans.core import EngineLike
-from streamtrans.stream.config import Mode, SessionConfig
+from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.lines import Speller
 from streamtrans.stream.patience import Patience
 from streamtrans.stream.policies import POLICIES, Policy, Span, load_policy
@@ -15,7 +15,7 @@ from streamtrans.stream.recording import FileSink, Origin, Recorder, Recording, 
 from streamtrans.stream.records import BadRecording
 from streamtrans.stream.rerun import Difference, Differs, rerun
 from streamtrans.stream.session import Session
-from streamtrans.stream.settings import Setting, Settings, UnmetBudget
+from streamtrans.stream.settings import Setting, Settings, Unmet, arrange
 
 __all__ = [
     "POLICIES",
@@ -25,7 +25,6 @@ __all__ = [
     "Differs",
     "EngineLike",
     "FileSink",
-    "Mode",
     "Origin",
     "Patience",
     "Policy",
@@ -39,7 +38,8 @@ __all__ = [
     "Settings",
     "Span",
     "Speller",
-    "UnmetBudget",
+    "Unmet",
+    "arrange",
     "drive",
     "fingerprint",
     "load_policy",

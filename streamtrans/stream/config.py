@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
-from streamtrans.core import BadConfig
+from streamtrans.core import MODES, BadConfig, Mode
 from streamtrans.segment import EndpointRules
 from streamtrans.stream.policies import load_policy
 from streamtrans.text import canonical, written
-
-Mode = Literal["live", "stable", "final"]
-
 
 _MOST = 86_400_000
 """The largest number of any setting: the milliseconds of a day."""
@@ -77,8 +73,8 @@ class SessionConfig:
         object.__setattr__(self, "targets", tuple(written(target) for target in self.targets))
         if self.source is not None:
             object.__setattr__(self, "source", canonical(self.source))
-        if self.mode not in get_args(Mode):
-            raise BadConfig(f"unknown mode {self.mode!r}; use one of {', '.join(get_args(Mode))}")
+        if self.mode not in MODES:
+            raise BadConfig(f"unknown mode {self.mode!r}; use one of {', '.join(MODES)}")
         if abs(self.policy_n) > _MOST:
             raise BadConfig(f"policy_n is {self.policy_n}; no policy takes more than {_MOST}")
         load_policy(self.policy, self.policy_n)

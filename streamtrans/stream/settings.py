@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from streamtrans.core import BadConfig, BadModel
+from streamtrans.core import BadConfig, BadModel, CaptionChoice, Mode, asked
 from streamtrans.foreign import BadValue, parse, typed
-from streamtrans.stream.config import Mode, SessionConfig
+from streamtrans.stream.config import SessionConfig
 
 FILE = "streaming.json"
 
@@ -71,12 +71,17 @@ class Setting:
         self.apply(SessionConfig(("en",)))
 
 
-class UnmetBudget(BadConfig):
-    """No setting keeps the budgets. ``fields`` names those that can't be kept."""
+class Unmet(BadConfig):
+    """Something that was asked of captions can't be had; ``fields`` names what, as ``CaptionChoice`` does."""
 
     def __init__(self, message: str, named: Sequence[str]) -> None:
         super().__init__(message)
         self.fields = tuple(named)
+
+    def by_option(self) -> BadConfig:
+        """Return the error for whoever has asked by options."""
+        flags = " and ".join(each.flag for each in asked(CaptionChoice) if each.field in self.fields)
+        return BadConfig(f"{flags}: {self}")
 
 
 class Settings:
@@ -118,7 +123,7 @@ class Settings:
         """Return the row of ``mode`` that keeps both budgets and loses least; without budgets the default.
 
         Raises:
-            UnmetBudget: none does; the message says which budget can't be kept, and what can.
+            Unmet: none does; the message says which budget can't be kept, and what can.
         """
         if erasure_budget is None and latency_budget_ms is None:
             return self.default(mode)
@@ -129,9 +134,7 @@ class Settings:
             if value is not None
         ]
         if not rows:
-            raise UnmetBudget(
-                f"no setting of mode {mode} was measured with this model, so no budget can be kept", asked
-            )
+            raise Unmet(f"no setting of mode {mode} was measured with this model, so no budget can be kept", asked)
         calm = [row for row in rows if erasure_budget is None or row.erasure <= erasure_budget]
         quick = [row for row in rows if latency_budget_ms is None or row.latency_ms <= latency_budget_ms]
         kept = [row for row in calm if row in quick]
@@ -154,4 +157,38 @@ class Settings:
                 f" latency the erasure is {calmest.erasure:.2f} or more ({calmest.name})"
             )
             named = asked
-        raise UnmetBudget("; ".join(problems), named)
+        raise Unmet("; ".join(problems), named)
+
+
+def arrange(
+    template: SessionConfig, wanted: CaptionChoice, settings: Settings, longest_ms: int
+) -> tuple[SessionConfig, Setting | None]:
+    """Return ``template`` with what is wanted of captions, and the measured setting that it follows, if any.
+
+    Args:
+        template: holds where nothing is wanted.
+        wanted: mode, budgets and endpoints; what they crowd out makes room.
+        settings: what was measured with the model.
+        longest_ms: the longest segment that the model can hold.
+
+    Raises:
+        Unmet: a budget can't be kept, or a segment would be too long.
+        BadConfig: the endpoints leave no room for a segment.
+    """
+    mode = wanted.mode or template.mode
+    setting = settings.choose(mode, erasure_budget=wanted.erasure_budget, latency_budget_ms=wanted.latency_budget_ms)
+    longest = min(longest_ms, template.max_behind_ms // 2)
+    if wanted.max_segment_ms is not None and wanted.max_segment_ms > longest:
+        raise Unmet(f"{wanted.max_segment_ms} is too long; use at most {longest}", ["max_segment_ms"])
+    rules = template.endpoints
+    silence = wanted.min_silence_ms or rules.min_silence_ms
+    segment = min(wanted.max_segment_ms or rules.max_segment_ms, longest)
+    endpoints = replace(
+        rules,
+        min_silence_ms=silence,
+        padding_ms=min(rules.padding_ms, silence),
+        max_segment_ms=segment,
+        cut_search_ms=min(rules.cut_search_ms, segment // 2),
+    )
+    config = replace(template, mode=mode, endpoints=endpoints)
+    return config if setting is None else setting.apply(config), setting

@@ -441,7 +441,7 @@ class ListCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListCapabilitiesResponse(_message.Message):
-    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations", "unspaced_languages")
+    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations", "unspaced_languages", "defaults")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     ENCODINGS_FIELD_NUMBER: _ClassVar[int]
@@ -454,6 +454,7 @@ class ListCapabilitiesResponse(_message.Message):
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     TRANSLATIONS_FIELD_NUMBER: _ClassVar[int]
     UNSPACED_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     languages: _containers.RepeatedScalarFieldContainer[str]
     encodings: _containers.RepeatedScalarFieldContainer[AudioEncoding]
@@ -466,7 +467,8 @@ class ListCapabilitiesResponse(_message.Message):
     server_version: str
     translations: _containers.RepeatedCompositeFieldContainer[Translation]
     unspaced_languages: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ..., unspaced_languages: _Optional[_Iterable[str]] = ...) -> None: ...
+    defaults: SessionConfig
+    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ..., unspaced_languages: _Optional[_Iterable[str]] = ..., defaults: _Optional[_Union[SessionConfig, _Mapping]] = ...) -> None: ...
 
 class Translation(_message.Message):
     __slots__ = ("source", "targets")

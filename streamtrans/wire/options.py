@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from types import MappingProxyType
-from typing import Literal
 
-from streamtrans.core import SAMPLE_RATE, BadConfig
+from streamtrans.core import SAMPLE_RATE, BadConfig, CaptionChoice, Mode
 from streamtrans.v1 import streamtrans_pb2 as pb
 
 ENCODINGS = MappingProxyType(
@@ -31,11 +30,9 @@ ENCODINGS = MappingProxyType(
 BYTES_PER_SAMPLE = MappingProxyType({"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1})
 """Encoding → size of one sample of one channel, for the encodings where it is fixed."""
 
-Mode = Literal["live", "stable", "final"]
-
 _ENCODING_NAMES: dict[int, str] = {number: name for name, number in ENCODINGS.items()}
-_MODE_NAMES: dict[int, Mode] = {
-    pb.CAPTION_MODE_UNSPECIFIED: "live",
+_MODE_NAMES: dict[int, Mode | None] = {
+    pb.CAPTION_MODE_UNSPECIFIED: None,
     pb.CAPTION_MODE_LIVE: "live",
     pb.CAPTION_MODE_STABLE: "stable",
     pb.CAPTION_MODE_FINAL: "final",
@@ -82,7 +79,7 @@ class StreamOptions:
     """Interleaved; mixed to mono."""
     source_languages: tuple[str, ...] = ()
     """Languages that may be spoken; empty means any."""
-    mode: Mode = "live"
+    mode: Mode | None = None
     """``live``: committed and tentative text; ``stable``: committed only; ``final``: closed captions only."""
     min_interval_ms: int | None = None
     """Audio time between two readings: smaller is livelier and costs more."""
@@ -115,6 +112,13 @@ class StreamOptions:
     resumable: bool = False
     """Whether the stream outlives its call for a while, so that another one can go on with it."""
 
+    @property
+    def captions(self) -> CaptionChoice:
+        """What is said about captions."""
+        return CaptionChoice(
+            self.mode, self.erasure_budget, self.latency_budget_ms, self.min_silence_ms, self.max_segment_ms
+        )
+
 
 def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     """Return the message for ``options``.
@@ -125,7 +129,7 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     errors = []
     if options.encoding not in ENCODINGS:
         errors.append(("encoding", f"unknown encoding {options.encoding!r}; use one of {', '.join(ENCODINGS)}"))
-    if options.mode not in MODES:
+    if options.mode is not None and options.mode not in MODES:
         errors.append(("mode", f"unknown mode {options.mode!r}; use one of {', '.join(MODES)}"))
     for name, value in _numbers(options):
         if value is not None and not isinstance(value, Integral):
@@ -136,25 +140,22 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
         errors.append(("erasure_budget", f"{options.erasure_budget} is out of range; use 0 or more"))
     if errors:
         raise BadFields(errors)
-    return pb.SessionConfig(
-        audio_format=pb.AudioFormat(
-            encoding=ENCODINGS[options.encoding],
-            sample_rate_hertz=options.sample_rate_hertz,
-            channels=options.channels,
-        ),
-        source_languages=options.source_languages,
-        targets=[pb.TargetConfig(language=language) for language in options.targets],
-        partials=pb.Partials(min_interval_ms=options.min_interval_ms or 0),
-        mode=MODES[options.mode],
-        erasure_budget=options.erasure_budget,
-        latency_budget_ms=options.latency_budget_ms or 0,
-        resumable=options.resumable,
-        endpointing=pb.Endpointing(
-            vad=options.vad or "",
-            min_silence_ms=options.min_silence_ms or 0,
-            max_segment_ms=options.max_segment_ms or 0,
-        ),
+    made = captions_to_proto(options.captions)
+    made.endpointing.vad = options.vad or ""
+    made.MergeFrom(
+        pb.SessionConfig(
+            audio_format=pb.AudioFormat(
+                encoding=ENCODINGS[options.encoding],
+                sample_rate_hertz=options.sample_rate_hertz,
+                channels=options.channels,
+            ),
+            source_languages=options.source_languages,
+            targets=[pb.TargetConfig(language=language) for language in options.targets],
+            partials=pb.Partials(min_interval_ms=options.min_interval_ms or 0),
+            resumable=options.resumable,
+        )
     )
+    return made
 
 
 def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None) -> StreamOptions:
@@ -199,6 +200,29 @@ def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None)
     )
 
 
+def captions_to_proto(captions: CaptionChoice) -> pb.SessionConfig:
+    """Return the part of a configuration that says how captions are made."""
+    return pb.SessionConfig(
+        mode=pb.CAPTION_MODE_UNSPECIFIED if captions.mode is None else MODES[captions.mode],
+        erasure_budget=captions.erasure_budget,
+        latency_budget_ms=captions.latency_budget_ms or 0,
+        endpointing=pb.Endpointing(
+            min_silence_ms=captions.min_silence_ms or 0, max_segment_ms=captions.max_segment_ms or 0
+        ),
+    )
+
+
+def captions_from_proto(config: pb.SessionConfig) -> CaptionChoice:
+    """Return what ``config`` says of captions; a mode that this version doesn't know is none."""
+    return CaptionChoice(
+        _MODE_NAMES.get(config.mode),
+        config.erasure_budget if config.HasField("erasure_budget") else None,
+        config.latency_budget_ms or None,
+        config.endpointing.min_silence_ms or None,
+        config.endpointing.max_segment_ms or None,
+    )
+
+
 def encoding_names(numbers: Sequence[int]) -> tuple[str, ...]:
     """Return the names of the encodings in ``numbers`` that this version knows."""
     return tuple(_ENCODING_NAMES[number] for number in numbers if number in _ENCODING_NAMES)
@@ -206,7 +230,7 @@ def encoding_names(numbers: Sequence[int]) -> tuple[str, ...]:
 
 def mode_names(numbers: Sequence[int]) -> tuple[str, ...]:
     """Return the names of the caption modes in ``numbers`` that this version knows."""
-    return tuple(_MODE_NAMES[number] for number in numbers if number in _MODE_NAMES)
+    return tuple(name for number in numbers if (name := _MODE_NAMES.get(number)) is not None)
 
 
 def _numbers(options: StreamOptions) -> list[tuple[str, int | None]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from streamtrans.core import DecodeStats
+from streamtrans.core import LIVE, CaptionChoice, DecodeStats
 from streamtrans.v1 import streamtrans_pb2 as pb
 from streamtrans.wire.options import (
     ENCODINGS,
     MODES,
     StreamOptions,
+    captions_from_proto,
+    captions_to_proto,
     encoding_names,
     mode_names,
     options_from_proto,
@@ -142,6 +144,8 @@ class Capabilities:
     """Spoken language and what it can become, itself for a transcript; empty: any language can become any."""
     unspaced_languages: tuple[str, ...] = ()
     """Of ``languages``: the texts of their segments follow each other as they are; all others' with a space between."""
+    defaults: CaptionChoice = LIVE
+    """What a stream gets that doesn't say; its budgets hold where neither mode nor budget is said."""
 
     def translates(self, source: str, target: str) -> bool:
         """Say whether speech in ``source`` can become text in ``target``."""
@@ -290,6 +294,7 @@ def capabilities_to_proto(capabilities: Capabilities) -> pb.ListCapabilitiesResp
         server_version=capabilities.server_version,
         translations=[pb.Translation(source=source, targets=targets) for source, targets in capabilities.translations],
         unspaced_languages=capabilities.unspaced_languages,
+        defaults=captions_to_proto(capabilities.defaults),
     )
 
 
@@ -308,4 +313,5 @@ def capabilities_from_proto(message: pb.ListCapabilitiesResponse) -> Capabilitie
         server_version=message.server_version,
         translations=tuple((item.source, tuple(item.targets)) for item in message.translations),
         unspaced_languages=tuple(message.unspaced_languages),
+        defaults=captions_from_proto(message.defaults).over(LIVE),
     )

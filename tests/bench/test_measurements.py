@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from streamtrans.bench import MEASUREMENTS, Line, load_measurement
-from streamtrans.bench.measurement import Flags, Option, Report, Table, counts, silent
+from streamtrans.bench.measurement import Report, Table, counts, silent
 from streamtrans.cli.app import app
+from streamtrans.core import Group, Option
 from streamtrans.runtime import ModelChoice
 
 
@@ -23,7 +24,7 @@ class Toy:
     also: Annotated[tuple[Path, ...], Option("Repeatable.", name="--also")] = ()
     share: Annotated[float, Option("A share.", least=0, most=1)] = 0.5
     loud: Annotated[bool, Option("Loudly.")] = True
-    choice: Annotated[ModelChoice, Flags("model", "threads")] = field(default_factory=lambda: ModelChoice(threads=1))
+    choice: Annotated[ModelChoice, Group("model", "threads")] = field(default_factory=lambda: ModelChoice(threads=1))
 
     def measure(self, progress=silent):
         progress("toys", 1, 1)

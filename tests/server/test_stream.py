@@ -231,7 +231,9 @@ async def test_capabilities(house):
 
 
 async def test_a_caller_chooses_endpoints_and_pace_of_readings(house):
-    options = StreamOptions(("de",), min_interval_ms=200, min_silence_ms=40, max_segment_ms=1_500, vad="energy")
+    options = StreamOptions(
+        ("de",), mode="live", min_interval_ms=200, min_silence_ms=40, max_segment_ms=1_500, vad="energy"
+    )
     async with house.running() as (_, client):
         events = await house.collect(client, house.speech(0.2, 4, 0.5), options)
     assert events[0].options == options

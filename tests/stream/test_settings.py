@@ -3,7 +3,7 @@ import json
 import pytest
 
 from streamtrans.core import BadModel
-from streamtrans.stream import SessionConfig, Setting, Settings, UnmetBudget
+from streamtrans.stream import SessionConfig, Setting, Settings, Unmet
 
 TIMES = {"reading_interval_ms": 640, "min_first_reading_ms": 480}
 ROW = {
@@ -65,14 +65,14 @@ def test_the_row_that_keeps_both_budgets_and_loses_least_is_chosen(mode, budgets
     ],
 )
 def test_what_cannot_be_kept_is_named(budgets, fields, told):
-    with pytest.raises(UnmetBudget, match=told) as caught:
+    with pytest.raises(Unmet, match=told) as caught:
         TABLE.choose("live", **budgets)
     assert caught.value.fields == fields
 
 
 def test_without_measurements_there_is_no_default_and_no_budget():
     assert Settings().choose("live") is None
-    with pytest.raises(UnmetBudget, match="no setting of mode live was measured"):
+    with pytest.raises(Unmet, match="no setting of mode live was measured"):
         Settings().choose("live", erasure_budget=0.5)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ class Tokenizer:
             BadModel: it describes none, or one that isn't in Whisper's manner.
         """
         try:
-            _check_layout(layout)
+            layout = _whole_layout(_check_layout(layout))
         except ValueError as error:
             raise BadModel(f"{origin}: not a readable Hugging Face tokenizer of byte-level BPE ({error})") from error
         try:
@@ -243,8 +244,8 @@ def byte_alphabet() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(moved)}
 
 
-def _check_layout(layout: object) -> None:
-    """Raise ``ValueError`` unless this is what the backend can read."""
+def _check_layout(layout: object) -> dict[str, Any]:
+    """Return what the backend can read, or raise ``ValueError``."""
     if not isinstance(layout, dict):
         raise ValueError("the file holds no object")
     model = layout.get("model")
@@ -260,6 +261,28 @@ def _check_layout(layout: object) -> None:
     for number in (*vocab.values(), *numbers):
         if type(number) is not int or not 0 <= number < MOST_TOKENS:
             raise ValueError(f"a token is numbered {str(number)[:40]!r}; tokens are counted from 0 on")
+    return layout
+
+
+def _whole_layout(layout: dict[str, Any]) -> dict[str, Any]:
+    """Return a layout with merges for tokens of two characters that nothing makes.
+
+    Published copies of Whisper's vocabulary lost their first merge to a reader that took it for a heading: without it
+    each word with ``t`` at its beginning is written as ``" "`` and the rest, which no Whisper has ever read. Where
+    merges stand in the order of what they make, as they do in Whisper's, the place of a lost one is known.
+    """
+    vocab, merges = layout["model"]["vocab"], layout["model"]["merges"]
+    made = ["".join(merge.split(" ", 1) if isinstance(merge, str) else map(str, merge)) for merge in merges]
+    numbers = [vocab.get(name, -1) for name in made]
+    added = {entry.get("content") for entry in layout.get("added_tokens", []) if isinstance(entry, dict)}
+    lost = vocab.keys() - set(made) - added
+    pairs = [name for name in lost if len(name) == 2 and set(name) <= vocab.keys()]
+    if not pairs or numbers != sorted(set(numbers)):
+        return layout
+    whole = list(merges)
+    for name in sorted(pairs, key=vocab.__getitem__, reverse=True):
+        whole.insert(bisect(numbers, vocab[name]), " ".join(name) if merges and isinstance(merges[0], str) else [*name])
+    return {**layout, "model": {**layout["model"], "merges": whole}}
 
 
 def _slow_layout(folder: Path) -> dict[str, Any]:

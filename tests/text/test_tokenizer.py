@@ -53,6 +53,23 @@ def test_a_language_without_a_token_is_refused_by_name(tokenizer):
         tokenizer.language_token("it")
 
 
+@pytest.mark.parametrize("lost", [0, 1, 3])
+@pytest.mark.parametrize("written", [list, " ".join])
+def test_a_merge_that_a_published_vocabulary_lost_is_put_back(lost: int, written) -> None:
+    layout = json.loads(whisper_like().to_str())
+    merges = [["Ġ", "t"], ["Ġ", "a"], ["Ġt", "h"], ["i", "n"]]
+    names = list(byte_alphabet().values()) + ["".join(pair) for pair in merges]
+    layout["model"]["vocab"] = {name: number for number, name in enumerate(names)}
+    for at, entry in enumerate(layout["added_tokens"]):
+        entry["id"] = len(names) + at
+    layout["post_processor"] = None
+    layout["model"]["merges"] = [written(pair) for pair in merges]
+    whole = Tokenizer.of(layout, origin="whole")
+    del layout["model"]["merges"][lost]
+    assert Tokenizer.of(layout, origin="lost").layout() == whole.layout()
+    assert [len(whole.encode(text)) for text in ("th", "a", "in", "ht")] == [1, 1, 2, 3]
+
+
 def test_sentences_survive_a_round_trip(tokenizer, sentences):
     for sentence in sentences:
         tokens = tokenizer.encode(sentence)

@@ -14,7 +14,7 @@ from streamtrans.cli.options import Model
 from streamtrans.cli.record import origin_of
 from streamtrans.cli.settings import SettingsFile
 from streamtrans.core import LIVE, BadConfig, CaptionChoice, EngineClosed, Group, Option
-from streamtrans.runtime import load
+from streamtrans.runtime import ModelChoice, load
 
 if TYPE_CHECKING:
     from streamtrans.server import Served, ServerConfig, Tls, TranslationServer
@@ -50,6 +50,34 @@ class Listening:
             why = "--tls-client-ca asks clients for certificates, which is part of encryption, and "
             raise BadConfig(f"{why if self.tls_client_ca else ''}encryption needs both --tls-cert and --tls-key")
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where models run."""
+
+    engine: Annotated[str, Option("local, or ray: on the nodes of a Ray cluster (docs/scale.md).", metavar="KIND")] = (
+        "local"
+    )
+    ray_address: Annotated[str | None, Option("Of the cluster's head.", metavar="HOST:PORT")] = None
+    workers: Annotated[int, Option("Models in the cluster, one per device.", least=1)] = 1
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("local", "ray") or (self.engine == "ray") != (self.ray_address is not None):
+            raise BadConfig(f"--engine is {self.engine!r}; use local, or ray together with --ray-address HOST:PORT")
+
+    def served(self, choice: ModelChoice, slots: int, *, recorded: bool) -> Served:
+        """Load the model, or find who has it."""
+        from streamtrans.server.offer import what_is_offered, what_is_served
+
+        if self.ray_address is None:
+            loaded = load(choice, slots=slots)
+            return what_is_served(loaded, choice.vad, origin_of(choice, loaded) if recorded else None)
+        from streamtrans.cluster import RayEngine, hire
+
+        gpus = 1.0 if choice.device.startswith("cuda") else 0.0
+        workers = hire(self.ray_address, choice, workers=self.workers, slots=slots, gpus=gpus)
+        return what_is_offered(RayEngine(*workers), choice.vad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +141,7 @@ def serve(
         ),
     ] = None,
     listening: Listening,
+    where: Where,
     telling: Telling,
     captions: Annotated[CaptionChoice, Group(heading="Captions of calls that don't say")] = LIVE,
     choice: Model,
@@ -135,16 +164,13 @@ def serve(
 
     write_logs(telling.log, telling.log_level)
     from streamtrans.server import serve as run
-    from streamtrans.server.offer import what_is_served
 
     settings = _settings(listening, telling, captions, config)
     typer.echo(f"loading {choice.model or 'the embedded model'} …", err=True)
     served: list[Served] = []
 
     def make() -> Served:
-        loaded = load(choice, slots=listening.slots)
-        origin = origin_of(choice, loaded) if telling.record is not None else None
-        served.append(what_is_served(loaded, choice.vad, origin))
+        served.append(where.served(choice, listening.slots, recorded=telling.record is not None))
         return served[0]
 
     try:

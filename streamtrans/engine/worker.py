@@ -118,6 +118,11 @@ class Engine:
         return self._slots.capacity
 
     @property
+    def owner(self) -> str:
+        """Of the handles that this engine gives out."""
+        return self._states.owner
+
+    @property
     def stats(self) -> EngineStats:
         """A snapshot of the counters; any thread may ask."""
         return replace(self._device.stats, waiting=len(self._waiting), live=len(self._live), free=self._slots.free)

@@ -1,14 +1,15 @@
-"""A loaded model, as a server offers it."""
+"""A model, loaded here or elsewhere, as a server offers it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamtrans.core import milliseconds
+from streamtrans.core import UnsupportedLanguage, milliseconds
 from streamtrans.server.config import Served
 from streamtrans.vad import VADS
 
 if TYPE_CHECKING:
+    from streamtrans.cluster import Offer, RayEngine
     from streamtrans.runtime import Loaded
     from streamtrans.stream import Origin
 
@@ -20,7 +21,7 @@ def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Se
         tokenizer=loaded.model.tokenizer,
         languages=loaded.model.languages,
         model_name=loaded.model.name,
-        vads=(vad, *(name for name in VADS if name != vad)),
+        vads=_detectors(vad),
         max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
         ask=loaded.model.prompt,
         translations=loaded.model.translations,
@@ -28,3 +29,31 @@ def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Se
         origin=origin,
         stats=lambda: loaded.engine.stats,
     )
+
+
+def what_is_offered(engine: RayEngine, vad: str) -> Served:
+    """Describe what is served by workers elsewhere, as :func:`what_is_served` does."""
+    offer = engine.offer
+    return Served(
+        engine=engine,
+        tokenizer=offer.tokenizer,
+        languages=offer.languages,
+        model_name=offer.model_name,
+        vads=_detectors(vad),
+        max_segment_ms=offer.max_segment_ms,
+        ask=lambda target, source: _refuse_unknown_pair(offer, target, source),
+        translations=offer.translations,
+        settings=offer.settings,
+        stats=lambda: engine.stats,
+    )
+
+
+def _detectors(vad: str) -> tuple[str, ...]:
+    return (vad, *(name for name in VADS if name != vad))
+
+
+def _refuse_unknown_pair(offer: Offer, target: str, source: str | None) -> None:
+    known = dict(offer.translations)
+    if source in known and target not in known[source]:
+        some = ", ".join(known[source])
+        raise UnsupportedLanguage(f"{offer.model_name} doesn't make {target} of {source}; it makes {some}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamtrans.cli.distill import distill, qlora
 from streamtrans.core import BadConfig
 from streamtrans.foreign import Chosen
 
@@ -182,6 +183,10 @@ def quantize(
         rows.append((f"MB in memory, served in {both[1].precision}", before, now))
     show(f"{found.bits} bits", ["", "before", "now"], rows)
     typer.echo(f"written to {destination}", err=True)
+
+
+compress.command()(distill)
+compress.command()(qlora)
 
 
 def _show_removals(found: Pruned) -> None:

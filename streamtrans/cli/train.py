@@ -35,7 +35,8 @@ def train(
 
         streamtrans export recipes/nano.toml polish streamtrans/models/nano
 
-    A recipe that names a base fine-tunes it, as docs/training.md says; on several GPUs:
+    A recipe that names manifests of speech teaches a model as docs/compression.md says. One that names a base and
+    corpora fine-tunes it, as docs/training.md says; on several GPUs:
 
         accelerate launch --multi_gpu --num_processes 8 -m streamtrans.cli train recipes/whisper_m2m_medium.toml
     """
@@ -48,11 +49,15 @@ def train(
 
 
 def _run(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:
+    from streamtrans.compress.teaching.recipe import is_teaching
     from streamtrans.train.anchored.recipe import is_anchored
     from streamtrans.train.finetune.recipe import is_finetune
 
     if is_anchored(recipe):
         _anchored(recipe, stage=stage, workers=workers, runs=runs)
+        return
+    if is_teaching(recipe):
+        _teaching(recipe, stage=stage, workers=workers, runs=runs, device=device)
         return
     if is_finetune(recipe):
         _finetune(recipe, stage=stage, workers=workers, runs=runs, device=device)
@@ -76,6 +81,25 @@ def _anchored(recipe: Path, *, stage: str | None, workers: int, runs: Path) -> N
     except ModuleNotFoundError as error:
         raise BadConfig(f"this training needs the package {error.name}: pip install 'streamtrans[train]'") from None
     typer.echo(f"done: {folder}")
+
+
+def _teaching(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:
+    from dataclasses import replace
+
+    from streamtrans.cli.distill import show_taught
+    from streamtrans.cli.report import telling
+    from streamtrans.compress.teaching import load_teaching, teach
+    from streamtrans.core import BadConfig
+
+    if stage is not None or workers > 1:
+        raise BadConfig(f"{recipe} is one training by one process: leave --stage and --workers out")
+    teaching = load_teaching(recipe)
+    teaching = replace(teaching, device=device or teaching.device)
+    folder = runs / teaching.name
+    if not (folder / "model").exists():
+        with telling("training") as told:
+            show_taught(teach(teaching, folder / "model", work=folder, told=told))
+    typer.echo(f"done: {folder}; the model to serve is {folder / 'model'}")
 
 
 def _finetune(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:

@@ -78,8 +78,8 @@ class Talk:
         return []
 
 
-def read_talks(path: Path | str) -> tuple[Talk, ...]:
-    """Read a manifest of talks.
+def read_talks(path: Path | str, *, texts: bool = True) -> tuple[Talk, ...]:
+    """Read a manifest of talks; without ``texts`` its header needs to name no language.
 
     Raises:
         BadConfig: the file is missing, not UTF-8, or has no line below its header; the header lacks a column or
@@ -89,7 +89,7 @@ def read_talks(path: Path | str) -> tuple[Talk, ...]:
     path = Path(path)
     lines = _read(path, "manifest").split("\n")
     header = [cell.strip() for cell in lines[0].removesuffix("\r").split("\t")]
-    languages = _language_columns(path, header)
+    languages = _language_columns(path, header, texts)
     talks: list[Talk] = []
     for number, raw in enumerate(lines[1:], start=2):
         line = raw.removesuffix("\r")
@@ -147,7 +147,7 @@ def _talk(path: Path, number: int, named: Mapping[str, str], languages: Mapping[
     return Talk(Path(named["audio"]).with_suffix("").as_posix(), audio, language, references, sentences)
 
 
-def _language_columns(path: Path, header: list[str]) -> dict[str, str]:
+def _language_columns(path: Path, header: list[str], texts: bool) -> dict[str, str]:
     """Map the header's language columns to canonical codes."""
     missing = [column for column in _NEEDED if column not in header]
     languages: dict[str, str] = {}
@@ -161,7 +161,7 @@ def _language_columns(path: Path, header: list[str]) -> dict[str, str]:
             problem = problem or f"{column!r} is no language code"
     if len(set(header)) < len(header) or len(set(languages.values())) < len(languages):
         problem = problem or "it names something twice"
-    if not languages:
+    if texts and not languages:
         problem = problem or "it names no language to compare with"
     if problem:
         raise BadConfig(

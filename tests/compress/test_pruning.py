@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from streamtrans.cli.app import app
 from streamtrans.compress import convert
+from streamtrans.compress.audio_llm import order
 from streamtrans.compress.pruning import ORDERS, Pruning, prune, search
 from streamtrans.compress.pruning.scores import Notebook, Score, Written, score
 from streamtrans.compress.pruning.stacks import cut, groups_stay
-from streamtrans.compress.pruning.subjects import AudioLanguageSubject, SpeechSubject, order
+from streamtrans.compress.pruning.subjects import AudioLanguageSubject, SpeechSubject
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import read_talks
@@ -233,10 +234,10 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_audio_llm_answers_as_transformers_generates(qwen: Path, talks) -> None:
     subject = AudioLanguageSubject(qwen, talks[:1], ("de",), "cpu", "float32")
-    inputs = subject._inputs(talks[0].load(), order("en", "de"))
-    wanted = subject.model.generate(**inputs, do_sample=False, max_new_tokens=12)[0, inputs["input_ids"].shape[1] :]
-    assert "Translate the English speech into German:" in subject.processor.tokenizer.decode(inputs["input_ids"][0])
-    answer = subject._answer(subject._question(0), len(talks[0].load()))
+    inputs = subject.llm.inputs(talks[0].load(), order("en", "de"))
+    wanted = subject.llm.model.generate(**inputs, do_sample=False, max_new_tokens=12)[0, inputs["input_ids"].shape[1] :]
+    assert "Translate the English speech into German:" in subject.llm.tokenizer.decode(inputs["input_ids"][0])
+    answer = subject.llm.answer(subject._question(0), len(talks[0].load()))
     assert len(set(answer)) > 1
     assert answer[:12] == wanted.tolist()[: len(answer)]
 
@@ -257,7 +258,7 @@ def test_an_audio_llm_loses_layers_and_loads_in_transformers_with_equal_logits(
     decoder = theirs.get_decoder()
     decoder.layers = torch.nn.ModuleList(decoder.layers[number] for number in kept)
     subject = AudioLanguageSubject(qwen, talks[:2], ("de",), "cpu", "float32")
-    inputs = subject._inputs(talks[0].load(), order("en", "de"))
+    inputs = subject.llm.inputs(talks[0].load(), order("en", "de"))
     with torch.inference_mode():
         assert torch.equal(again.eval()(**inputs, use_cache=False).logits, theirs(**inputs, use_cache=False).logits)
     alone = AudioLanguageSubject(tmp_path / "out", talks[:2], ("de",), "cpu", "float32")

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
+from transformers import WhisperForConditionalGeneration
 
+from streamtrans.compress.teaching import Teaching, teach
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
 from streamtrans.model.api import Hearing
 from streamtrans.model.cache import EncodedSpeech
 from streamtrans.model.loading import EMBEDDED, load_model
 from streamtrans.model.speech import TorchSpeechModel
-from tests.checkpoints import make_whisper_m2m
+from tests.checkpoints import make_whisper, make_whisper_m2m
 from tests.model.test_parity import speech
 
 pytestmark = [
@@ -64,3 +67,16 @@ def test_hearing_in_blocks_is_the_cpus(tmp_path: Path, monkeypatch: pytest.Monke
     for mine, theirs in zip(*pairs, strict=True):
         torch.testing.assert_close(mine.keys.cpu(), theirs.keys, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(mine.values.cpu(), theirs.values, atol=1e-3, rtol=1e-3)
+
+
+def test_qlora_trains_saves_and_serves_on_the_gpu(tmp_path: Path) -> None:
+    whisper, made = tmp_path / "whisper", tmp_path / "made"
+    make_whisper(whisper, d_model=64, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=128, decoder_ffn_dim=128)
+    soundfile.write(tmp_path / "a.wav", AUDIOS[0], 16_000)
+    (tmp_path / "a.tsv").write_text("audio\tlanguage\ten\na.wav\ten\tthe light\n")
+    teaching = Teaching(str(whisper), (str(tmp_path / "a.tsv"),), learns="qlora", device="cuda", steps=3, batch=1)
+    found = teach(teaching, made, work=tmp_path / "work", told=lambda *_: None)
+    assert 0 < found.loss["texts"] < float("inf")
+    model = load_model(made, device="cuda")
+    assert model.encode(AUDIOS[:1])[0].frames
+    assert WhisperForConditionalGeneration.from_pretrained(made).dtype == torch.bfloat16

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrans.core import BadConfig
+from streamtrans.compress.ledger import Ledger
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.recordings import transcript_errors
@@ -79,46 +78,14 @@ class Notebook:
     """
 
     def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
-        self.file = file
+        self._ledger = Ledger(file, about, "scores of layers")
         self._known: dict[frozenset[int], Score] = {}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        whole = self._lines()
-        if whole:
-            self._check(whole[0], about)
-        with file.open("w" if not whole else "r+", encoding="utf-8") as stream:
-            if not whole:
-                stream.write(json.dumps(about) + "\n")
-            else:
-                stream.truncate(len("".join(whole).encode()))  # a line that was being written is written again
-        for line in whole[1:]:
-            said = json.loads(line)
-            without = frozenset(said.pop("without"))
-            self._known[without] = Score(**said)
+        for line in self._ledger.lines:
+            self._known[frozenset(line["without"])] = Score(**{k: v for k, v in line.items() if k != "without"})
 
     def of(self, without: frozenset[int], compute: Callable[[], Score]) -> Score:
         """Return the score without some layers, computed where nobody has noted it."""
         if without not in self._known:
             found = self._known[without] = compute()
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"without": sorted(without), **asdict(found)}) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            self._ledger.add({"without": sorted(without), **asdict(found)})
         return self._known[without]
-
-    def _lines(self) -> list[str]:
-        if not self.file.exists():
-            return []
-        text = self.file.read_bytes().decode("utf-8", "replace")
-        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-    def _check(self, line: str, about: Mapping[str, Any]) -> None:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict):
-            raise BadConfig(f"{self.file} holds no scores of layers; name another --work folder")
-        if other := sorted(name for name in {*said, *about} if said.get(name) != about.get(name)):
-            raise BadConfig(
-                f"{self.file} was begun with another {', '.join(other)}; name another --work folder, or remove it"
-            )

@@ -9,22 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from streamtrans.audio import Samples
+from streamtrans.compress.audio_llm import AudioLLM
 from streamtrans.compress.pruning.scores import Written
-from streamtrans.core import BadConfig, Hypothesis, needs
+from streamtrans.core import BadConfig, Hypothesis
 from streamtrans.decode import Conversation, greedy
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.recordings import askable
 from streamtrans.model.api import Forward, SpeechModel
-from streamtrans.model.loading import DTYPES, choose_device, choose_precision, load_model
+from streamtrans.model.loading import load_model
 from streamtrans.model.speech import TorchSpeechModel
-from streamtrans.text import canonical, display_name
+from streamtrans.text import canonical
 
 
 class Subject(Protocol):
@@ -118,7 +117,7 @@ class SpeechSubject:
 
 
 class AudioLanguageSubject:
-    """A Qwen2-Audio folder, run by transformers: asked one recording at a time, greedily.
+    """A Qwen2-Audio folder: asked one recording at a time, greedily.
 
     What stands before the answer is the same whatever layers of the language model go, so it is worked out once.
 
@@ -127,10 +126,6 @@ class AudioLanguageSubject:
     """
 
     def __init__(self, folder: Path, talks: Sequence[Talk], targets: tuple[str, ...], device: str, dtype: str) -> None:
-        try:
-            from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
-        except ImportError:
-            raise BadConfig(needs("an audio LLM", "transformers", "train")) from None
         wanted = {canonical(code) for code in targets}
         self.asked = [
             (talk, code)
@@ -140,78 +135,29 @@ class AudioLanguageSubject:
         ]
         if not self.asked:
             raise BadConfig("no recording has a text in one of the languages")
-        self.device = choose_device(device)
-        precision = DTYPES[choose_precision(dtype, self.device, 0)]
-        self.processor: Any = AutoProcessor.from_pretrained(folder)
-        self.model: Any = Qwen2AudioForConditionalGeneration.from_pretrained(folder, dtype=precision)
-        self.model.to(self.device).eval()
-        self.decoder: Any = self.model.get_decoder()
-        self.layers = list(self.decoder.layers)
+        self.llm = AudioLLM(folder, device, dtype)
         self._questions: dict[int, Tensor] = {}
 
-    @torch.inference_mode()
     def write(self, kept: Sequence[int]) -> Written:
         """Write every recording in every language that it has a text in."""
         questions = [self._question(number) for number in range(len(self.asked))]
         texts, passes, began = list[Text](), 0, time.perf_counter()
-        self._use(kept)
+        self.llm.use([*kept])
         try:
             for (talk, code), question in zip(self.asked, questions, strict=True):
-                tokens = self._answer(question.to(self.device), len(talk.load()))
+                tokens = self.llm.answer(question.to(self.llm.device), len(talk.load()))
                 passes += len(tokens)
-                texts.append(_text(talk, code, self.processor.tokenizer.decode(tokens, skip_special_tokens=True)))
+                texts.append(_text(talk, code, self.llm.spell(tokens)))
         finally:
-            self._use(range(len(self.layers)))
+            self.llm.use(range(len(self.llm.layers)))
         return Written(texts, passes, time.perf_counter() - began)
-
-    def _use(self, kept: Sequence[int]) -> None:
-        """Put the ``kept`` layers into the model, numbered as its cache wants them."""
-        self.decoder.layers = nn.ModuleList(self.layers[number] for number in kept)
-        self.decoder.config.num_hidden_layers = len(kept)
-        for place, layer in enumerate(self.decoder.layers):
-            layer.self_attn.layer_idx = place
 
     def _question(self, number: int) -> Tensor:
         """Return what the language model reads before it answers, ``(1, T, E)``."""
         if number not in self._questions:
             talk, code = self.asked[number]
-            seen: list[Tensor] = []
-            # The first layer's input is what speech and text have become together.
-            hook = self.layers[0].register_forward_pre_hook(
-                lambda _, args, named: seen.append(args[0] if args else named["hidden_states"]), with_kwargs=True
-            )
-            try:
-                self.model(**self._inputs(talk.load(), order(talk.language, code)))
-            finally:
-                hook.remove()
-            self._questions[number] = seen[0].cpu()
+            self._questions[number] = self.llm.question(talk.load(), talk.language, code).cpu()
         return self._questions[number]
-
-    def _inputs(self, audio: Samples, text: str) -> Any:
-        said = [
-            {"role": "system", "content": "You are a professional translator."},
-            {"role": "user", "content": [{"type": "audio", "audio_url": ""}, {"type": "text", "text": text}]},
-        ]
-        asked = self.processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
-        rate = self.processor.feature_extractor.sampling_rate
-        inputs = self.processor(text=[asked], audio=[np.asarray(audio)], sampling_rate=rate, return_tensors="pt")
-        return inputs.to(self.device, self.model.dtype)
-
-    def _answer(self, question: Tensor, heard: int) -> list[int]:
-        """Answer greedily, whatever the folder says of sampling and penalties."""
-        ends = self.model.generation_config.eos_token_id
-        stops = set(ends if isinstance(ends, list) else [ends]) | {self.processor.tokenizer.eos_token_id}
-        score, embed = self.model.get_output_embeddings(), self.model.get_input_embeddings()
-        most = EngineConfig().limit(1024, (), heard)
-        tokens: list[int] = []
-        past, rows = None, question
-        while len(tokens) < most:
-            out = self.decoder(inputs_embeds=rows, past_key_values=past, use_cache=True)
-            tokens.append(int(score(out.last_hidden_state[:, -1]).argmax(-1)))
-            if tokens[-1] in stops:
-                break
-            past, rows = out.past_key_values, embed(torch.tensor([[tokens[-1]]], device=self.device))
-        return tokens
 
 
 def load_subject(
@@ -228,13 +174,6 @@ def load_subject(
     if stack == "language_model":
         return AudioLanguageSubject(folder, talks, targets, device, dtype)
     return SpeechSubject(load_model(folder, device=device, dtype=dtype), stack, talks, targets, together)
-
-
-def order(source: str, target: str) -> str:
-    """Return what an audio LLM is told to do (for translations, as in arXiv 2505.20237)."""
-    if source == target:
-        return f"Transcribe the {display_name(source)} speech:"
-    return f"Translate the {display_name(source)} speech into {display_name(target)}:"
 
 
 def _converse(model: TorchSpeechModel, talks: Sequence[Conversation]) -> tuple[list[Hypothesis], int]:

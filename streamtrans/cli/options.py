@@ -28,12 +28,14 @@ def _source(option: str, text: str) -> str | None:
 TO = Option(
     "Languages to write, such as de,fr. The spoken one gives a transcript. Repeatable.",
     name="--to",
+    metavar="LANGUAGES",
     repeats=True,
     read=_targets,
 )
 FROM = Option(
     "The spoken language, for models that must be told (stock Whisper), or auto. By default any.",
     name="--from",
+    metavar="LANGUAGES",
     repeats=True,
     read=_source,
 )

@@ -173,15 +173,11 @@ def serve(
         served.append(where.served(choice, listening.slots, recorded=telling.record is not None))
         return served[0]
 
+    def announce(server: TranslationServer) -> None:
+        _announce(server, served[0])
+
     try:
-        asyncio.run(
-            run(
-                settings,
-                make,
-                on_ready=lambda server: _announce(server, served[0]),
-                on_stopping=_say_what_is_waited_for,
-            )
-        )
+        asyncio.run(run(settings, make, on_ready=announce, on_stopping=_say_what_is_waited_for))
     except EngineClosed as error:  # no mistake of the user's: a supervisor should try again
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

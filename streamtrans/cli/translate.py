@@ -14,7 +14,7 @@ from streamtrans.cli import streams
 from streamtrans.cli.inputs import Recording, gathered
 from streamtrans.cli.options import Captions, Languages, Model
 from streamtrans.cli.outputs import Outcome, Output
-from streamtrans.core import BadConfig, CaptionChoice
+from streamtrans.core import BadConfig, CaptionChoice, Group
 from streamtrans.runtime import load
 
 _WHOLE = CaptionChoice("final")
@@ -42,7 +42,7 @@ def translate(
             "dearer, and sentences are divided otherwise.",
         ),
     ] = False,
-    output: Output,
+    output: Annotated[Output, Group(heading="Files and lines that are written")],
     together: Annotated[int, typer.Option(min=1, help="Files read at once; the model batches them.")] = 8,
     choice: Model,
 ) -> None:
@@ -82,6 +82,17 @@ def translate(
             )
             config = replace(config, words=True)
             translate_all(loaded, config, recordings, output, together=together, outcome=outcome)
+    _tell(outcome, paths)
+
+
+def _growing(captions: CaptionChoice, *, grow: bool) -> CaptionChoice:
+    if grow and captions.mode == "stable":
+        raise BadConfig("--grow says --mode live, and --mode stable is given; leave one of them out")
+    return replace(captions, mode="live") if grow else captions
+
+
+def _tell(outcome: Outcome, paths: Sequence[Path]) -> None:
+    """Say what is to be known, and end with a status that says whether all went well."""
     for note in outcome.notes:
         streams.complain(f"note: {note}")
     for path in paths:
@@ -89,12 +100,6 @@ def translate(
             streams.complain(f"error: {path}: {problem}")
     if outcome.interrupted or outcome.lost or outcome.failures:
         raise typer.Exit(_INTERRUPTED if outcome.interrupted else 1)
-
-
-def _growing(captions: CaptionChoice, *, grow: bool) -> CaptionChoice:
-    if grow and captions.mode == "stable":
-        raise BadConfig("--grow says --mode live, and --mode stable is given; leave one of them out")
-    return replace(captions, mode="live") if grow else captions
 
 
 def _check(output: Output, paths: Sequence[Path]) -> None:

@@ -59,8 +59,8 @@ class Load:
         ):
             if not least <= value < float("inf"):
                 raise BadConfig(f"load.{name} is {value}; use at least {least}")
-        if not 0 < self.most_busy <= 1:
-            raise BadConfig(f"load.most_busy is {self.most_busy}; use more than 0 and at most 1")
+        if not self.most_busy > 0:
+            raise BadConfig(f"load.most_busy is {self.most_busy}; use more than 0, and 1 or less to bound anything")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from rich.progress import Progress
 
 from streamtrans.cli.streaming import stream_options, targets_of_stream
 from streamtrans.core import BadConfig, Caption
@@ -56,13 +57,26 @@ def test_settings_are_compared_and_kept(run, checkpoint, manifest):
 
 
 @pytest.mark.slow
-def test_two_streams_in_real_time_are_timed_by_the_wall(run, checkpoint, manifest):
+def test_two_streams_in_real_time_are_timed_by_the_wall(run, checkpoint, manifest, monkeypatch):
+    shown = []
+
+    class Watched(Progress):
+        def advance(self, task_id, advance=1):
+            super().advance(task_id, advance)
+            shown.append((self.tasks[task_id].description, self.tasks[task_id].completed, self.tasks[task_id].total))
+
+    monkeypatch.setattr("streamtrans.cli.report.Progress", Watched)
     log = manifest.parent / "log"
     status, out, err = run(
         *("evaluate", manifest, "--to", "de,en", "--streams", "2", "--json", "--vad", "energy"),
         *("--model", checkpoint, "--log", log, "--no-offline"),
     )
     assert status == 0, err
+    names, seconds, totals = zip(*shown, strict=True)
+    assert set(names) == {"vad=energy, 2 at a time, seconds of talks"}
+    assert len(seconds) > 10
+    assert list(seconds) == sorted(seconds)
+    assert seconds[-1] == pytest.approx(totals[0], abs=0.5)
     translation, transcript = map(json.loads, out.splitlines())
     assert (translation["target"], transcript["target"]) == ("de", "en")
     assert translation["clock"].startswith("wall")

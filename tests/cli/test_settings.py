@@ -8,7 +8,7 @@ import typer
 
 import streamtrans.cli.serve
 from streamtrans.cli.app import load_verb
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, CaptionChoice
 from streamtrans.segment import EndpointRules
 from streamtrans.server import ServerConfig
 
@@ -70,6 +70,15 @@ def test_the_command_line_wins(started):
     assert (config.port, config.host, choice.vad) == (99, "::1", "energy")
 
 
+def test_what_calls_get_that_do_not_say_comes_from_the_file_too(started):
+    text = 'mode = "stable"\nlatency_budget = 1500\nmin_silence = 700\nmax_segment = 8000\nerasure_budget = 0'
+    assert started(text)[0].captions == CaptionChoice("stable", 0.0, 1500, 700, 8000)
+    assert started(text, "--mode", "final", "--min-silence", "300")[0].captions == CaptionChoice(
+        "final", 0, 1500, 300, 8000
+    )
+    assert started("")[0].captions == CaptionChoice("live")
+
+
 def test_paths_are_paths_and_encryption_needs_both_files(started, tmp_path):
     config, *_ = started(f"record = '{tmp_path / 'kept'}'\ntls_cert = 'a.pem'\ntls_key = 'b.pem'")
     assert (tmp_path / "kept").is_dir()
@@ -91,6 +100,9 @@ def test_paths_are_paths_and_encryption_needs_both_files(started, tmp_path):
         ("port = 'x'", "port is 'x', and should be a whole number"),
         ("port = 1.5", "port is 1.5, and should be a whole number"),
         ("port = true", "port is True, and should be a whole number"),
+        ("min_silence_ms = 3", "did you mean min_silence?"),
+        ("captions = 3", "has captions, which is no setting"),
+        ("latency_budget = 1.5", "latency_budget is 1.5, and should be"),
         ("host = 3", "host is 3, and should be a text"),
         ("pace = 'fast'", "pace is 'fast', and should be one of flow, refuse"),
         ("retry_after_ms = 0", "retry_after_ms is 0; use at least 1"),

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 
 from streamtrans.core import BadConfig
+from streamtrans.train.stopping import deaf
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -94,6 +95,7 @@ def _beside(batches: Endless[T_co]) -> Iterator[T_co]:
 
 
 def _produce(batches: Endless[Any], sender: Connection) -> None:
+    deaf()
     # Plain arrays: a tensor in shared memory dies with the process that made it.
     for batch in batches:
         values = {item.name: getattr(batch, item.name) for item in fields(batch)}

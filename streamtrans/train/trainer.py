@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import torch
@@ -31,6 +32,7 @@ from streamtrans.train.loader import load_batches
 from streamtrans.train.objective import Objective, Student
 from streamtrans.train.optim import learning_rate, make_optimizers, set_learning_rate
 from streamtrans.train.recipe import Recipe, Stage, build, load_recipe
+from streamtrans.train.stopping import handled, stoppable
 from streamtrans.train.vocabulary import frequent_tokens, prepare_vocabularies
 
 CLIP = 1.0
@@ -59,6 +61,7 @@ def train(config: TrainConfig) -> Path:
 
     Raises:
         BadConfig: the recipe or the setting is wrong, or a stage it starts from isn't there.
+        Stopped: a signal came; the step it came in is saved.
     """
     recipe = load_recipe(config.recipe)
     folder = Path(config.runs) / recipe.name
@@ -78,8 +81,22 @@ def _run_workers(config: TrainConfig, name: str) -> None:
     """Run a stage on several workers; what one of them can't do is raised here, without its traceback."""
     port = 20_000 + os.getpid() % 20_000
     errors = mp.get_context("spawn").SimpleQueue()
+    workers = mp.spawn(_run_worker, (config, name, port, errors), nprocs=config.workers, join=False)  # type: ignore[attr-defined]
+    told = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+        for process in workers.processes:
+            process.terminate() if len(told) == 1 else process.kill()
+
     try:
-        mp.spawn(_run_worker, (config, name, port, errors), nprocs=config.workers)  # type: ignore[attr-defined]
+        with handled(pass_on):
+            while not workers.join():
+                pass
+    except mp.ProcessExitedException:  # type: ignore[attr-defined]
+        if len(told) > 1:
+            raise KeyboardInterrupt from None
+        raise
     except mp.ProcessRaisedException:  # type: ignore[attr-defined]
         if errors.empty():
             raise
@@ -151,14 +168,18 @@ class _StageRun:
     def run(self) -> None:
         """Take the remaining steps, saving now and then."""
         began, first = time.monotonic(), self.step
+        if self.rank == 0:
+            print(f"{self.stage.name} {first}/{self.stage.steps}  the first batches are being made", flush=True)
         batches = Batches(self.recipe, self.stage, self.folder.parent, self.rank, first)
-        for batch in load_batches(batches, processes=self.config.loader_processes):
-            values = self._take_step(batch.to(self.config.device))
-            self.step += 1
-            if self.rank == 0 and self.step % self.config.log_every == 0:
-                self._log(values, (time.monotonic() - began) / (self.step - first))
-            if self.step % self.config.save_every == 0:
-                self._save()
+        with stoppable(self._stop, None if self.config.workers == 1 else self._agree) as stopping:
+            for batch in load_batches(batches, processes=self.config.loader_processes):
+                with stopping.step():
+                    values = self._take_step(batch.to(self.config.device))
+                    self.step += 1
+                    if self.rank == 0 and self.step % self.config.log_every == 0:
+                        self._log(values, (time.monotonic() - began) / (self.step - first))
+                    if self.step % self.config.save_every == 0:
+                        self._save()
         self._save()
         if self.rank == 0:
             (self.folder / "done").touch()
@@ -202,6 +223,15 @@ class _StageRun:
             f"{seconds_per_step:.2f} s/step  {left} left",
             flush=True,
         )
+
+    def _agree(self, asked: bool) -> bool:
+        return share_values(self.config.workers, {"asked": float(asked)})["asked"] > 0
+
+    def _stop(self) -> str:
+        self._save()
+        if self.config.workers > 1:
+            dist.barrier()  # the first worker to end takes the others along
+        return f"stage {self.stage.name}, step {self.step} of {self.stage.steps}, is saved in {self.folder}"
 
     def _save(self) -> None:
         """Write weights and the state of training; a half-written file never replaces a whole one."""

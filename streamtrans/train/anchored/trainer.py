@@ -38,6 +38,7 @@ from streamtrans.train.anchored.taught import TaughtBatch, TaughtBatches
 from streamtrans.train.anchored.weights import load_start
 from streamtrans.train.diverged import Diverged
 from streamtrans.train.optim import learning_rate
+from streamtrans.train.stopping import Stopping, stoppable
 from streamtrans.train.trainer import keep_memory
 
 CLIP = 1.0
@@ -62,6 +63,7 @@ def train_anchored(config: AnchoredConfig) -> Path:
     Raises:
         BadConfig: the recipe is wrong, or a stage it starts from isn't there.
         BadModel: the base is no whisperM2M folder.
+        Stopped: a signal came; the step it came in is saved.
     """
     recipe = load_anchored(config.recipe)
     folder = Path(config.runs) / recipe.name
@@ -124,23 +126,33 @@ class _StageRun:
         if self.step >= self.stage.steps:
             (self.folder / "done").touch()
             return
-        began, first, noted = time.monotonic(), self.step, dict[str, float]()
         if self.step == 0:
             self._look()
+        with stoppable(self._stop) as stopping:
+            self._learn(stopping)
+        (self.folder / "done").touch()
+
+    def _learn(self, stopping: Stopping) -> None:
+        began, first, noted = time.monotonic(), self.step, dict[str, float]()
+        print(f"{self.stage.name} {first}/{self.stage.steps}  the first batches are being made", flush=True)
         for given in self.batches.after(self.step):
-            for name, value in self._take_step(given).items():
-                noted[name] = noted.get(name, 0.0) + value / self.config.log_every
-            self.step += 1
-            if self.step % self.config.log_every == 0:
-                self._log(noted, (time.monotonic() - began) / (self.step - first))
-                noted.clear()
-            if self.step % self.recipe.peek.every == 0 or self.step == self.stage.steps:
-                self._look()
-            if self.step % self.config.save_every == 0 or self.step == self.stage.steps:
-                self._save()
+            with stopping.step():
+                for name, value in self._take_step(given).items():
+                    noted[name] = noted.get(name, 0.0) + value / self.config.log_every
+                self.step += 1
+                if self.step % self.config.log_every == 0:
+                    self._log(noted, (time.monotonic() - began) / (self.step - first))
+                    noted.clear()
+                if self.step % self.recipe.peek.every == 0 or self.step == self.stage.steps:
+                    self._look()
+                if self.step % self.config.save_every == 0 or self.step == self.stage.steps:
+                    self._save()
             if self.step == self.stage.steps:
                 break
-        (self.folder / "done").touch()
+
+    def _stop(self) -> str:
+        self._save()
+        return f"stage {self.stage.name}, step {self.step} of {self.stage.steps}, is saved in {self.folder}"
 
     def _take_step(self, given: Answered | TaughtBatch) -> dict[str, float]:
         rate = learning_rate(self.stage, self.step)

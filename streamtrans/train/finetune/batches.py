@@ -23,6 +23,7 @@ from streamtrans.model.features import LogMel
 from streamtrans.text import Tokenizer
 from streamtrans.train.batches import Batch, Item, collate
 from streamtrans.train.finetune.corpus import Corpus, Example
+from streamtrans.train.stopping import deaf
 from streamtrans.train.trainer import mask_features
 
 POOL = 32
@@ -165,6 +166,7 @@ def load(passes: Passes, first: int, end: int, *, processes: int) -> Iterator[Wo
         num_workers=processes,
         multiprocessing_context="spawn" if processes else None,
         prefetch_factor=4 if processes else None,
+        worker_init_fn=deaf if processes else None,
         generator=torch.Generator(),  # else it draws from the global dice, at whatever step the run was begun
     )
     yield from loader

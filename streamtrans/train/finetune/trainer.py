@@ -37,6 +37,7 @@ from streamtrans.train.finetune.pseudo import fill_in
 from streamtrans.train.finetune.recipe import FinetuneRecipe, Source, load_finetune
 from streamtrans.train.objective import Objective, Student
 from streamtrans.train.optim import set_learning_rate
+from streamtrans.train.stopping import Stopping, stoppable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -66,6 +67,7 @@ def finetune(config: FinetuneConfig) -> Path:
         BadConfig: the recipe or its data are wrong, or don't belong to the run that was begun.
         BadModel: the base can't be fine-tuned.
         Diverged: a loss is NaN or infinite; its batch was saved.
+        Stopped: a signal came; the step it came in is saved.
     """
     recipe = load_finetune(config.recipe)
     folder = Path(config.runs) / recipe.name
@@ -158,27 +160,43 @@ class _Run:
     def go(self) -> None:
         """Take the remaining steps, and leave a checkpoint folder to serve."""
         training = self.recipe.training
-        works = self._works()
-        while self.step < training.steps:
-            began = time.monotonic()
-            taken = [next(works) for _ in range(training.accumulate)]
-            values = self._take_step(taken)
-            self.step += 1
-            if self.log is not None:
-                self.log.note(values, _speed(taken, began, self.accelerator.num_processes))
-                if self.step % training.log_every == 0 or self.step == training.steps:
-                    self.log.write(self.step, training.steps)
-            last = self.step == training.steps
-            every = self.recipe.evaluation.every
-            if every and (last or self.step % every == 0):
-                self._evaluate()
-            if last or self.step % training.save_every == 0:
-                self.checkpoints.save(self.student, self.optimizer, Saved(self.step, dict(self.objective.running)))
+        with stoppable(self._stop, None if self.accelerator.num_processes == 1 else self._agree) as stopping:
+            self._learn(stopping)
         if self.log is not None:
             self.log.board.close()
             export(self.student.network, self.base, self.folder / "model", dtype=training.saved_as)
             (self.folder / "done").touch()
         self.accelerator.wait_for_everyone()
+
+    def _learn(self, stopping: Stopping) -> None:
+        training, every = self.recipe.training, self.recipe.evaluation.every
+        works = self._works()
+        while self.step < training.steps:
+            began = time.monotonic()
+            taken = [next(works) for _ in range(training.accumulate)]
+            with stopping.step():
+                values = self._take_step(taken)
+                self.step += 1
+                last = self.step == training.steps
+                if self.log is not None:
+                    self.log.note(values, _speed(taken, began, self.accelerator.num_processes))
+                    if last or self.step % training.log_every == 0:
+                        self.log.write(self.step, training.steps)
+                if every and (last or self.step % every == 0):
+                    self._evaluate()
+                if last or self.step % training.save_every == 0:
+                    self._save()
+
+    def _agree(self, asked: bool) -> bool:
+        return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.accelerator.device), "sum") > 0)
+
+    def _stop(self) -> str:
+        self._save()
+        self.accelerator.wait_for_everyone()
+        return f"{self.recipe.name}, step {self.step} of {self.recipe.training.steps}, is saved in {self.folder}"
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.student, self.optimizer, Saved(self.step, dict(self.objective.running)))
 
     def _works(self) -> Iterator[Work]:
         training, accelerator = self.recipe.training, self.accelerator

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from streamtrans.train.anchored.recipe import AnchoredStage, is_anchored, load_a
 from streamtrans.train.anchored.sounds import Sound, Sounds
 from streamtrans.train.anchored.trainer import AnchoredConfig, train_anchored
 from streamtrans.train.anchored.weights import load_base, stage_tensors
+from streamtrans.train.stopping import Stopped
 from tests.train.anchored.conftest import hear
 
 SPEAKS = all(
@@ -77,6 +80,31 @@ def test_interrupted_and_resumed_a_stage_ends_where_the_unbroken_one_does(
     run(toy, tmp_path, stage)
     one, other = (load_file(folder / "toy" / stage / "weights.safetensors") for folder in (trained, tmp_path))
     assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("end", [("ears", 7), ("words", 10)])
+def test_law_stopped_by_a_signal_and_resumed_a_stage_ends_where_the_unbroken_one_does(
+    toy: Path, trained: Path, tmp_path: Path, monkeypatch, end: tuple[str, int]
+) -> None:
+    stage, until = end
+    if stage == "words":
+        run(toy, tmp_path, "ears")
+        hear(toy, tmp_path)
+    take = trainer._StageRun._take_step
+
+    def signalled(self, *given):
+        if self.step == until:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer._StageRun, "_take_step", signalled)
+        with pytest.raises(Stopped, match=rf"stage {stage}, step {until + 1} of \d+, is saved in"):
+            run(toy, tmp_path, stage)
+    assert torch.load(tmp_path / "toy" / stage / "state.pt", weights_only=True)["step"] == until + 1
+    run(toy, tmp_path, stage)
+    one, other = (load_file(folder / "toy" / stage / "weights.safetensors") for folder in (trained, tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

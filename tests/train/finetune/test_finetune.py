@@ -22,6 +22,7 @@ from streamtrans.train.diverged import Diverged
 from streamtrans.train.finetune import trainer
 from streamtrans.train.finetune.trainer import FinetuneConfig, finetune
 from streamtrans.train.objective import Objective, Student
+from streamtrans.train.stopping import Stopped
 from tests.train.finetune.conftest import SENTENCES, Setup
 
 
@@ -76,6 +77,32 @@ def test_interrupted_at_any_step_and_resumed_it_gives_the_same_losses(
         half.mkdir()
         monkeypatch.setattr(trainer._Run, "_take_step", take)
         resumed = run(setup, f"broken{fatal}")
+        assert losses(resumed) == losses(whole)
+        one, other = (load_file(folder / "model" / "model.safetensors") for folder in (whole, resumed))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_law_stopped_by_a_signal_at_any_step_and_resumed_it_gives_the_same_losses(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    setup.change(*WITHOUT_EVALUATION)
+    setup.change("save_every = 1", "save_every = 99")
+    setup.change("rank = 4", "rank = 4\ndropout = 0.3")
+    whole = run(setup, "whole")
+    take = trainer._Run._take_step
+    for last in (0, 3, 5):
+
+        def signalled(self, works, last=last):
+            if self.step == last:
+                os.kill(os.getpid(), number)
+            return take(self, works)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(trainer._Run, "_take_step", signalled)
+            with pytest.raises(Stopped, match=f"tiny, step {last + 1} of 6, is saved in"):
+                run(setup, f"stopped{last}")
+        resumed = run(setup, f"stopped{last}")
         assert losses(resumed) == losses(whole)
         one, other = (load_file(folder / "model" / "model.safetensors") for folder in (whole, resumed))
         assert all(torch.equal(one[name], other[name]) for name in one)

@@ -14,7 +14,8 @@ from streamtrans.bench.drafting import Way, compare_drafters
 from streamtrans.bench.measurement import TABLES, Progress, Report, Table, silent, use_threads
 from streamtrans.core import BadConfig, Option
 from streamtrans.corpus import Row, spoken_for_evaluation
-from streamtrans.evaluate.dev import DevConfig, dev_rows, evaluate_dev, sample
+from streamtrans.evaluate.dev import DevConfig, evaluate_dev
+from streamtrans.evaluate.spoken import dev_rows, sample
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel

@@ -13,7 +13,7 @@ from streamtrans.bench.measurement import TABLES, Progress, Report, Table, langu
 from streamtrans.bench.paper import DOUBLE, EQUAL, MEDUSA, PRUNED, fill_tables, ways_for
 from streamtrans.core import BadConfig, Group, Option
 from streamtrans.corpus import spoken_for_evaluation
-from streamtrans.evaluate.dev import dev_rows, sample
+from streamtrans.evaluate.spoken import dev_rows, sample
 from streamtrans.model.api import SpeechModel
 from streamtrans.runtime import ModelChoice, identity, load_alone
 

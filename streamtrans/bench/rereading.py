@@ -50,9 +50,10 @@ from streamtrans.core import (
 from streamtrans.corpus import Speaker
 from streamtrans.corpus.talks import TalkConfig, speak_talk
 from streamtrans.engine import Engine, EngineConfig
-from streamtrans.evaluate.dev import dev_rows, ratio
+from streamtrans.evaluate.dev import ratio
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.settings import Setting, parse_values
+from streamtrans.evaluate.spoken import dev_rows
 from streamtrans.evaluate.together import play_together
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, identity, load

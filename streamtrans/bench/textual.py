@@ -19,7 +19,7 @@ from streamtrans.bench.measurement import TABLES, Progress, Report, Table, silen
 from streamtrans.core import BadConfig, Option
 from streamtrans.corpus import Row, normalise
 from streamtrans.decode import converse, greedy
-from streamtrans.evaluate.dev import dev_rows, sample
+from streamtrans.evaluate.spoken import dev_rows, sample
 from streamtrans.metrics import bleu
 from streamtrans.model.features import FeatureConfig
 from streamtrans.model.network import Network

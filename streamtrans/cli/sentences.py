@@ -71,7 +71,7 @@ class Sentences:
         """
         from streamtrans.cli.report import progress
         from streamtrans.evaluate import Watch, evaluate_dev
-        from streamtrans.evaluate.dev import dev_rows, training_speaker
+        from streamtrans.evaluate.spoken import dev_rows, training_speaker
         from streamtrans.runtime import identity, load_alone
 
         if self.voices not in ("evaluation", "training"):

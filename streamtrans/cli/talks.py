@@ -45,7 +45,7 @@ def talks(
     """
     from streamtrans.corpus import Speaker
     from streamtrans.corpus.talks import TalkConfig, write_talks
-    from streamtrans.evaluate.dev import dev_rows
+    from streamtrans.evaluate.spoken import dev_rows
 
     rows = dev_rows(text, allow_kinds=("none",))
     if not rows:

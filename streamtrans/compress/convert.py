@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -81,6 +82,35 @@ def convert(
         BadConfig: the destination exists and isn't empty, or a number of layers or tokens doesn't fit.
     """
     folder, target = find_folder(source), Path(destination)
+    raw = _stock_settings(folder, target, prompt)
+    before = NetworkConfig.of(raw)
+    features = read_features(folder, before)
+    heads = read_alignment_heads(folder, before, distilled=before.decoder_layers < before.encoder_layers)
+    kept = kept_layers(before.decoder_layers, decoder_layers)
+    layout, tokens = _vocabulary(Tokenizer.load(folder), languages, vocabulary, texts)
+    after = replace(
+        before,
+        vocab_size=before.vocab_size if tokens is None else len(tokens),
+        decoder_layers=decoder_layers,
+        text_encoder_layers=_begun(text_encoder_layers, before),
+        speculator_blocks=speculator_blocks,
+        speculator_ffn_dim=before.decoder_ffn_dim,
+    )
+    stock = load_network(folder, before)
+    torch.manual_seed(seed)
+    network = _inherit(stock, Network(after), kept, tokens)
+    target.mkdir(parents=True, exist_ok=True)
+    save_file({name: each.contiguous() for name, each in network.state_dict().items()}, target / "model.safetensors")
+    asked = {"languages": [canonical(language) for language in languages], "prompt": [*PROMPTS[prompt]]}
+    _write_settings(target, raw | after.asdict() | {"kept_decoder_layers": kept} | asked, tokens)
+    (target / "tokenizer.json").write_text(layout, encoding="utf-8")
+    _write_features(target / "preprocessor_config.json", features)
+    _copy_companions(folder, target, heads, kept, tokens)
+    return parameters_by_part(network)
+
+
+def _stock_settings(folder: Path, target: Path, prompt: str) -> dict[str, Any]:
+    """Return the configuration of a stock Whisper, and refuse what could only fail later."""
     raw = read_json(folder / "config.json")
     if raw.get("model_type") != "whisper":
         raise BadModel(f"{folder} holds a {raw.get('model_type')!r} model; convert takes a stock Whisper checkpoint")
@@ -88,59 +118,46 @@ def convert(
         raise BadConfig(f"{target} exists already; name a new folder")
     if prompt not in PROMPTS:
         raise BadConfig(f"prompt is {prompt!r}; use {' or '.join(PROMPTS)}")
-    before = NetworkConfig.of(raw)
-    features = read_features(folder, before)
-    heads = read_alignment_heads(folder, before, distilled=before.decoder_layers < before.encoder_layers)
-    kept = kept_layers(before.decoder_layers, decoder_layers)
-    if not 0 <= text_encoder_layers <= before.decoder_layers:
+    return raw
+
+
+def _begun(layers: int, before: NetworkConfig) -> int:
+    """Return the number of layers of the text encoder, if the decoder has as many for it to begin with."""
+    if not 0 <= layers <= before.decoder_layers:
         raise BadConfig(
-            f"the text encoder starts from decoder layers: it can have 0 to {before.decoder_layers}, "
-            f"not {text_encoder_layers}"
+            f"the text encoder starts from decoder layers: it can have 0 to {before.decoder_layers}, not {layers}"
         )
-    tokenizer = Tokenizer.load(folder)
+    return layers
+
+
+def _vocabulary(
+    tokenizer: Tokenizer, languages: Sequence[str], count: int | None, texts: Iterable[str]
+) -> tuple[str, list[int] | None]:
+    """Return the ``tokenizer.json`` of what stays, and which of the old tokens these are; ``None``: all."""
     for language in languages:
         tokenizer.language_token(language)
-    stock = load_network(folder, before)
-    tokens: list[int] | None = None
-    cut: dict[str, object] = {}
-    if vocabulary is not None:
-        cut, tokens = cut_vocabulary(tokenizer, count_tokens(tokenizer, texts), vocabulary, languages)
-    after = replace(
-        before,
-        vocab_size=before.vocab_size if tokens is None else len(tokens),
-        decoder_layers=decoder_layers,
-        text_encoder_layers=text_encoder_layers,
-        speculator_blocks=speculator_blocks,
-        speculator_ffn_dim=before.decoder_ffn_dim,
-    )
-    torch.manual_seed(seed)
-    network = _inherit(stock, Network(after), kept, tokens)
-    target.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
-        target / "model.safetensors",
-    )
-    settings = raw | after.asdict()
-    settings |= {
-        "model_type": "whisper_m2m",
-        "architectures": ["WhisperM2M"],
-        "languages": [canonical(language) for language in languages],
-        "kept_decoder_layers": kept,
-        "prompt": [*PROMPTS[prompt]],
-    }
+    if count is None:
+        return tokenizer.layout(), None
+    layout, tokens = cut_vocabulary(tokenizer, count_tokens(tokenizer, texts), count, languages)
+    return json.dumps(layout, ensure_ascii=False), tokens
+
+
+def _write_settings(target: Path, settings: dict[str, Any], tokens: Sequence[int] | None) -> None:
+    settings |= {"model_type": "whisper_m2m", "architectures": ["WhisperM2M"]}
     if tokens is not None:
-        settings |= {name: _renumbered(raw[name], tokens) for name in TOKEN_KEYS if name in raw}
+        settings |= {name: _renumbered(settings[name], tokens) for name in TOKEN_KEYS if name in settings}
     (target / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_companions(
+    folder: Path, target: Path, heads: Heads, kept: Sequence[int], tokens: Sequence[int] | None
+) -> None:
     for name in COMPANIONS:
         if (folder / name).exists():
             shutil.copyfile(folder / name, target / name)
-    layout = tokenizer.layout() if tokens is None else json.dumps(cut, ensure_ascii=False)
-    (target / "tokenizer.json").write_text(layout, encoding="utf-8")
-    _write_features(target / "preprocessor_config.json", features)
     _renumber_heads(target / "generation_config.json", heads, kept)
     if tokens is not None:
         _renumber_tokens(target / "generation_config.json", tokens)
-    return parameters_by_part(network)
 
 
 def kept_layers(depth: int, kept: int) -> list[int]:

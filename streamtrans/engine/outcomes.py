@@ -34,7 +34,7 @@ def attempt(call: Callable[[], R]) -> R | Exception:
     """Turn an exception into a value: the one place where the device thread catches whatever comes."""
     try:
         return call()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the device thread outlives whatever a job raises)
         return error
 
 

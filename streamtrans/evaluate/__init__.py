@@ -4,9 +4,10 @@ Offline scores of a model, recordings replayed on a virtual clock, and compariso
 speed. Importing the room loads no torch; measuring does.
 """
 
-from streamtrans.evaluate.dev import DevConfig, DevResult, Text, evaluate_dev, sample
+from streamtrans.evaluate.dev import DevConfig, DevResult, Text, evaluate_dev
 from streamtrans.evaluate.machine import Machine, Measured, Watch, describe_machine, store
 from streamtrans.evaluate.replay import Replay, read_offline, replay
+from streamtrans.evaluate.spoken import sample
 
 __all__ = [
     "DevConfig",

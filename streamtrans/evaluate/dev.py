@@ -6,15 +6,11 @@ would write a segment of the same audio.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import numpy as np
 
 from streamtrans.core import (
     SAMPLE_RATE,
@@ -28,26 +24,17 @@ from streamtrans.core import (
 )
 from streamtrans.corpus import (
     Row,
-    Speaker,
     Utterance,
     normalise,
-    own_sentences,
-    read_table,
-    spoken,
-    spoken_for_evaluation,
 )
-from streamtrans.corpus.augment import CLEAN
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate.beams import BeamEngine
+from streamtrans.evaluate.spoken import evaluation_speaker, sample
 from streamtrans.metrics import bleu, bleu_signature, word_error_rate
 from streamtrans.stream import Speller
 
 if TYPE_CHECKING:
     from streamtrans.model.api import SpeechModel
-
-DEV_TABLE = "massive_dev.tsv"
-PREPARED = Path("data/text")
-"""Where ``streamtrans corpus prepare`` puts its tables."""
 
 _AHEAD = 8
 """Batches spoken at a time: more sorts better by length, and holds more audio."""
@@ -194,7 +181,7 @@ def evaluate_dev(
     chosen = sample(rows, config.rows)
     sources = _languages(config.sources, chosen[0], model)
     targets = _languages(config.targets, chosen[0], model)
-    say = speak or _evaluation_speaker()
+    say = speak or evaluation_speaker()
     utterances = [(row, source) for row in chosen for source in sources]
     again = {id(row) for row in sample(chosen, max(1, config.recheck // len(sources)))} if config.recheck else set()
     reader = _Reader(model, speller, targets, config)
@@ -227,19 +214,6 @@ def evaluate_dev(
         blocks=blocks,
         cut=reader.cut,
     )
-
-
-def sample(rows: Sequence[Row], count: int | None) -> list[Row]:
-    """Return ``count`` rows evenly spread over ``rows``, always the same; all where there are no more.
-
-    Raises:
-        BadConfig: there are no rows.
-    """
-    if not rows:
-        raise BadConfig("the table has no rows: there is nothing to speak")
-    if count is None or count >= len(rows):
-        return list(rows)
-    return [rows[index * len(rows) // count] for index in range(count)]
 
 
 def acceptance(decode: DecodeStats) -> dict[str, float]:
@@ -377,39 +351,6 @@ def _languages(asked: tuple[str, ...], row: Row, model: SpeechModel) -> tuple[st
     if not known:
         raise BadConfig(f"the table has {', '.join(row.texts)}, and {model.name} knows none of them")
     return asked or known
-
-
-def dev_rows(tables: Path | None, *, allow_kinds: Collection[str] | None = None) -> list[Row]:
-    """Read the evaluation table: ``tables`` itself, or the one of its name in that folder.
-
-    ``None`` takes that of ``data/text``, and where nobody has made it the sentences that come with the package.
-
-    Raises:
-        BadConfig: there is no such table, or it is malformed.
-    """
-    if tables is None and not (PREPARED / DEV_TABLE).exists():
-        return own_sentences()
-    tables = tables or PREPARED
-    table = tables / DEV_TABLE if tables.is_dir() or not tables.suffix else tables
-    return read_table(table, allow_kinds=allow_kinds)
-
-
-def training_speaker() -> Callable[[Row, str], Utterance]:
-    """Return who speaks with voices that training heard, without augmentation: unseen sentences, known voices."""
-    speaker = Speaker()
-
-    def speak(row: Row, language: str) -> Utterance:
-        texts = {code: normalise(text, code) for code, text in row.texts.items()}
-        rng = np.random.default_rng(zlib.crc32(f"{row.id} {language}".encode()))
-        known = Row(row.id, texts, row.kind)
-        return spoken(rng, known, speaker=speaker, augmentation=CLEAN, source_weights={language: 1.0})
-
-    return speak
-
-
-def _evaluation_speaker() -> Callable[[Row, str], Utterance]:
-    speaker = Speaker()
-    return lambda row, language: spoken_for_evaluation(row, language, speaker)
 
 
 def _deaf(name: str) -> NoReturn:

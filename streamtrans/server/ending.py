@@ -32,7 +32,7 @@ async def ending(name: str, link: Link) -> AsyncIterator[None]:
     except asyncio.CancelledError as error:  # by gRPC, when the client goes away or the server stops
         _let_go(error)
         raise
-    except Exception as error:  # the RPC boundary
+    except Exception as error:  # noqa: BLE001 (the RPC boundary)
         refusal = refusal_in(error)
         if refusal is not None:
             _log.info("%s: %s, %s", name, refusal.code.name, refusal.message)

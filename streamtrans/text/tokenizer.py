@@ -107,7 +107,7 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer.from_str(json.dumps(layout))
         except Exception as error:
-            if type(error) is not Exception:  # the library raises nothing narrower for what it can't build
+            if type(error) is not Exception:  # the library raises that and nothing narrower for what it can't build
                 raise
             raise BadModel(f"{origin}: not a tokenizer that can be built ({error})") from error
         return cls(backend, origin=origin)

@@ -14,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from streamtrans.core import BadConfig
+from streamtrans.model.config import NetworkConfig
 from streamtrans.model.layers import sinusoids
 from streamtrans.model.network import Network, parameters_by_part
 from streamtrans.text import Tokenizer
 from streamtrans.train.batches import LONGEST_FRAMES
-from streamtrans.train.recipe import load_recipe
+from streamtrans.train.recipe import Recipe, load_recipe
 from streamtrans.train.trainer import stage_network, stage_weights
 
 
@@ -59,16 +60,31 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
             tensors[name] = exact[name]
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = {
-        "model_type": "whisper_m2m",
-        "architectures": ["WhisperM2M"],
-        "languages": list(plan.languages),
-        **config.asdict(),
-        "eos_token_id": tokenizer.eot,
-        "decoder_start_token_id": tokenizer.sot,
-        "torch_dtype": "bfloat16",
+    _write_settings(folder, plan, config, tokenizer)
+    shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
+    weights = folder / "model.safetensors"
+    weights.chmod(0o644)  # the writer leaves it readable by its owner only
+    return {
+        "bytes": weights.stat().st_size,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "parameters": parameters_by_part(Network(config)),
     }
-    _write(folder / "config.json", settings)
+
+
+def _write_settings(folder: Path, plan: Recipe, config: NetworkConfig, tokenizer: Tokenizer) -> None:
+    """Write what a folder holds beside weights and tokens."""
+    _write(
+        folder / "config.json",
+        {
+            "model_type": "whisper_m2m",
+            "architectures": ["WhisperM2M"],
+            "languages": list(plan.languages),
+            **config.asdict(),
+            "eos_token_id": tokenizer.eot,
+            "decoder_start_token_id": tokenizer.sot,
+            "torch_dtype": "bfloat16",
+        },
+    )
     features = plan.features
     _write(
         folder / "preprocessor_config.json",
@@ -84,14 +100,6 @@ def export(recipe: str | Path, stage: str, destination: str | Path, *, runs: str
         folder / "generation_config.json",
         {"eos_token_id": tokenizer.eot, "decoder_start_token_id": tokenizer.sot},
     )
-    shutil.copyfile(run / "tokenizer.json", folder / "tokenizer.json")
-    weights = folder / "model.safetensors"
-    weights.chmod(0o644)  # the writer leaves it readable by its owner only
-    return {
-        "bytes": weights.stat().st_size,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "parameters": parameters_by_part(Network(config)),
-    }
 
 
 def mixed(earlier: Mapping[str, Tensor], later: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

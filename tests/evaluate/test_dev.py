@@ -9,7 +9,8 @@ from streamtrans.decode import DraftContext, converse, decode, parse_drafters
 from streamtrans.decode.beam import BeamConfig, beam, converse_beam
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate import DevConfig, evaluate_dev, sample
-from streamtrans.evaluate.dev import acceptance, dev_rows
+from streamtrans.evaluate.dev import acceptance
+from streamtrans.evaluate.spoken import dev_rows
 from streamtrans.metrics import bleu, word_error_rate
 
 

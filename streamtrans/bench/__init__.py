@@ -39,6 +39,7 @@ MEASUREMENTS: dict[str, Line] = {
     "peers": Line("streamtrans.bench.peers:Peers", "tables"),
     "long": Line("streamtrans.bench.long:LongTexts", "tables"),
     "text": Line("streamtrans.bench.textual:TextInPlaceOfSpeech", "runs"),
+    "languages": Line("streamtrans.bench.languages:Languages"),
     "ablations": Line("streamtrans.bench.ablations:Ablations", "runs"),
 }
 """Name → measurement: the verbs of ``streamtrans bench``, and the names of the files that keep their figures."""

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from streamtrans.audio import Samples
 from streamtrans.compress.audio_llm import AudioLLM
 from streamtrans.compress.pruning.scores import Written
-from streamtrans.core import BadConfig, Hypothesis
+from streamtrans.core import BadConfig, Hypothesis, samples
 from streamtrans.decode import Conversation, greedy
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.dev import Text
@@ -35,7 +36,7 @@ class Subject(Protocol):
 
 
 class SpeechSubject:
-    """A Whisper or whisperM2M without its KVSPN, which changes no text.
+    """A Whisper or whisperM2M without its KVSPN, which changes no text; ``silence_s`` stands for its family's padding.
 
     Recordings are decoded ``together`` in a fixed order, so that the same layers write the same texts every time. What
     the encoder says is kept while only decoder layers go.
@@ -45,16 +46,27 @@ class SpeechSubject:
     """
 
     def __init__(
-        self, model: TorchSpeechModel, stack: str, talks: Sequence[Talk], targets: tuple[str, ...], together: int
+        self,
+        model: TorchSpeechModel,
+        stack: str,
+        talks: Sequence[Talk],
+        targets: tuple[str, ...],
+        together: int,
+        *,
+        silence_s: float | None = None,
     ) -> None:
         self.model, self.stack, self.together = model, stack, together
         model.guesser, model.network.speculator = None, None
+        self.silence_s = silence_s
+        if silence_s is not None:
+            model.manner = replace(model.manner, padded=False)
         model.manner = replace(model.manner, alignment_heads=())  # they are counted by layer, and write nothing
         asked = [(talk, askable(cast("SpeechModel", model), talk, targets)[0]) for talk in talks]
         self.asked = sorted(((t, codes) for t, codes in asked if codes), key=lambda each: each[0].audio.stat().st_size)
         if not self.asked:
             raise BadConfig("no recording has a text in a language that the model can be asked for")
-        self._features: dict[int, tuple[Tensor, list[int]]] = {}
+        self.features: dict[int, tuple[Tensor, list[int]]] = {}
+        """What the encoder said, by number of the first recording; another subject of the same encoder may have it."""
 
     def write(self, kept: Sequence[int]) -> Written:
         """Write every recording in every language that it has a text in."""
@@ -85,12 +97,17 @@ class SpeechSubject:
 
     def _hear(self, at: int, audios: Sequence[Samples]) -> tuple[Tensor, list[int]]:
         if self.stack == "encoder":
-            return self.model.hear(audios)
-        if at not in self._features:
-            features, frames = self.model.hear(audios)
-            self._features[at] = features.cpu(), frames
-        features, frames = self._features[at]
+            return self.model.hear(self._silent(audios))
+        if at not in self.features:
+            features, frames = self.model.hear(self._silent(audios))
+            self.features[at] = features.cpu(), frames
+        features, frames = self.features[at]
         return features.to(self.model.device), frames
+
+    def _silent(self, audios: Sequence[Samples]) -> list[Samples]:
+        """Put silence behind recordings, in the place of the family's padding, where that was asked for."""
+        behind = samples(1000 * (self.silence_s or 0))
+        return [np.pad(audio, (0, behind))[: self.model.max_samples] for audio in audios]
 
     def _decode(
         self,

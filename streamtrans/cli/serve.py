@@ -36,6 +36,11 @@ class Listening:
         Option("Admit only who has a key of this file (streamtrans key), within its quotas.", metavar="FILE"),
     ] = None
 
+    signers: Annotated[
+        Path | None,
+        Option("Admit who has a token that one of this file signed (streamtrans key --sign).", metavar="FILE"),
+    ] = None
+
     def tls(self) -> Tls | None:
         """Return what encryption needs, nothing where none is asked for.
 
@@ -199,6 +204,7 @@ def _settings(
         record=telling.folder(),
         record_quota_mb=telling.record_quota,
         keys=listening.keys,
+        signers=listening.signers,
         metrics_port=telling.metrics_port,
         metrics_host=telling.metrics_host,
         **(file.server if file is not None else {}),

@@ -337,7 +337,7 @@ def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
             "what is written; give the server a certificate and a key (--tls-cert, --tls-key)",
             address(config.host, port),
         )
-    if config.keys is None and (config.tls is None or config.tls.client_roots is None):
+    if config.keys is None and config.signers is None and (config.tls is None or config.tls.client_roots is None):
         _log.warning(
             "listening on %s WITHOUT KEYS: whoever reaches it may use it; make keys (streamtrans key) "
             "and give the server their file (--keys), or admit only certificates of yours (--tls-client-ca)",

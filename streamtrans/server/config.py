@@ -120,6 +120,8 @@ class ServerConfig:
     """What that folder may hold, in million bytes; a recording that would exceed it ends there. An hour has 120."""
     keys: Path | None = None
     """File of the keys (hashes, see ``streamtrans key``) whose holders may call; ``None``: nobody is asked for one."""
+    signers: Path | None = None
+    """File of those whose signed tokens (see ``streamtrans key --sign``) let somebody in too; ``None``: nobody's do."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ships none
@@ -24,11 +25,15 @@ from streamtrans.core import SAMPLE_RATE, BadConfig
 from streamtrans.foreign.values import BadValue, typed
 from streamtrans.server.intake import Bucket
 from streamtrans.server.refusal import Refusal, exhausted
+from streamtrans.server.tokens import Tokens
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _DAY_S = 86_400.0
 _MINUTE_MS = 60_000
+
+_MOST_NAMES = 10_000
+"""Holders of tokens whose quotas are remembered; of more, who called longest ago and has no stream is forgotten."""
 
 Clock = Callable[[], float]
 
@@ -42,7 +47,8 @@ class Grant:
     """
 
     sha256: str
-    """Of the key, in 64 hexadecimal digits. Keys are random and long, so that a fast hash can't be guessed back."""
+    """Of the key, in 64 hexadecimal digits. Keys are random and long, so that a fast hash can't be guessed back. Of
+    signed tokens, whose quotas are for all of one name together: of that name."""
     streams: int | None = None
     """At once."""
     streams_per_minute: int | None = None
@@ -90,6 +96,11 @@ class Holder:
             self._new = Bucket(count / 60, count - 1, clock)  # one that is over is what the next one must wait for
         if grant is not None and (minutes := grant.minutes_per_day) is not None:
             self._minutes = Bucket(60 * minutes / _DAY_S, 60 * minutes, clock)
+
+    @property
+    def busy(self) -> bool:
+        """Whether he has a stream."""
+        return self._open > 0
 
     def refuse_when_full(self) -> None:
         """Turn away who has all of the streams that the key may have at once, or no minutes left.
@@ -146,35 +157,73 @@ class Keys:
     Args:
         path: TOML, one table per key, named as logs and quotas call it; ``None``: nobody is asked for a key.
         retry_after_ms: what is told to who has too many streams.
+        signers: TOML, see :mod:`streamtrans.server.tokens`; who has a token that one of them signed may call too.
 
     Raises:
-        BadConfig: the file can't be read, or something in it is wrong.
+        BadConfig: a file can't be read, or something in it is wrong.
     """
 
-    def __init__(self, path: Path | None, retry_after_ms: int = 1_000) -> None:
-        self._holders: dict[str, Holder] | None = None
+    def __init__(self, path: Path | None, retry_after_ms: int = 1_000, signers: Path | None = None) -> None:
+        self._holders: dict[str, Holder] | None = None if signers is None else {}
+        self._tokens = None if signers is None else Tokens(signers)
+        self._retry_after_ms = retry_after_ms
+        self._by_token: dict[Grant, Holder] = {}
+        """Who has called with tokens lately, in the order of calling."""
         self._anybody = Holder()
         if path is not None:
             self._holders = {
                 grant.sha256: Holder(name, grant, retry_after_ms) for name, grant in read_keys(path).items()
             }
 
-    def holder(self, metadata: Iterable[tuple[str, str | bytes]]) -> Holder:
-        """Return who calls, by the metadata of his call.
+    def holder(
+        self, metadata: Iterable[tuple[str, str | bytes]], right: str | None = None, session: str | None = None
+    ) -> Holder:
+        """Return who calls, by the metadata of his call, for what he has the ``right``; keys have all of them.
+
+        Args:
+            metadata: of the call.
+            right: one of :data:`~streamtrans.server.tokens.RIGHTS`; ``None``: what anybody with a key or a token may.
+            session: which one is watched; a token may be for one alone.
 
         Raises:
-            Refusal: no key is there, or it is unknown or past its time; which of these isn't told.
+            Refusal: no key is there, or it is unknown or past its time; which of these isn't told. Or a token is, and
+                not for this.
         """
         if self._holders is None:
             return self._anybody
         said = [value for name, value in metadata if name.lower() == "authorization" and isinstance(value, str)]
         scheme, _, key = said[-1].partition(" ") if said else ("", "", "")
         # What is looked up is a hash: how long it takes tells nothing of a key.
-        holder = self._holders.get(hashed(key.strip())) if scheme.lower() == "bearer" else None
+        holder = None
+        if scheme.lower() == "bearer":
+            holder = self._holders.get(hashed(key.strip())) or self._signed(key.strip(), right, session)
         if holder is None or (holder.ends_at is not None and datetime.now(UTC) >= holder.ends_at):
             problem = "this server asks for a key that it knows: send the metadata `authorization: Bearer KEY`"
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, problem)
         return holder
+
+    def _signed(self, token: str, right: str | None, session: str | None) -> Holder | None:
+        """Return who has ``token``, ``None`` where it is none: one holder for all tokens of one name and its quotas."""
+        claims = None if self._tokens is None else self._tokens.claims(token)
+        if claims is None:
+            return None
+        if right is not None and right not in claims.rights:
+            raise _forbidden(f"this token is for {', '.join(claims.rights) or 'nothing'}, and not to {right}")
+        if claims.session is not None and session is not None and claims.session != session:
+            raise _forbidden("this token is for another session")
+        quotas: dict[str, Any] = claims.quotas
+        grant = Grant(hashed(f"{claims.signer}/{claims.sub}"), **quotas)
+        holder = self._by_token.pop(grant, None) or Holder(claims.sub, grant, self._retry_after_ms)
+        self._by_token[grant] = holder
+        if len(self._by_token) > _MOST_NAMES:
+            idle = next((old for old, each in self._by_token.items() if not each.busy), None)
+            if idle is not None:
+                del self._by_token[idle]
+        return holder
+
+
+def _forbidden(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.PERMISSION_DENIED, message)
 
 
 def read_keys(path: Path) -> dict[str, Grant]:

@@ -52,7 +52,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self.capacity = Capacity(config.load, config.session.reading_interval_ms, config.retry_after_ms)
         """What the device carries; asked before a stream is let in."""
         self._config = config
-        self._keys = Keys(config.keys, config.retry_after_ms)
+        self._keys = Keys(config.keys, config.retry_after_ms, config.signers)
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
         patience_ms = min(config.first_message_ms, config.limits.idle_ms)
         self._anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
@@ -76,7 +76,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         session_id, link = uuid.uuid4().hex, GrpcLink(context)
         async with ending(f"session {session_id}", link):
             with Stream(self.metrics) as stream:
-                holder = self._keys.holder(metadata_of(context))
+                holder = self._keys.holder(metadata_of(context), "speak")
                 await self._stream(session_id, link, context.peer(), stream, holder)
 
     async def ListCapabilities(self, _request: CapabilitiesRequest, context: Context) -> CapabilitiesResponse:

@@ -58,9 +58,11 @@ def encrypted(key, folder):
 async def test_ours_are_let_in_and_strangers_are_not(house, tmp_path):
     (cert, key), (other, other_key) = made(tmp_path, "ours"), made(tmp_path, "strangers")
     config = house.configured(tls=ServerTls(cert, key, client_roots=cert))
-    async with TranslationServer(config, house.served) as server:
+    engine = house.instant()
+    async with TranslationServer(config, lambda: house.served(engine)) as server:
         await server.ready()
         read = type(cert).read_bytes
+        warm = len(engine.requests)
         for tls, welcome in (
             (Tls(read(cert), read(key), read(cert)), True),
             (Tls(read(cert)), False),
@@ -70,10 +72,14 @@ async def test_ours_are_let_in_and_strangers_are_not(house, tmp_path):
             async with TranslationClient(f"localhost:{server.port}", tls=tls) as client:
                 try:
                     await client.capabilities()
+                    await house.collect(client, house.speech(0.1, 0.5, 0.5))
                 except ClientError:
                     assert not welcome
+                    assert len(engine.requests) == warm  # nothing was done for a stranger
                 else:
                     assert welcome
+                    assert len(engine.requests) > warm
+                    warm = len(engine.requests)
 
 
 @pytest.mark.parametrize(("host", "secure"), [("0.0.0.0", False), ("0.0.0.0", True), ("127.0.0.1", False)])

@@ -17,8 +17,6 @@ from typing import Any
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, load
 
-_DAY_MS = 86_400_000
-
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -45,7 +43,7 @@ class Wish:
 
 async def run(wish: Wish) -> None:
     """Serve until standard input ends."""
-    from streamtrans.server import Load, Served, ServerConfig, TranslationServer
+    from streamtrans.server import Served, ServerConfig, TranslationServer
     from streamtrans.server.offer import what_is_served
 
     loaded: list[Loaded] = []
@@ -54,8 +52,7 @@ async def run(wish: Wish) -> None:
         loaded.append(load(wish.choice, slots=wish.slots))
         return what_is_served(loaded[0], wish.choice.vad)
 
-    all_comers = Load(max_lag_ms=_DAY_MS, most_busy=float("inf"))  # what too many cost is to be measured, not refused
-    config = ServerConfig(port=0, max_sessions=wish.sessions, grace_ms=0, load=all_comers)
+    config = ServerConfig(port=0, max_sessions=wish.sessions, grace_ms=0, load=None)
     async with TranslationServer(config, make) as server:
         await server.ready()
         _say({"port": server.port, **_counters(loaded[0])})

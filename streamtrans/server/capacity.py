@@ -72,19 +72,20 @@ class Capacity:
     """The book of one device's load.
 
     Args:
-        rules: what is bounded.
+        bounds: of the load; ``None``: it is only measured.
         interval_ms: steps between readings where nobody asks for others.
         retry_after_ms: what is told to who isn't let in.
         clock: seconds, of the same clock as :meth:`Carried.asked_for`.
     """
 
     def __init__(
-        self, rules: Load, interval_ms: int, retry_after_ms: int, clock: Callable[[], float] = time.monotonic
+        self, bounds: Load | None, interval_ms: int, retry_after_ms: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.rung = Rung.FULL_SERVICE
         self.busy = 0.0
         """Share of the time in which the device was at work lately; 0 where the engine doesn't count."""
-        self._rules = rules
+        self._bounded = bounds is not None
+        self._rules = rules = bounds or Load()
         self._interval_s = interval_ms / 1000
         self._retry_after_ms = retry_after_ms
         self._clock = clock
@@ -134,7 +135,7 @@ class Capacity:
         Raises:
             Refusal: that is so.
         """
-        if not self._streams:  # who is alone lags because of nobody
+        if not self._bounded or not self._streams:  # who is alone lags because of nobody
             return
         now, bound_s = self._clock(), self._rules.max_lag_ms / 1000
         unseen = sum(
@@ -160,7 +161,7 @@ class Capacity:
             self._taken.popleft()
         if stats is not None:
             self._weigh(now, stats.busy_s / stats.devices)
-        if self._streams:
+        if self._bounded and self._streams:
             self._climb(now)
         elif self.rung:
             self._take(Rung.FULL_SERVICE, now)

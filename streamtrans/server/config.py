@@ -59,8 +59,8 @@ class Load:
         ):
             if not least <= value < float("inf"):
                 raise BadConfig(f"load.{name} is {value}; use at least {least}")
-        if not self.most_busy > 0:
-            raise BadConfig(f"load.most_busy is {self.most_busy}; use more than 0, and 1 or less to bound anything")
+        if not 0 < self.most_busy <= 1:
+            raise BadConfig(f"load.most_busy is {self.most_busy}; use more than 0 and at most 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,9 @@ class ServerConfig:
     detector always come from the caller, ``captions`` and the model."""
     max_unsent_events: int = 1_000
     """Finals and speech events that wait for a client that doesn't read; tentative ones are replaced."""
-    load: Load = field(default_factory=Load)
-    """Up to which load streams are let in, and from which on less is done for each."""
+    load: Load | None = field(default_factory=Load)
+    """Up to which load streams are let in, and from which on less is done for each; ``None``: all of it is done for
+    everybody, as where the load itself is to be measured."""
     behind_ms: int = 3_000
     """Lag from which the client is told BEHIND_REALTIME; smaller warns earlier and oftener."""
     warm_timeout_ms: int = 300_000

@@ -100,7 +100,7 @@ class LiveSession:
         self._failures = 0
         self._patience = Patience()
         self._retry_after_ms = config.retry_after_ms
-        self._longer = config.load.longer
+        self._longer = 1.0 if config.load is None else config.load.longer
         self._asked: tuple[Job, float] | None = None
         watched = _Watched(served.engine, self._begin, self._read)
         self._pumping = asyncio.create_task(

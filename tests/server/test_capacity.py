@@ -232,3 +232,14 @@ def test_who_goes_makes_room():
 def test_wrong_bounds_are_named(changes, words):
     with pytest.raises(BadConfig, match=words):
         Load(**changes)
+
+
+def test_where_load_is_only_measured_everybody_is_let_in_and_served_in_full():
+    world = World()
+    world.capacity = Capacity(None, 480, 1_000, world.clock)
+    world.capacity.learn(1.0)
+    for _ in range(20):
+        assert world.come(0.05) is None
+    world.run(20)
+    assert world.capacity.busy > 0.99
+    assert not any(speaker.rungs for speaker in world.speakers)

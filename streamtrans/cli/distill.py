@@ -144,6 +144,7 @@ def qlora(
         device=device,
     )
     _run(teaching, destination, work)
+    _show_counts(teaching, destination, work)
 
 
 def show_taught(found: Taught) -> None:
@@ -162,13 +163,38 @@ def show_taught(found: Taught) -> None:
     show("taught", ["", ""], rows)
 
 
+def _show_counts(teaching: Teaching, destination: Path, work: Path | None) -> None:
+    from streamtrans.cli.report import show
+    from streamtrans.compress.teaching.counts import count
+
+    found = count(teaching, destination, work or _work(destination))
+    before, learning, _ = found.values()
+    rows: list[list[object]] = [
+        ["parameters", *(f"{each.parameters:,}" for each in found.values())],
+        ["of adapters beside them", *(f"{each.adapters:,}" for each in found.values())],
+        ["numbers held for them", *(f"{each.numbers:,}" for each in found.values())],
+        ["MB on disk", *(None if each.bytes_on_disk is None else each.bytes_on_disk / 1e6 for each in found.values())],
+        ["MB in memory", *(each.bytes_held / 1e6 for each in found.values())],
+        ["ms per token of a text read", *(each.ms_per_token for each in found.values())],
+    ]
+    show("counted in every way", ["", "before", "while it learns", "saved"], rows)
+    gone, packed = (100 * (1 - at / before.parameters) for at in (learning.parameters, learning.numbers))
+    typer.echo(
+        f"while it learns {gone:.0f} % of the parameters are gone; counted as numbers held, as arXiv 2505.20237 counts,"
+        f" {packed:.0f} %"
+    )
+
+
+def _work(destination: Path) -> Path:
+    return destination.with_name(f"{destination.name}-training")
+
+
 def _run(teaching: Teaching, destination: Path, work: Path | None) -> None:
     from streamtrans.cli.report import telling
     from streamtrans.compress.teaching import teach
 
-    folder = work or destination.with_name(f"{destination.name}-training")
     with telling("training") as told:
-        found = teach(teaching, destination, work=folder, told=told)
+        found = teach(teaching, destination, work=work or _work(destination), told=told)
     show_taught(found)
     typer.echo(f"written to {destination}", err=True)
 

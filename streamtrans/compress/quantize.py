@@ -7,17 +7,22 @@ served in.
 
 from __future__ import annotations
 
+import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from streamtrans.compress.merging.merge import is_matrix
 from streamtrans.compress.weights import Weights, check_new, write_folder
-from streamtrans.core import BadConfig, BadModel
+from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
+from streamtrans.model.api import Forward
 from streamtrans.model.config import read_json, shown
 from streamtrans.model.loading import FAMILIES, find_folder
+from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.model.stored import is_stored, store
 
 CARD = "quantize.json"
@@ -73,6 +78,18 @@ def quantize(source: str | Path, destination: str | Path, *, bits: int = 8) -> Q
         made = Quantized(bits, parameters, sizes[0], before, sizes[1])
         write_folder(target, found, like=folder, also={CARD: {"bits": bits, "parameters": parameters}})
     return made
+
+
+def ms_per_token(model: TorchSpeechModel, count: int = 24) -> float:
+    """Return how long the decoder takes for a token, alone, over two seconds of noise: the median of ``count``."""
+    audio = np.random.default_rng(0).normal(0, 0.1, min(2 * SAMPLE_RATE, model.max_samples)).astype(np.float32)
+    cache = model.allocate(1).open(model.encode([audio])[0])
+    took = []
+    for _ in range(min(count, model.max_tokens)):
+        began = time.perf_counter()
+        model.step([Forward((model.eot,), cache, 1)])
+        took.append(time.perf_counter() - began)
+    return 1000 * statistics.median(took)
 
 
 def held_bytes(network: nn.Module) -> int:

@@ -171,6 +171,13 @@ def test_what_makes_no_sense_is_refused(made, whisper: Path, tmp_path: Path) -> 
 def test_the_command_line_counts_side_by_side(whisper: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compress", "quantize", str(whisper), str(tmp_path / "out"), "--bits", "4"])
     assert done.exit_code == 0, done.output
-    for text in ("4 bits", "numbers in the file", "MB on disk", "MB in memory, served in"):
+    for text in (
+        "4 bits",
+        "numbers in the file",
+        "MB on disk",
+        "MB in memory, served in",
+        "ms per token, served in",
+        "no parameter is gone",
+    ):
         assert text in done.stdout
     assert json.loads((tmp_path / "out" / "quantize.json").read_text())["bits"] == 4

@@ -397,6 +397,23 @@ def test_distill_is_a_command(whisper: Path, speech: Path, tmp_path: Path) -> No
     assert load_model(tmp_path / "made", device="cpu").config.decoder_layers == 2
 
 
+def test_qlora_is_a_command_that_counts_in_every_way(whisper: Path, speech: Path, tmp_path: Path) -> None:
+    asked = ["compress", "qlora", str(whisper), str(tmp_path / "made"), "--speech", str(speech), "--rank", "4"]
+    result = CliRunner().invoke(app, [*asked, "--steps", "2", "--batch", "2", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    stored = load_file(whisper / "model.safetensors").items()
+    whole = sum(tensor.numel() for name, tensor in stored if name != "proj_out.weight")
+    # Attention: 4 of 16 x 16; MLP: 2 of 16 x 16; 2 encoder layers, 3 decoder layers with two attentions each.
+    linears = 2 * 6 + 3 * 10
+    held = whole - linears * 256 + linears * (128 + 4 + 1)
+    for text in (f"{whole:,}", f"{held:,}", f"{linears * 4 * 32:,}", "MB on disk", "ms per token of a text read"):
+        assert text in result.output, text
+    share = 100 * (1 - held / whole)
+    assert f"0 % of the parameters are gone; counted as numbers held, as arXiv 2505.20237 counts, {share:.0f} %" in (
+        " ".join(result.output.split())
+    )
+
+
 def test_a_recipe_is_run_by_train(whisper: Path, speech: Path, tmp_path: Path) -> None:
     lines = [f'base = "{whisper}"', f'speech = ["{speech}"]', "steps = 2", "batch = 2", 'name = "mine"']
     (tmp_path / "mine.toml").write_text("\n".join(lines))

@@ -14,10 +14,6 @@ from torch import Tensor, nn
 from streamtrans.core import BadConfig, needs
 
 ADAPTER = "default"
-BLOCK = 64
-"""Weights that share a scale in nf4."""
-SCALES = 256
-"""Scales that share a scale of their own: what is called double quantisation."""
 
 
 def adapt(part: nn.Module, rank: int, alpha: float, *, pack: bool, compute: torch.dtype) -> None:
@@ -55,11 +51,18 @@ def merged(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{name}.weight", _dequantised(module.get_base_layer().weight) + module.get_delta_weight(ADAPTER)
 
 
-def packed_numbers(inputs: int, outputs: int) -> int:
-    """Return how many numbers stand for a packed matrix: two weights a byte, a byte per 64 weights, its own scales."""
-    weights = inputs * outputs
-    scales = -(-weights // BLOCK)
-    return -(-weights // 2) + scales + -(-scales // SCALES)
+def numbers(part: nn.Module) -> tuple[int, int]:
+    """Return how many weights a part has without adapters, and how many numbers are held for them.
+
+    Of packed matrices that is a number per two weights, one per 64 of them, and one per 256 of these.
+    """
+    weights = held = 0
+    for name, parameter in part.named_parameters():
+        if "lora_" not in name:
+            state = getattr(parameter, "quant_state", None)
+            weights += parameter.numel() if state is None else state.shape.numel()
+            held += parameter.numel() + (0 if state is None else state.absmax.numel() + state.state2.absmax.numel())
+    return weights, held
 
 
 def held_bytes(part: nn.Module) -> int:

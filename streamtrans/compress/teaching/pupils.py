@@ -46,6 +46,11 @@ class Pupil(Protocol):
     device: torch.device
 
     @property
+    def module(self) -> nn.Module:
+        """The network."""
+        ...
+
+    @property
     def spelling(self) -> Mapping[str, int]:
         """The vocabulary: tokens that are text, by how the tokenizer spells them, and the end as the empty string."""
         ...
@@ -101,6 +106,11 @@ class SpeechPupil:
             self._thaw(learns)
         vocabulary = json.loads(self.model.tokenizer.layout())["model"]["vocab"]
         self.spelling: Mapping[str, int] = {**vocabulary, "": self.model.eot}
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text and its end."""
@@ -214,6 +224,12 @@ class AudioLanguagePupil:
                 self.llm.model.model.multi_modal_projector.requires_grad_(True)
         vocabulary = json.loads(self.llm.tokenizer.backend_tokenizer.to_str())["model"]["vocab"]
         self.spelling: Mapping[str, int] = {**vocabulary, "": self.llm.end}
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        found: nn.Module = self.llm.model
+        return found
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text and its end."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from streamtrans.audio import Samples, read_audio
+from streamtrans.bench.delays import PERCENTS, Delays, largest, percentiles_ms
 from streamtrans.bench.measurement import MODE, TO, Progress, Report, Table, counts, silent
 from streamtrans.bench.server import Wish
 from streamtrans.bench.talk import SENTENCES, talk
@@ -30,6 +31,9 @@ CHUNK = SAMPLE_RATE // 10
 
 STAGGER_S = 0.137
 """Between the beginnings of two speakers, so that their readings don't fall due together."""
+
+BOUND_MS = 1_000
+"""Lag, p95 of the worst stream, below which a server carries its streams."""
 
 DEMO = Path(__file__).parents[1] / "demo" / "speech.flac"
 """What is played where nothing can speak."""
@@ -46,15 +50,20 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Realtime:
-    """Serve speakers in real time; real-time factor, lag, passes per token and peak memory.
+    """Serve speakers in real time; real-time factor, delays, passes per token and peak memory.
 
-    A server in a process of its own serves synthetic talks. One speaker gets one core, more get all.
+    A server in a process of its own serves synthetic talks, all that come. One speaker gets one core, more get all.
+    With --largest it is tried, by doubling and bisection, how many speakers it carries.
     """
 
     streams: Annotated[tuple[int, ...], Option("Speakers at once, one measurement each, such as 1,8.", read=counts)] = (
         1,
         8,
     )
+    largest: Annotated[
+        bool, Option("Find the largest number of speakers whose lag, p95 of the worst stream, stays under a second.")
+    ] = False
+    most: Annotated[int, Option("Speakers that are tried at most.", least=1)] = 256
     seconds: Annotated[float, Option("Audio per speaker; it takes as long.", least=2)] = 60.0
     to: Annotated[tuple[str, ...], TO] = ("de",)
     mode: Annotated[Mode, MODE] = "live"
@@ -66,15 +75,46 @@ class Realtime:
     def measure(self, progress: Progress = silent) -> Report:
         """Let them speak, one case after the other."""
         options = StreamOptions(self.to, encoding="pcm_s16le", mode=self.mode, vad=self.choice.vad)
-        who, found = identity(self.choice.model), []
-        asked = cases(self.streams, self.choice.threads)
-        for number, case in enumerate(asked):
-            progress(f"speakers: {case.streams}, cores: {case.cores}, for {self.seconds:g} s", number, len(asked))
-            found.append(asyncio.run(measure(case, self.choice, speeches(case.streams, self.seconds), options)))
+        who = identity(self.choice.model)
+        found: list[dict[str, Any]] = []
+        fits: dict[int, bool] = {}
+        waiting = [] if self.largest else list(self.streams)
+        while (streams := self._next(waiting, fits)) is not None:
+            [case] = cases([streams], self.choice.threads)
+            progress(f"speakers: {streams}, cores: {case.cores}, for {self.seconds:g} s", len(found), None)
+            found.append(asyncio.run(measure(case, self.choice, speeches(streams, self.seconds), options)))
+            fits[streams] = found[-1]["lag_p95_worst_stream_ms"] < BOUND_MS
+        found.sort(key=lambda case: int(case["streams"]))
         figures = {"model": who, "targets": options.targets, "mode": self.mode, "seconds": self.seconds, "cases": found}
-        shown = [name for name in found[0] if name not in ("streams", "acceptance", "captions", "withdrawn")]
-        columns = ["", *(str(case["streams"]) for case in found)]
-        return Report(figures, [Table("realtime", columns, [[n, *(case[n] for case in found)] for n in shown])])
+        notes = []
+        if self.largest:
+            figures["largest"] = max((number for number, fit in fits.items() if fit), default=0)
+            notes = [f"the largest number of speakers whose p95 lag stays under {BOUND_MS} ms: {figures['largest']}"]
+        return Report(figures, [_costs(found), _delays(found)], notes)
+
+    def _next(self, waiting: list[int], fits: dict[int, bool]) -> int | None:
+        """Return how many speak next, ``None`` at the end."""
+        if not self.largest:
+            return waiting.pop(0) if waiting else None
+        streams = largest(fits)
+        capped = None if streams is None else min(streams, self.most)
+        return None if capped in fits else capped
+
+
+def _costs(found: Sequence[dict[str, Any]]) -> Table:
+    shown = [name for name in found[0] if name not in ("streams", "acceptance", "captions", "withdrawn", "delays_ms")]
+    columns = ["", *(str(case["streams"]) for case in found)]
+    return Table("realtime", columns, [[n, *(case[n] for case in found)] for n in shown])
+
+
+def _delays(found: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        [case["streams"], kind, *told.values()]
+        for case in found
+        for kind, told in case["delays_ms"].items()
+        if told is not None
+    ]
+    return Table("delays in milliseconds", ["streams", "", *(f"p{percent}" for percent in PERCENTS)], rows)
 
 
 def cases(streams: Sequence[int], threads: int | None) -> list[Case]:
@@ -119,15 +159,16 @@ async def measure(case: Case, choice: ModelChoice, speech: Sequence[Samples], op
     """
     slots = max(16, 2 * case.streams * len(options.targets))
     wish = Wish(replace(choice, threads=case.threads), slots, sessions=case.streams, cores=case.cores)
+    delays = [Delays() for _ in speech]
     async with served(wish) as (process, before):
         async with TranslationClient(f"127.0.0.1:{before['port']}") as client, asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(speak(client, audio, options, number * STAGGER_S))
+                group.create_task(speak(client, audio, options, number * STAGGER_S, told=delays[number].told))
                 for number, audio in enumerate(speech)
             ]
         after = await ask(process)
     summaries = [task.result() for task in tasks]
-    return _figures(case, before, after, summaries)
+    return {**_figures(case, before, after, summaries), "delays_ms": percentiles_ms(delays)}
 
 
 @asynccontextmanager

@@ -152,8 +152,19 @@ def test_a_server_is_measured_in_real_time(tiny, tmp_path):
     assert case["streams"] == 2
     assert case["audio_s"] == pytest.approx(6, abs=0.01)
     assert case["segments"] >= 2
+    assert case["delays_ms"]["final"].keys() == {"p50", "p90", "p95", "p99"}
     assert case["real_time_factor"] > 0
     assert case["peak_rss_mb"] > 50
+
+
+@pytest.mark.slow
+def test_the_largest_number_of_speakers_is_looked_for_up_to_what_was_said(tiny, tmp_path):
+    arguments = ("--largest", "--most", 2, "--seconds", 2, "--to", "de", "--model", tiny, "--vad", "energy")
+    printed = invoke("bench", "realtime", *arguments, "--results", tmp_path)
+    assert "the largest number of speakers whose p95 lag stays under 1000 ms:" in printed
+    figures = json.loads((tmp_path / "realtime.json").read_text())["figures"]
+    fits = [case["streams"] for case in figures["cases"] if case["lag_p95_worst_stream_ms"] < 1_000]
+    assert figures["largest"] == max(fits, default=0)
 
 
 @pytest.mark.slow

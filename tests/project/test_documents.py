@@ -165,3 +165,10 @@ def test_the_example_ends_in_one_line_where_it_is_refused(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: UNAVAILABLE: localhost:1 was not ready within 0.1 s")
     assert "Traceback" not in done.stderr
+
+
+def test_the_architecture_is_one_page():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 150
+    table = page.partition("## To change")[2].partition("\n## ")[0]
+    assert sum(line.startswith("| ") for line in table.splitlines()) <= 30

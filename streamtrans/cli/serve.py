@@ -104,6 +104,10 @@ class Telling:
         int | None, Option("Answer Prometheus there, over HTTP; nothing of what is said.", least=0, most=65_535)
     ] = None
     metrics_host: Annotated[str, Option("The address of that port.")] = "127.0.0.1"
+    traces: Annotated[
+        str | None,
+        Option("Send OpenTelemetry spans there, by OTLP over HTTP; nothing of what is said.", metavar="URL"),
+    ] = None
     log: Annotated[str, Option("text, or json: one object a line.", metavar="FORM")] = "text"
     log_level: Annotated[str, Option("debug, info, warning or error; none tells what is said.", metavar="LEVEL")] = (
         "warning"
@@ -206,6 +210,7 @@ def _settings(
         keys=listening.keys,
         signers=listening.signers,
         metrics_port=telling.metrics_port,
+        traces=telling.traces,
         metrics_host=telling.metrics_host,
         **(file.server if file is not None else {}),
     )

@@ -162,6 +162,7 @@ class TranslationServer:
             await asyncio.to_thread(self._service.served.engine.close, _CLOSE_S)
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.close)
+        await asyncio.to_thread(self._service.spans.close)
 
     async def _warm_up(self) -> None:
         loading = asyncio.get_running_loop().run_in_executor(None, self._factory)

@@ -123,6 +123,9 @@ class ServerConfig:
     """File of the keys (hashes, see ``streamtrans key``) whose holders may call; ``None``: nobody is asked for one."""
     signers: Path | None = None
     """File of those whose signed tokens (see ``streamtrans key --sign``) let somebody in too; ``None``: nobody's do."""
+    traces: str | None = None
+    """Where spans of streams and readings are sent, by OTLP over HTTP, such as http://collector:4318/v1/traces; nothing
+    of what is said. ``None``: nowhere."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"

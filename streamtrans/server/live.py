@@ -38,11 +38,14 @@ from streamtrans.server.keys import Holder
 from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.server.refusal import unavailable
+from streamtrans.server.spans import Spans
 from streamtrans.server.tape import Tape
 from streamtrans.stream import Cursors, Patience, Recorder, SessionLike, SessionStats, pump
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
+
+NO_SPANS = Spans()
 
 _RUNGS = {
     Rung.FULL_SERVICE: "captions come as they were asked for again",
@@ -71,8 +74,10 @@ class LiveSession:
         metrics: Metrics,
         holder: Holder,
         capacity: Capacity,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self.session_id = session_id
+        self._span = spans.stream(session_id, opening.session.mode, len(opening.session.targets))
         self.token = secrets.token_urlsafe(24)
         """Who has it may go on with this session; nobody can guess it from the id."""
         self.opening = opening
@@ -191,6 +196,7 @@ class LiveSession:
     async def close(self) -> None:
         """Leave it as it is: withdraw what the engine hasn't begun, and end its recording."""
         self._capacity.leave(self)
+        self._span.end(self.stats)
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
         del self._pumping  # the frames that it was cancelled in hold this session
@@ -201,6 +207,7 @@ class LiveSession:
     def _over(self, pumping: asyncio.Task[None]) -> None:
         """Tell all who read along that it is finished, or what stopped it: each call ends with that."""
         self._capacity.leave(self)
+        self._span.end(self.stats)
         self._count()
         error = None if pumping.cancelled() else pumping.exception()
         if error is None and self.stats.in_vain:
@@ -223,6 +230,7 @@ class LiveSession:
     def _read(self, job: Job, now: float, answered: bool) -> None:
         if self._asked is not None and self._asked[0] is job:
             self._capacity.took(now - self._asked[1])
+            self._span.reading(job, now - self._asked[1], answered=answered)
             self._asked = None
         if answered:
             self.arrivals.read(job, now)

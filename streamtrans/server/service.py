@@ -24,6 +24,7 @@ from streamtrans.server.opening import open_stream
 from streamtrans.server.reader import Reader
 from streamtrans.server.refusal import Refusal, unavailable, unknown_token
 from streamtrans.server.registry import Registry, Speaker
+from streamtrans.server.spans import exporting
 from streamtrans.wire import (
     MODES,
     Capabilities,
@@ -51,6 +52,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self.metrics = Metrics()
         self.capacity = Capacity(config.load, config.session.reading_interval_ms, config.retry_after_ms)
         """What the device carries; asked before a stream is let in."""
+        self.spans = exporting(config.traces)
         self._config = config
         self._keys = Keys(config.keys, config.retry_after_ms, config.signers)
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
@@ -123,6 +125,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 metrics=self.metrics,
                 holder=holder,
                 capacity=self.capacity,
+                spans=self.spans,
             )
             kept = self._config.max_unsent_events if opening.options.resumable else 0
             await self._attend(Speaker(live, intake, Reader(live, kept)), link)

@@ -5,14 +5,17 @@ import io
 import json
 import logging
 import tempfile
+import time
 import urllib.request
 
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from streamtrans.client import ClientError, StreamOptions
 from streamtrans.core import BadConfig, StreamtransError, loggable
 from streamtrans.server import logs
+from streamtrans.server.spans import Spans
 from streamtrans.testing.engine import hypothesis
 
 CANARY = "the yellow nightingale sings at noon"
@@ -110,6 +113,61 @@ async def test_what_is_said_is_told_to_its_reader_and_to_nobody_else(house, logg
         assert_silent(await metrics_of(server))
     assert_silent(logged())
     assert held(folder) == {}
+
+
+class Traced:
+    """Whatever a server would send to a collector, as text."""
+
+    def __init__(self, server):
+        self.exporter = InMemorySpanExporter()
+        self.spans = server._service.spans = Spans(self.exporter)
+
+    def text(self):
+        self.spans.close()
+        return "".join(span.to_json() for span in self.exporter.get_finished_spans())
+
+
+@pytest.mark.parametrize("mode", ["live", "final"])
+async def test_spans_tell_of_streams_and_readings_and_not_what_is_said(house, folder, mode):
+    served = house.served(house.instant(write), tokenizer=Speaks())
+    async with house.running(served) as (server, client):
+        traced = Traced(server)
+        await house.collect(client, said(house), StreamOptions(("de",), mode=mode))
+        await asyncio.sleep(0.05)
+        assert_silent(traced.text())
+        spans = traced.exporter.get_finished_spans()
+    [stream] = [span for span in spans if span.name == "stream"]
+    readings = [span for span in spans if span.name == "reading"]
+    assert readings
+    assert all(span.parent.span_id == stream.context.span_id for span in readings)
+    assert all(span.start_time <= span.end_time for span in readings)
+    assert stream.attributes["streamtrans.readings"] == len(readings)
+    assert stream.attributes["streamtrans.mode"] == mode
+    assert all(isinstance(value, bool | int | str) for span in spans for value in span.attributes.values())
+    assert held(folder) == {}
+
+
+@pytest.mark.parametrize("model", [quote, fail])
+async def test_spans_of_what_fails_quote_nothing(house, model):
+    def after_warm_up(job, target):
+        return model(job, target) if len(job.audio) != 8_000 else hypothesis((), 0.5)
+
+    async with house.running(house.served(house.instant(after_warm_up), tokenizer=Speaks())) as (server, client):
+        traced = Traced(server)
+        with pytest.raises(ClientError):
+            await house.collect(client, said(house))
+        await asyncio.sleep(0.05)
+        assert_silent(traced.text())
+
+
+async def test_without_being_asked_for_there_are_no_spans_and_a_dead_collector_holds_up_nobody(house):
+    async with house.running() as (server, _):
+        assert server._service.spans._provider is None
+    logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+    async with house.running(config=house.configured(traces="http://127.0.0.1:9/v1/traces")) as (server, client):
+        await house.collect(client, said(house))
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(("model", "speller"), [(write, FailsWith()), (quote, Speaks()), (fail, Speaks())])

@@ -38,7 +38,7 @@ class AskedBatches:
         for chapter in range(step // (CHAPTER * per_pool), -(-stage.steps // (CHAPTER * per_pool))):
             first = max(chapter * CHAPTER, step // per_pool)
             end = min((chapter + 1) * CHAPTER, -(-stage.steps // per_pool))
-            made = HeardBatches(self.recipe, stage, self._ahead(chapter), first * POOL, end * POOL)
+            made = HeardBatches(self.recipe, stage, self._ahead(chapter), stage.batch, first * POOL, end * POOL)
             batches = load_batches(made, processes=self.processes)
             for pool in range(first, end):
                 held: dict[int, Answered] = {}

@@ -87,6 +87,8 @@ class HeardBatches:
     recipe: AnchoredRecipe
     stage: AnchoredStage
     ahead: int
+    size: int
+    """Utterances in each."""
     first: int
     steps: int
     """Where they end; like ``first`` a multiple of :data:`POOL`."""
@@ -103,7 +105,7 @@ class HeardBatches:
         base = Path(self.recipe.base)
         sounds = Sounds(self.recipe, self.stage, self.ahead)
         asking, mel = Prompting(Tokenizer.load(base)), LogMel(read_features(base))
-        size = self.stage.batch
+        size = self.size
         pad_s = self.stage.pad_s if self.stage.lesson == "hearing" else 0.0
         for pool in range(self.first // POOL, -(-self.steps // POOL)):
             seed = [self.recipe.seed, zlib.crc32(self.stage.name.encode()), pool, self.attempt]

@@ -60,9 +60,9 @@ def hear_ahead(
     made = 0
     while lacking := _lacking(shelf, files):
         ahead = len(read_ahead(recipe))
-        batches = load_batches(
-            HeardBatches(recipe, plan, ahead, lacking[0] * POOL, (lacking[-1] + 1) * POOL), processes=processes
-        )
+        first, end = lacking[0] * POOL, (lacking[-1] + 1) * POOL
+        spoken = HeardBatches(recipe, plan, ahead, plan.per_file // POOL, first, end)
+        batches = load_batches(spoken, processes=processes)
         for number in lacking:
             heard: Heard = lay_together([listener.hear(next(batches)) for _ in range(POOL)])
             shelf.add(_name(number), heard)

@@ -57,6 +57,8 @@ class AnchoredStage:
     steps: int
     batch: int = 16
     """Utterances per step: larger is smoother and slower."""
+    per_file: int = 256
+    """Utterances in a file of what is heard ahead, a multiple of 8; four of them mix, and make whole batches."""
     repeat: int = 1
     """How often a batch is used: the anchor's answers, which are dear, are kept that long."""
     peak_lr: float = 6e-5
@@ -98,6 +100,10 @@ class AnchoredStage:
         for name in ("steps", "batch", "repeat", "rank", "warmup"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"stage {self.name}: {name} must be at least 1")
+        if self.per_file < 1 or self.per_file % 8 or 4 * self.per_file % self.batch:
+            raise BadConfig(
+                f"stage {self.name}: per_file is a multiple of 8, and four files make whole batches of {self.batch}"
+            )
         for name in ("joined", "sounds", "empty", "clean", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadConfig(f"stage {self.name}: {name} is a share, 0 to 1")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import BadConfig, Tokens
-from streamtrans.train.anchored.batches import POOL, UNASKED, Prompting, answers
+from streamtrans.train.anchored.batches import UNASKED, Prompting, answers
 from streamtrans.train.anchored.heard import BELIEVED, Heard, Shelf, lay_together
 from streamtrans.train.anchored.recipe import AnchoredRecipe, AnchoredStage
 from streamtrans.train.batches import stack_tokens
@@ -57,7 +57,7 @@ class TaughtBatch:
 
 
 class TaughtBatches:
-    """The batches of a stage, as large as what was heard together; chapters are noted in ``file``."""
+    """The batches of a stage; chapters are noted in ``file``."""
 
     def __init__(
         self, recipe: AnchoredRecipe, stage: AnchoredStage, shelf: Shelf, asking: Prompting, file: Path
@@ -71,10 +71,11 @@ class TaughtBatches:
             BadConfig: too little was heard, or a file of it is missing or broken.
         """
         chapters: list[list[str]] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else []
-        per_chapter = CHAPTER * POOL
+        per_chapter = CHAPTER * self.stage.per_file // self.stage.batch
         for number in itertools.count(step // per_chapter):
             entries = {entry.file: entry for entry in self.shelf.entries()}
-            if number == len(chapters):
+            if number >= len(chapters):
+                chapters += [[]] * (number - len(chapters))  # a run that goes on from what was kept has no notes
                 chapters.append(self._next(list(entries), chapters))
                 self.file.write_text(json.dumps(chapters), encoding="utf-8")
             if gone := [name for name in chapters[number] if name not in entries]:
@@ -98,7 +99,7 @@ class TaughtBatches:
         """Yield batches of utterances that are about equally long, in any order."""
         order = np.argsort(heard.lengths.numpy(), kind="stable")
         ends = heard.lengths.cumsum(0)
-        for rows in rng.permutation(order.reshape(CHAPTER * POOL, -1)):
+        for rows in rng.permutation(order.reshape(-1, self.stage.batch)):
             yield self._batch(heard, rows, ends, rng)
 
     def _batch(self, heard: Heard, rows: Sequence[int], ends: Tensor, rng: np.random.Generator) -> TaughtBatch:

@@ -58,6 +58,7 @@ lesson = "directions"
 start_from = "ears"
 steps = 40
 batch = 2
+per_file = 16
 warmup = 2
 empty = 0.1
 average = 0.9

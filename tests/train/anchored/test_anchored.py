@@ -144,8 +144,8 @@ def test_people_are_looked_at_and_the_best_weights_are_exported(toy: Path, train
 def test_batches_are_the_same_wherever_one_begins(toy: Path) -> None:
     recipe = load_anchored(toy)
     stage = recipe.stage("ears")
-    whole = list(HeardBatches(recipe, stage, 2, 0, 2 * POOL))
-    late = list(HeardBatches(recipe, stage, 2, POOL, 2 * POOL))
+    whole = list(HeardBatches(recipe, stage, 2, 2, 0, 2 * POOL))
+    late = list(HeardBatches(recipe, stage, 2, 2, POOL, 2 * POOL))
     assert (len(whole), len(late)) == (2 * POOL, POOL)
     for one, other in zip(whole[POOL:], late, strict=True):
         assert torch.equal(one.texts, other.texts)
@@ -239,6 +239,11 @@ def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Pat
         "share": ("joined = 0.5", "joined = 5", "joined is a share, 0 to 1"),
         "key": ("joined = 0.5", "join = 0.5", "unknown key 'join'; did you mean 'joined'"),
         "with": ('start_from = "ears"', 'start_with = "first"', "start_with is 'first'; use best or last"),
+        "file": (
+            "per_file = 16",
+            "per_file = 12",
+            "per_file is a multiple of 8, and four files make whole batches of 2",
+        ),
         "steps": ("steps = 18", "steps = 0", "steps must be at least 1"),
     }
     for name, (old, new, told) in wrong.items():

@@ -41,7 +41,7 @@ def plain(toy: Path) -> Path:
 @pytest.fixture
 def heard(plain: Path, shelf_once: Path, tmp_path: Path) -> Path:
     """Return a folder of runs in which all was heard, to be spoilt."""
-    shutil.copytree(shelf_once, tmp_path / "runs")
+    shutil.copytree(shelf_once, tmp_path / "runs", ignore=shutil.ignore_patterns("chapters.json"))
     return tmp_path / "runs"
 
 
@@ -66,7 +66,7 @@ def test_what_is_read_back_is_what_is_heard_live_to_the_last_bit(plain: Path, sh
     shelf = opened(recipe, shelf_once)
     base = Path(recipe.base)
     listener = Listener(load_base(base), load_base(base), Prompting(Tokenizer.load(base)))
-    batches = list(HeardBatches(recipe, recipe.stage("words"), 2, 0, POOL))
+    batches = list(HeardBatches(recipe, recipe.stage("words"), 2, 2, 0, POOL))
     live, kept = lay_together([listener.hear(batch) for batch in batches]), shelf.read(shelf.entries()[0])
     for item in fields(Heard):
         assert torch.equal(getattr(live, item.name), getattr(kept, item.name)), item.name
@@ -163,6 +163,12 @@ def test_new_files_come_first_and_a_resumed_run_takes_what_the_unbroken_one_took
         assert all(torch.equal(getattr(batch, item.name), getattr(other, item.name)) for item in fields(batch))
     next(again)
     assert f"{CHAPTER + 1:05d}.safetensors" in json.loads((heard / "chapters.json").read_text())[3]
+
+
+def test_a_run_that_goes_on_from_what_was_kept_begins_a_chapter_of_its_own(plain: Path, heard: Path) -> None:
+    next(taught(load_anchored(plain), heard).after(3 * CHAPTER * POOL + 1))
+    chapters = json.loads((heard / "chapters.json").read_text())
+    assert chapters == [[], [], [], [f"{number:05d}.safetensors" for number in range(CHAPTER)]]
 
 
 def test_a_file_that_is_missing_or_broken_is_refused_by_name_and_heard_again(plain: Path, heard: Path) -> None:

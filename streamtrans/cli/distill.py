@@ -41,6 +41,12 @@ Silence = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the order of recordings, and of fresh adapters.")]
+_TERMS = {
+    "texts": "loss of texts",
+    "teacher": "divergence from the teacher",
+    "norm": "norm of the gradient",
+}
+"""What the last step is told by."""
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
 
 
@@ -156,7 +162,7 @@ def show_taught(found: Taught) -> None:
         ("texts", found.texts),
         ("parameters that learnt", f"{found.learning:,}"),
         ("seconds per step", found.seconds_per_step),
-        *((f"loss: {name}", value) for name, value in found.loss.items()),
+        *((_TERMS[name], value) for name, value in found.loss.items()),
     ]
     if "teacher" in found.loss:
         rows.insert(2, ("texts that both spell alike", f"{found.alike:.1%}"))

@@ -153,8 +153,10 @@ def test_what_is_interrupted_leaves_nothing_and_can_be_done_again(base, children
         with pytest.raises(OSError, match="No space"):
             merge(base, children, tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []
-    merge(base, children, tmp_path / "merged")
-    assert (tmp_path / "merged" / "model.safetensors").exists()
+    for name in ("merged", "again"):
+        merge(base, children, tmp_path / name)
+    for file in (tmp_path / "merged").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
 
 
 def changed(folder, target, change):

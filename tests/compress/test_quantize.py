@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from streamtrans.cli.app import app
+from streamtrans.compress import weights
 from streamtrans.compress.merging import merge
 from streamtrans.compress.pruning.stacks import cut
 from streamtrans.compress.quantize import quantize
@@ -166,6 +167,23 @@ def test_what_makes_no_sense_is_refused(made, whisper: Path, tmp_path: Path) -> 
     with pytest.raises(BadModel, match=r"fc1.weight holds infinite numbers or none"):
         quantize(nan, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_interrupted_leaves_nothing_and_ends_with_the_same_file(
+    whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(weights, "save_file", stop)
+        with pytest.raises(KeyboardInterrupt):
+            quantize(whisper, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    for name in ("out", "again"):
+        quantize(whisper, tmp_path / name)
+    for file in (tmp_path / "out").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
 
 
 def test_the_command_line_counts_side_by_side(whisper: Path, tmp_path: Path) -> None:

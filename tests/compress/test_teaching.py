@@ -243,6 +243,16 @@ def test_a_pruned_whisper_is_taught_by_the_whole_one_from_audio_alone(
     assert json.loads((tmp_path / "made" / "config.json").read_text())["decoder_layers"] == 2
 
 
+def test_an_encoder_that_lost_a_layer_learns_to_hear_again(whisper: Path, speech: Path, tmp_path: Path) -> None:
+    cut(whisper, "encoder", [1], tmp_path / "pruned", {})
+    teaching = settings(tmp_path / "pruned", speech, teacher=str(whisper), kl=1.0, learns="all", steps=2)
+    teach(teaching, tmp_path / "made", work=tmp_path / "work", told=quietly)
+    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "pruned", tmp_path / "made"))
+    name = "model.encoder.layers.0.fc1.weight"
+    assert not torch.equal(before[name], after[name])
+    assert load_model(tmp_path / "made", device="cpu").config.encoder_layers == 1
+
+
 def test_both_texts_are_learnt_where_they_differ(whisper: Path, speech: Path, tmp_path: Path) -> None:
     teaching = settings(whisper, speech, teacher=str(whisper), texts="both", steps=1)
     run = _Run(teaching, tmp_path / "made", tmp_path / "work", tmp_path / "heard", quietly)

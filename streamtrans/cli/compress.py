@@ -172,7 +172,7 @@ def quantize(
     from streamtrans.model.loading import find_folder, load_model
 
     found = run(model, destination, bits=bits)
-    rows: list[tuple[str, object, object]] = [
+    rows: list[tuple[object, ...]] = [
         ("parameters", f"{found.parameters:,}", f"{found.parameters:,}"),
         ("numbers in the file", f"{found.parameters:,}", f"{found.stored:,}"),
         ("MB on disk", f"{found.bytes_before / 1e6:.1f}", f"{found.bytes / 1e6:.1f}"),
@@ -181,7 +181,7 @@ def quantize(
         both = [load_model(folder, device="cpu", dtype=dtype) for folder in (find_folder(model), destination)]
         before, now = (f"{held_bytes(each.network) / 1e6:.1f}" for each in both)
         rows.append((f"MB in memory, served in {both[1].precision}", before, now))
-        rows.append((f"ms per token, served in {both[1].precision}", ms_per_token(both[0]), ms_per_token(both[1])))
+        rows.append((f"ms per token, served in {both[1].precision}", *ms_per_token(both)))
     show(f"{found.bits} bits", ["", "before", "now"], rows)
     packed = 100 * (1 - found.stored / found.parameters)
     typer.echo(f"no parameter is gone; counted as numbers in the file, as arXiv 2505.20237 counts, {packed:.0f} % are")

@@ -182,21 +182,26 @@ class TerminalBoard:
     def _draw(self) -> None:
         lines = [caption_text(caption) for caption in self._open.values()]
         if self._level is not None:
-            lines.append(_meter(self._level, self._footer, self._console.width))
+            lines.append(_footed(self._level, self._footer, self._console.width))
         self._live.update(Group(*lines), refresh=True)
 
 
-def _meter(decibels: float, footer: str, columns: int) -> Text:
-    width = _METER if columns >= _NARROW else _METER // 2
+def meter(decibels: float, width: int = _METER) -> Text:
+    """Return a bar for a level below full scale, and the level: ``▕████    ▏  -20 dB``."""
     share = (decibels - _QUIET_DB) / -_QUIET_DB
     filled = round(width * min(1.0, max(0.0, share)))
-    colour = "red" if decibels >= _LOUD_DB else "green"
-    meter = Text("▕", style="dim")
-    meter.append("█" * filled, style=colour)
-    meter.append(" " * (width - filled) + "▏", style="dim")
-    meter.append(f" {decibels:4.0f} dB  {printable(footer)}", style="dim")
-    meter.truncate(columns - 1, overflow="ellipsis")
-    return meter
+    bar = Text("▕", style="dim")
+    bar.append("█" * filled, style="red" if decibels >= _LOUD_DB else "green")
+    bar.append(" " * (width - filled) + "▏", style="dim")
+    bar.append(f" {decibels:4.0f} dB", style="dim")
+    return bar
+
+
+def _footed(decibels: float, footer: str, columns: int) -> Text:
+    line = meter(decibels, _METER if columns >= _NARROW else _METER // 2)
+    line.append(f"  {printable(footer)}", style="dim")
+    line.truncate(columns - 1, overflow="ellipsis")
+    return line
 
 
 def _notice(event: StreamEvent) -> str | None:

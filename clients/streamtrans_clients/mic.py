@@ -7,8 +7,9 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -30,17 +31,33 @@ from streamtrans.client import (
 )
 from streamtrans_clients.boards import Board, FinalLines, TerminalBoard
 from streamtrans_clients.follow import follow
-from streamtrans_clients.sources import Source, SourceError, loudness, microphone, microphones, recording
+from streamtrans_clients.servers import own_server
+from streamtrans_clients.sources import (
+    SYSTEM,
+    Device,
+    Source,
+    SourceError,
+    loudness,
+    microphone,
+    microphones,
+    recording,
+    system_sound,
+)
 
 _LOADING_S = 300.0
 """How long a server may load its model."""
 
+ADDRESS = "localhost:50051"
+"""Where a server is looked for."""
+
 EXAMPLES = """\
 examples:
-  streamtrans serve                        in another terminal, starts a server
-  streamtrans-mic --to de,fr               speak, read German and French
+  streamtrans-mic --to de,fr               speak, read German and French; starts a server where none runs
   streamtrans-mic --to en --from es        the speaker's language, where you know it
   streamtrans-mic --to de --file talk.wav  play a recording instead, in real time
+  streamtrans-mic --to de --plain          finished captions, a line each, as into a pipe
+  streamtrans-mic --to de --device system
+                                           what this machine plays: a call, a video
   streamtrans-mic --list-devices           what to give to --device
   streamtrans-mic --to de --server talks.example.org:50051 --tls
                                            encrypted; --tls ca.pem trusts a certificate of your own,
@@ -63,11 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.list_devices:
             print("\n".join(microphones()) or "there is no microphone")
             return
-        summary = asyncio.run(_listen(options))
-    except KeyboardInterrupt:
+        summary = asyncio.run(_served_and_heard(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
     except (ClientError, SourceError, OSError) as error:
-        sys.exit(_refuse(f"error: {_explained(error, options.server)}"))
+        sys.exit(_refuse(f"error: {_explained(error, options.server or ADDRESS)}"))
     if summary is not None:
         Console(stderr=True).print(_summary_line(summary), style="dim", highlight=False)
 
@@ -85,7 +102,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--from", dest="source", action="append", metavar="LANGUAGES", help="what is spoken, or auto (default: any)"
     )
-    made.add_argument("--server", default="localhost:50051", metavar="HOST:PORT", help="default: localhost:50051")
+    made.add_argument(
+        "--server", metavar="HOST:PORT", help=f"default: {ADDRESS}, and where none is there one of its own"
+    )
     made.add_argument(
         "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"
     )
@@ -94,9 +113,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     made.add_argument("--key", type=Path, metavar="FILE", help="the key, in a file, that the server asks for")
-    made.add_argument("--device", metavar="DEVICE", help="input device: its number or a part of its name")
+    made.add_argument("--device", metavar="DEVICE", help="its number, a part of its name, a monitor source, or system")
     made.add_argument("--list-devices", action="store_true", help="show the input devices and end")
     made.add_argument("--file", type=Path, metavar="PATH", help="play this recording instead, in real time")
+    made.add_argument("--plain", action="store_true", help="print lines, even on a terminal")
     captions = made.add_argument_group("captions", "where nothing is said, the server's settings hold")
     for each in asked(CaptionChoice):
         captions.add_argument(
@@ -117,14 +137,62 @@ def setting_line(started: Started) -> str | None:
     )
 
 
+async def _served_and_heard(options: argparse.Namespace) -> Summary | None:
+    """Find a server, or start one, and listen."""
+    # Who shows a key or wants encryption means a server that is there.
+    alone = options.server is None and options.key is None and _encrypted(options) is None
+    if alone and not await _anyone(ADDRESS):
+        print(f"no server is at {ADDRESS}: starting one, which loads the embedded model …", file=sys.stderr)
+        async with own_server() as address:
+            options.server = address
+            return await _listen(options)
+    options.server = options.server or ADDRESS
+    return await _listen(options)
+
+
+async def _anyone(address: str) -> bool:
+    async with TranslationClient(address) as client:
+        try:
+            await client.capabilities()
+        except Unavailable as error:
+            return error.retry_after_s is not None
+        except ClientError:
+            pass
+    return True
+
+
 async def _listen(options: argparse.Namespace) -> Summary | None:
+    # The screen is drawn where errors are told.
+    seen = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    if seen and not options.plain and find_spec("textual") is not None:
+        return await _on_screen(options)
+    return await _printed(options)
+
+
+async def _on_screen(options: argparse.Namespace) -> Summary | None:
+    """Show the screen; what ends it is raised once the terminal is as it was."""
+    from streamtrans_clients.screen import MicApp
+
+    def listen(device: Device | None, stop: asyncio.Event) -> Source:
+        return _source(options, stop) if device is None else _device(device.place, stop)
+
+    async with TranslationClient(options.server, tls=_encrypted(options), key=_key(options.key)) as client:
+        await _served(client)
+        app = MicApp(client, _wishes(options), listen)
+        summary = await app.run_async()
+    if app.problem is not None:
+        raise app.problem
+    return summary
+
+
+async def _printed(options: argparse.Namespace) -> Summary | None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     before = signal.signal(signal.SIGINT, _stopper(loop, stop))
     try:
-        async with TranslationClient(options.server, tls=_tls(options), key=_key(options.key)) as client:
+        async with TranslationClient(options.server, tls=_encrypted(options), key=_key(options.key)) as client:
             await _served(client)  # a server that isn't there is told before a microphone is opened
-            source = recording(options.file, stop) if options.file else _microphone(options.device, stop)
+            source = _source(options, stop)
             with _board(source) as board:
 
                 def show(event: StreamEvent) -> None:
@@ -132,7 +200,8 @@ async def _listen(options: argparse.Namespace) -> Summary | None:
                         print(line, file=sys.stderr)
                     board.show(event)
 
-                return await follow(client, _wishes(options, source), _metered(source, board), show)
+                wishes = replace(_wishes(options), sample_rate_hertz=source.sample_rate_hertz, channels=source.channels)
+                return await follow(client, wishes, _metered(source, board), show)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -159,8 +228,17 @@ def _stopper(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Callable[[
     return on_interrupt
 
 
-def _microphone(device: str | None, stop: asyncio.Event) -> Source:
-    return microphone(int(device) if device is not None and device.isdigit() else device, stop)
+def _source(options: argparse.Namespace, stop: asyncio.Event) -> Source:
+    if options.file:
+        return recording(options.file, stop, lambda text: print(f"{options.file}: {text}", file=sys.stderr))
+    device = options.device
+    return _device(int(device) if device is not None and device.isdigit() else device, stop)
+
+
+def _device(place: int | str | None, stop: asyncio.Event) -> Source:
+    if isinstance(place, str) and (place == SYSTEM or place.endswith(".monitor")):
+        return system_sound(place, stop)
+    return microphone(place, stop)
 
 
 def _board(source: Source) -> Board:
@@ -176,12 +254,10 @@ async def _metered(source: Source, board: Board) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _wishes(options: argparse.Namespace, source: Source) -> StreamOptions:
+def _wishes(options: argparse.Namespace) -> StreamOptions:
     return StreamOptions(
         targets=_languages(options.to or ["en"]),
         source_languages=_languages(source for source in options.source or () if source.strip().lower() != "auto"),
-        sample_rate_hertz=source.sample_rate_hertz,
-        channels=source.channels,
         vad=options.vad,
         **asdict(_captions(options)),
     )
@@ -195,7 +271,7 @@ def _languages(lists: Iterable[str]) -> tuple[str, ...]:
     return tuple(tag.strip() for text in lists for tag in text.split(",") if tag.strip())
 
 
-def _tls(options: argparse.Namespace) -> Tls | None:
+def _encrypted(options: argparse.Namespace) -> Tls | None:
     if options.tls is None and options.tls_cert is None:
         return None
     return Tls(

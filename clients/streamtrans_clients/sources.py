@@ -1,21 +1,36 @@
-"""Where sound comes from: a microphone, or a recording played in real time; int16 chunks of 100 ms."""
+"""Where sound comes from: a microphone, what the machine plays, or a recording in real time; int16 chunks of 100 ms.
+
+Law: of a recording all is played that ``streamtrans translate`` reads of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+from streamtrans.client import BadAudio, stream_file
 
 CHUNK_MS = 100
 """Larger saves messages; smaller lets the server hear sooner."""
 
 _WAITING_CHUNKS = 600
 """Chunks kept while the network is slow, a minute; larger forgives longer stalls."""
+
+SYSTEM = "system"
+"""Names what the machine plays, whatever it is played on."""
+
+_MONITOR, _MONITOR_RATE = "@DEFAULT_MONITOR@", 48_000
+_FILE_RATE = 16_000
 
 SILENCE_DB = -60.0
 """What a level meter shows as nothing."""
@@ -35,55 +50,127 @@ class Source:
     chunks: AsyncIterator[bytes]
 
 
-def recording(path: str | Path, stop: asyncio.Event) -> Source:
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Something that can be listened to: an input by its number, or, as text, a source of PulseAudio."""
+
+    label: str
+    place: int | str
+
+
+def recording(path: str | Path, stop: asyncio.Event, note: Callable[[str], None] = lambda _: None) -> Source:
     """Play a file at the speed at which it was spoken, until its end or until ``stop`` is set.
 
+    ``note`` is told where its header is wrong, its samples are on another scale, or its channels cancel each other.
+
     Raises:
-        SourceError: the file can't be read as audio.
+        SourceError: the file can't be read as audio, or, while it is played, to its end.
     """
-    import soundfile
-
-    class Onwards(soundfile.SoundFile):  # type: ignore[misc]
-        """After each block of a seekable file soundfile seeks to where it is, and an MP3 decoder starts anew."""
-
-        def seekable(self) -> bool:
-            return False
-
+    blocks = stream_file(path, CHUNK_MS / 1000, note)
     try:
-        file = Onwards(path)
-    except (soundfile.LibsndfileError, OSError, TypeError, UnicodeEncodeError) as error:
-        # TypeError: soundfile takes *.raw for headerless audio, whose rate it wants to be told.
-        raise SourceError(f"{path}: not audio that can be read; give a WAV, FLAC, OGG or MP3 file") from error
-    if file.frames == 0:
-        file.close()
+        first = next(blocks, None)
+    except BadAudio as error:
+        raise SourceError(str(error)) from error
+    if first is None:
         raise SourceError(f"{path}: the file holds no audio")
-    return Source(Path(path).name, file.samplerate, file.channels, _played(file, stop))
+    return Source(Path(path).name, _FILE_RATE, 1, _played(chain((first,), blocks), stop))
 
 
-async def _played(file: Any, stop: asyncio.Event) -> AsyncIterator[bytes]:
+async def _played(blocks: Iterator[npt.NDArray[np.float32]], stop: asyncio.Event) -> AsyncIterator[bytes]:
     """Yield each chunk at the moment at which its last sample would have been spoken."""
-    frames = file.samplerate * CHUNK_MS // 1000
-    began = asyncio.get_running_loop().time()
+    clock = asyncio.get_running_loop()
+    began = clock.time()
     played = 0
-    with file:
-        while not stop.is_set() and len(block := file.read(frames, dtype="int16", always_2d=True)):
+    try:
+        for block in blocks:
+            if stop.is_set():
+                return
             played += len(block)
-            await asyncio.sleep(began + played / file.samplerate - asyncio.get_running_loop().time())
-            yield block.astype("<i2").tobytes()
+            await asyncio.sleep(began + played / _FILE_RATE - clock.time())
+            yield np.clip(np.rint(block * 32768), -32768, 32767).astype("<i2").tobytes()
+    except BadAudio as error:
+        raise SourceError(str(error)) from error
 
 
-def microphones() -> list[str]:
-    """Return one line per input device: its number, its name, and whether it is the default.
+def inputs() -> list[Device]:
+    """Return all that can be listened to: input devices, and what the machine plays where PulseAudio tells it.
 
     Raises:
         SourceError: the package or the library for sound devices is missing.
     """
     sounddevice = _sounddevice()
-    default = sounddevice.default.device[0]
-    return [
-        f"{'*' if number == default else ' '} {number:2}  {device['name']}"
+    found = [
+        Device(device["name"], number)
         for number, device in enumerate(sounddevice.query_devices())
         if device["max_input_channels"] > 0
+    ]
+    return found + [Device(f"{name} (what this machine plays)", name) for name in monitors()]
+
+
+def monitors() -> list[str]:
+    """Return the sources of PulseAudio or PipeWire that give what the machine plays; none where neither runs."""
+    if shutil.which("pactl") is None:
+        return []
+    told = subprocess.run(["pactl", "list", "short", "sources"], capture_output=True, text=True, check=False)
+    names = [line.split("\t")[1] for line in told.stdout.splitlines() if line.count("\t") > 1]
+    return [name for name in names if name.endswith(".monitor")]
+
+
+def system_sound(name: str, stop: asyncio.Event) -> Source:
+    """Listen to a source of PulseAudio or PipeWire, until ``stop`` is set: a monitor, so what the machine plays.
+
+    Raises:
+        SourceError: there is no such source, or nothing to listen with.
+    """
+    known = monitors()
+    if shutil.which("parec") is None or not known:
+        raise SourceError(
+            "what this machine plays is heard through PulseAudio or PipeWire, and none answers here: is it running,"
+            " and is parec installed (apt install pulseaudio-utils)?"
+        )
+    if name not in (SYSTEM, *known):
+        raise SourceError(f"no source {name!r}; there are {', '.join(known)}")
+    return Source(name, _MONITOR_RATE, 1, _recorded(_MONITOR if name == SYSTEM else name, stop))
+
+
+async def _recorded(name: str, stop: asyncio.Event) -> AsyncIterator[bytes]:
+    size = _MONITOR_RATE * CHUNK_MS // 1000 * 2
+    asked = [f"--device={name}", "--format=s16le", f"--rate={_MONITOR_RATE}", "--channels=1", "--latency-msec=50"]
+    process = await asyncio.create_subprocess_exec(
+        "parec", "--raw", *asked, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        while True:
+            reading = asyncio.create_task(process.stdout.readexactly(size))
+            await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                reading.cancel()
+                return
+            try:
+                yield reading.result()
+            except asyncio.IncompleteReadError:
+                why = (await process.stderr.read()).decode(errors="replace").strip()
+                raise SourceError(f"the sound of {name} has ended: {why or 'its server is gone'}") from None
+    finally:
+        stopped.cancel()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def microphones() -> list[str]:
+    """Return one line per input: its number, its name, and whether it is the default.
+
+    Raises:
+        SourceError: the package or the library for sound devices is missing.
+    """
+    default = _sounddevice().default.device[0]
+    return [
+        f"{'*' if each.place == default else ' '} {each.place if isinstance(each.place, int) else '':2}  {each.label}"
+        for each in inputs()
     ]
 
 
@@ -94,7 +181,7 @@ def microphone(device: int | str | None, stop: asyncio.Event) -> Source:
         SourceError: no such device, or none at all.
     """
     sounddevice = _sounddevice()
-    if not microphones():
+    if not any(isinstance(each.place, int) for each in inputs()):
         raise SourceError(
             "there is no microphone; connect one (streamtrans-mic --list-devices shows what is found), "
             "or play a recording with --file"

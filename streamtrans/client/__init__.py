@@ -11,7 +11,9 @@ An async client without torch::
                 ...
 """
 
+from streamtrans.audio import stream_file
 from streamtrans.client.blocking import BlockingStream
+from streamtrans.client.both import both_ways
 from streamtrans.client.client import Tls, TranslationClient
 from streamtrans.client.errors import (
     ClientError,
@@ -26,7 +28,7 @@ from streamtrans.client.errors import (
 )
 from streamtrans.client.lasting import Resumed
 from streamtrans.client.stream import StreamEvent, TranslationStream
-from streamtrans.core import BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, asked
+from streamtrans.core import BadAudio, BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, asked
 from streamtrans.wire import (
     Capabilities,
     ConfigApplied,
@@ -42,6 +44,7 @@ from streamtrans.wire import (
 )
 
 __all__ = [
+    "BadAudio",
     "BadConfig",
     "BlockingStream",
     "Capabilities",
@@ -74,4 +77,6 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "asked",
+    "both_ways",
+    "stream_file",
 ]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from streamtrans_clients import FinalLines, GrowingLines, TerminalBoard, caption_text, clock, escaped, printable
-from streamtrans_clients.boards import _meter
+from streamtrans_clients.boards import _footed
 
 from streamtrans.client import Caption, Notice, SpeechStarted
 
@@ -74,7 +74,7 @@ def test_a_terminal_keeps_the_finals():
 
 
 def test_the_meter_fills_with_the_level():
-    levels = [_meter(decibels, "Built-in", 80).plain for decibels in (-90.0, -60.0, -30.0, 0.0)]
+    levels = [_footed(decibels, "Built-in", 80).plain for decibels in (-90.0, -60.0, -30.0, 0.0)]
     assert [level.count("█") for level in levels] == [0, 0, 12, 24]
     assert "-30 dB  Built-in" in levels[2]
 
@@ -154,4 +154,4 @@ def test_names_show_what_cannot_be_seen():
 
 
 def test_a_narrow_terminal_has_a_narrow_meter():
-    assert len(_meter(-20.0, "A very long name of a microphone · Ctrl-C ends", 40).plain) < 40
+    assert len(_footed(-20.0, "A very long name of a microphone · Ctrl-C ends", 40).plain) < 40

@@ -8,7 +8,7 @@ import pytest
 import streamtrans_clients
 
 FILES = sorted(Path(streamtrans_clients.__file__).parent.glob("*.py"))
-ALLOWED = {"numpy", "rich", "soundfile", "sounddevice", "streamtrans_clients", *sys.stdlib_module_names}
+ALLOWED = {"numpy", "rich", "sounddevice", "textual", "streamtrans_clients", *sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

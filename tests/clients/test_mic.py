@@ -64,9 +64,9 @@ def test_help_teaches(run):
 async def test_repeated_options_add_up_and_auto_is_any(running, talk):
     async with running() as address:
         options = wishes("--file", talk, "--to", "de", "--to", "zh,en", "--from", "auto", "--server", address)
-        asked = mic._wishes(options, mic.recording(talk, asyncio.Event()))
+        asked = mic._wishes(options)
     assert (asked.targets, asked.source_languages) == (("de", "zh", "en"), ())
-    assert mic._wishes(wishes(), mic.recording(talk, asyncio.Event())).targets == ("en",)
+    assert mic._wishes(wishes()).targets == ("en",)
 
 
 async def test_a_file_is_played_and_its_final_captions_printed(running, talk, capsys):

@@ -9,7 +9,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streamtrans_clients import SourceError, loudness, microphone, microphones, recording
-from streamtrans_clients.sources import SILENCE_DB
+from streamtrans_clients.sources import SILENCE_DB, monitors, system_sound
+
+from streamtrans.audio import read_audio
 
 
 async def gather(source):
@@ -18,13 +20,90 @@ async def gather(source):
 
 async def test_a_recording_comes_whole_in_chunks_of_100_ms(tmp_path):
     path = tmp_path / "two.wav"
-    samples = np.random.default_rng(0).integers(-9_000, 9_000, (8_000 // 4, 2), dtype=np.int16)
-    soundfile.write(path, samples, 8_000)
+    samples = np.random.default_rng(0).integers(-9_000, 9_000, 4_000, dtype=np.int16)
+    soundfile.write(path, np.stack([samples, samples], axis=1), 16_000)
     source = recording(path, asyncio.Event())
-    assert (source.name, source.sample_rate_hertz, source.channels) == ("two.wav", 8_000, 2)
+    assert (source.name, source.sample_rate_hertz, source.channels) == ("two.wav", 16_000, 1)
     chunks = await gather(source)
-    assert [len(chunk) for chunk in chunks] == [800 * 4, 800 * 4, 400 * 4]
+    assert [len(chunk) for chunk in chunks] == [3_200, 3_200, 1_600]
     assert b"".join(chunks) == samples.astype("<i2").tobytes()
+
+
+async def test_law_of_a_recording_all_is_played_that_translate_reads(tmp_path):
+    """Its header states a third of what there is, and its samples are on the scale of integers."""
+    path = tmp_path / "lies.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 3_000, 24_000), 16_000, subtype="FLOAT")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = (24_000 * 4 // 3).to_bytes(4, "little")
+    path.write_bytes(data)
+    notes = []
+    played = np.frombuffer(b"".join(await gather(recording(path, asyncio.Event(), notes.append))), "<i2")
+    np.testing.assert_allclose(played / 32768, read_audio(path), atol=1 / 32768)
+    assert len(played) == 24_000
+    assert ["scale" in notes[0], "its header states" in notes[1]] == [True, True]
+
+
+async def test_a_recording_that_breaks_off_is_played_to_there_and_said(tmp_path):
+    path = tmp_path / "torn.wav"
+    soundfile.write(path, np.full(8_000, 0.1), 16_000)
+    path.write_bytes(path.read_bytes()[:-8_000])
+    heard = []
+
+    async def play():
+        async for chunk in recording(path, asyncio.Event()).chunks:
+            heard.append(chunk)
+
+    with pytest.raises(SourceError, match="truncated"):
+        await play()
+    assert len(b"".join(heard)) == 8_000
+
+
+PAREC = """#!{python}
+import sys, time
+if "--device=broken.monitor" in sys.argv:
+    sys.exit("Stream error: No such entity")
+assert {{"--raw", "--device=@DEFAULT_MONITOR@", "--format=s16le", "--rate=48000", "--channels=1"}} <= set(sys.argv)
+sys.stdout.buffer.write(bytes(range(96)) * 250)
+sys.stdout.flush()
+time.sleep(60)
+"""
+PACTL = "#!/bin/sh\nprintf '0\\tspeaker.monitor\\tx\\n1\\tmic\\tx\\n2\\tbroken.monitor\\tx\\n'\n"
+
+
+@pytest.fixture
+def pulse(tmp_path, monkeypatch):
+    """Programs that answer as PulseAudio's do."""
+    for name, text in (("parec", PAREC.format(python=sys.executable)), ("pactl", PACTL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+@pytest.mark.usefixtures("pulse")
+async def test_what_the_machine_plays_is_heard():
+    assert monitors() == ["speaker.monitor", "broken.monitor"]
+    stop = asyncio.Event()
+    source = system_sound("system", stop)
+    assert (source.sample_rate_hertz, source.channels) == (48_000, 1)
+    chunks = []
+    async for chunk in source.chunks:
+        chunks.append(chunk)
+        if len(chunks) == 2:
+            stop.set()
+    assert b"".join(chunks) == bytes(range(96)) * 200
+
+
+@pytest.mark.usefixtures("pulse")
+async def test_what_is_wrong_with_the_sound_of_the_machine_is_named(monkeypatch):
+    with pytest.raises(SourceError, match=r"no source 'tv\.monitor'; there are speaker\.monitor"):
+        system_sound("tv.monitor", asyncio.Event())
+    with pytest.raises(SourceError, match="has ended: Stream error: No such entity"):
+        await gather(system_sound("broken.monitor", asyncio.Event()))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SourceError, match="apt install pulseaudio-utils"):
+        system_sound("system", asyncio.Event())
+    assert monitors() == []
 
 
 async def test_blocks_of_an_mp3_join_without_a_seam(tmp_path):

@@ -41,7 +41,7 @@ async def serving(model):
         return Served(engine, model.tokenizer, model.languages, model.name, vads=("energy",), max_segment_ms=1_800)
 
     session = SessionConfig(("en",), endpoints=RULES)
-    config = ServerConfig(port=0, limits=AT_ONCE, session=session, grace_ms=0)
+    config = ServerConfig(port=0, limits=AT_ONCE, load=None, session=session, grace_ms=0)
     async with TranslationServer(config, make) as server:
         await server.ready()
         yield f"127.0.0.1:{server.port}"

@@ -223,7 +223,7 @@ def test_who_goes_makes_room():
     ("changes", "words"),
     [
         ({"max_lag_ms": 0}, "load.max_lag_ms is 0"),
-        ({"most_busy": 0}, "load.most_busy is 0"),
+        ({"most_busy": 1.5}, "load.most_busy is 1.5"),
         ({"longer": 0.5}, "load.longer is 0.5"),
         ({"window_ms": 0}, "load.window_ms is 0"),
         ({"calm_ms": -1}, "load.calm_ms is -1"),

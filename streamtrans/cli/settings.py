@@ -84,6 +84,7 @@ class SettingsFile:
         return typed(hint, {**value, "targets": ["en"]} if isinstance(value, Mapping) else value, name)
 
     def _check_inside(self, hint: Any, value: Any, where: str) -> None:
+        hint = next(filter(is_dataclass, get_args(hint)), hint)  # of one that may be left out
         if is_dataclass(hint) and isinstance(value, Mapping):
             hints = get_type_hints(hint)
             self._check(value, [field.name for field in fields(hint)], where + ".")

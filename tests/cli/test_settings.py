@@ -128,3 +128,13 @@ def test_a_file_that_is_not_there_is_one_line():
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "error: the settings nowhere.toml can't be read: No such file or directory\n"
+
+
+def test_bounds_of_the_load_are_a_table_of_the_file(started):
+    config = started("signers = 'none.toml'\ntraces = 'http://c:4318'\n[load]\nmax_lag_ms = 700\nmost_busy = 0.7")[0]
+    assert (config.load.max_lag_ms, config.load.most_busy, config.load.calm_ms) == (700, 0.7, 10_000)
+    assert (str(config.signers), config.traces) == ("none.toml", "http://c:4318")
+    with pytest.raises(BadConfig, match=r"load\.max_lag, which is no setting; did you mean load\.max_lag_ms"):
+        started("[load]\nmax_lag = 700")
+    with pytest.raises(BadConfig, match=r"load\.most_busy is 7"):
+        started("[load]\nmost_busy = 7.0")

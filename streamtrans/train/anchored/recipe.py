@@ -100,7 +100,8 @@ class AnchoredStage:
         for name in ("steps", "batch", "repeat", "rank", "warmup"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"stage {self.name}: {name} must be at least 1")
-        if self.per_file < 1 or self.per_file % 8 or 4 * self.per_file % self.batch:
+        uneven = self.per_file < 1 or self.per_file % 8 or 4 * self.per_file % self.batch
+        if self.lesson == "directions" and uneven:
             raise BadConfig(
                 f"stage {self.name}: per_file is a multiple of 8, and four files make whole batches of {self.batch}"
             )

@@ -230,6 +230,7 @@ def test_prompts_are_read_and_not_asked_and_texts_without_a_question_are_not_rea
 
 def test_what_is_wrong_with_a_recipe_or_a_base_is_named(toy: Path, tmp_path: Path) -> None:
     assert is_anchored(toy)
+    assert [stage.name for stage in load_anchored("recipes/m2m_base.toml").stages] == ["hearing", "directions"]
     assert not is_anchored("recipes/nano.toml")
     text = toy.read_text()
     wrong = {

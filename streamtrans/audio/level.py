@@ -15,8 +15,32 @@ _SCALES = (15, 23, 31)
 _HOT = 32.0
 """Up to here samples are of an overdriven mix, beyond it on the scale of integers."""
 
+_ENOUGH = 1_600
+"""Samples with sound after which a scale is told. Larger: later; smaller: a few wrong ones say it."""
+
 _SHARE = 0.01
 """Share of the samples beyond 1 from which they aren't clicks, which are clipped."""
+
+
+class ScaleWatch:
+    """Notices while samples arrive that they are on another scale: those that came already can't be read anew."""
+
+    def __init__(self) -> None:
+        self._peak, self._beyond, self._sounding = 0.0, 0, 0
+
+    def see(self, values: npt.NDArray[np.float32]) -> None:
+        """Take the next samples, all of them finite."""
+        sizes = np.abs(values)
+        self._peak = max(self._peak, float(sizes.max(initial=0.0)))
+        self._beyond += int(np.count_nonzero(sizes > 1))
+        self._sounding += int(np.count_nonzero(sizes))
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the scale so far, and what would be right."""
+        if self._peak <= _HOT or self._sounding < _ENOUGH or self._beyond <= _SHARE * self._sounding:
+            return None
+        return f"samples reach {self._peak:g} and are clipped: floating-point audio lies within -1 and 1"
 
 
 def scale(blocks: Iterable[npt.NDArray[np.float32]], note: Callable[[str], None]) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamtrans.audio.chunk import Samples
+from streamtrans.audio.level import ScaleWatch
 from streamtrans.audio.mix import Downmix
 from streamtrans.core import SAMPLE_RATE, BadAudio
 
@@ -49,6 +50,7 @@ class Decoder:
         self.frame_bytes = self._format.width * channels
         """One sample of each channel."""
         self._sample_rate = sample_rate
+        self._scale = ScaleWatch() if encoding == "pcm_f32le" else None
         self._taken = 0  # frames, since the beginning
         self._given = 0  # samples, likewise
 
@@ -59,7 +61,10 @@ class Decoder:
             BadAudio: a frame is incomplete, or a float sample is NaN or infinite. Nothing was taken.
         """
         self.check(data)
-        ready = self._downmix.feed(self._format.expand(data).reshape(-1, self._downmix.channels))
+        values = self._format.expand(data)
+        ready = self._downmix.feed(values.reshape(-1, self._downmix.channels))
+        if self._scale is not None:
+            self._scale.see(values)
         self._taken += len(data) // self.frame_bytes
         self._given += len(ready)
         return ready
@@ -76,6 +81,11 @@ class Decoder:
                 f"{self.encoding} with {channels} channel{'s' * (channels > 1)} comes in frames of {frame} "
                 f"bytes; {len(data)} bytes end {len(data) % frame} bytes into a frame"
             )
+
+    @property
+    def problem(self) -> str | None:
+        """What a sender should know of the samples so far: that they are on another scale."""
+        return None if self._scale is None else self._scale.problem
 
     def flush(self) -> Samples:
         """Return what the resampler still holds back, at the end of an utterance or of the stream.

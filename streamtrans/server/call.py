@@ -45,6 +45,7 @@ from streamtrans.wire import (
     GoAway,
     Limits,
     Measured,
+    Notice,
     Resume,
     ServerMessage,
     Started,
@@ -230,6 +231,8 @@ class Call:
                 break
             if kind == "audio":
                 await self._hear([self._intake.audio(message.audio.data, message.audio.sequence)], self._pace.spend)
+                if (problem := self._intake.problem()) is not None:
+                    self._live.tell(Notice("AUDIO_SCALE", problem))
                 heard_at = loop.time() if message.audio.data else heard_at
                 self._check()
             elif kind == "silence":

@@ -56,6 +56,7 @@ class Intake:
         self._silence = bytes([_SILENT[options.encoding]]) * self._decoder.frame_bytes
         self._least_bytes = self._rate * _LEAST_MS // 1000 * self._decoder.frame_bytes
         self._held = bytearray()
+        self._told = False
         self.sequence = 0
         """Of the newest message that was numbered; 0 before the first."""
 
@@ -80,6 +81,13 @@ class Intake:
             raise invalid([("audio.data", str(error))]) from error
         self._held += data
         return self._decode() if len(self._held) >= self._least_bytes else _NOTHING
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the audio so far, once: it is said, and the stream goes on."""
+        if self._told or (problem := self._decoder.problem) is None:
+            return None
+        self._told = True
+        return problem
 
     def silence(self, duration_ms: int, sequence: int = 0) -> Iterator[Samples]:
         """Return the samples of ``duration_ms`` of digital silence, a second at a time.

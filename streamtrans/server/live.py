@@ -166,6 +166,10 @@ class LiveSession:
         self._changed.set()
         self._look()
 
+    def tell(self, notice: Notice) -> None:
+        """Let all who read along know of something."""
+        self.hub.post(notice)
+
     def end_utterance(self) -> None:
         """Close the open segment at what was heard last."""
         self._session.end_utterance()

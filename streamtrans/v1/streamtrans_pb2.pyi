@@ -47,6 +47,7 @@ class NoticeCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_CODE_FEWER_PARTIALS: _ClassVar[NoticeCode]
     NOTICE_CODE_NO_PARTIALS: _ClassVar[NoticeCode]
     NOTICE_CODE_FULL_SERVICE: _ClassVar[NoticeCode]
+    NOTICE_CODE_AUDIO_SCALE: _ClassVar[NoticeCode]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -73,6 +74,7 @@ NOTICE_CODE_NO_SPEECH: NoticeCode
 NOTICE_CODE_FEWER_PARTIALS: NoticeCode
 NOTICE_CODE_NO_PARTIALS: NoticeCode
 NOTICE_CODE_FULL_SERVICE: NoticeCode
+NOTICE_CODE_AUDIO_SCALE: NoticeCode
 
 class StreamTranslateRequest(_message.Message):
     __slots__ = ("config", "audio", "silence", "update", "end_utterance", "end", "ping")

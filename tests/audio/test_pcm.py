@@ -154,3 +154,24 @@ def test_no_bytes_give_no_samples() -> None:
 def test_unsupported_formats_are_refused(encoding: str, rate: int, channels: int, message: str) -> None:
     with pytest.raises(BadAudio, match=message):
         Decoder(encoding, rate, channels)
+
+
+@pytest.mark.parametrize(
+    ("audio", "told"),
+    [
+        (np.random.default_rng(0).normal(0, 3_000, 4_000), True),  # on the scale of int16
+        (np.random.default_rng(0).normal(0, 3_000, 1_000), False),  # too few to say so
+        (np.random.default_rng(0).normal(0, 2, 4_000), False),  # an overdriven mix
+        (np.where(np.arange(4_000) % 1_000, 0.1, 9_000), False),  # clicks
+    ],
+)
+def test_floats_on_the_scale_of_integers_are_noticed_however_they_are_cut(audio, told):
+    data = audio.astype("<f4").tobytes()
+    whole, cut = (Decoder("pcm_f32le", 16_000, 1) for _ in range(2))
+    whole.decode(data)
+    for at in range(0, len(data), 400):
+        cut.decode(data[at : at + 400])
+    assert whole.problem == cut.problem
+    assert (whole.problem is not None) == told
+    if told:
+        assert "within -1 and 1" in whole.problem

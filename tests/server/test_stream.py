@@ -267,3 +267,15 @@ async def test_that_nobody_spoke_is_told_before_the_summary(house):
     ]
     assert isinstance(silent[-2], Notice)
     assert not any(isinstance(event, Notice) for event in spoken)
+
+
+async def test_floats_on_the_scale_of_integers_are_told_once(house):
+    samples = 32_768 * house.speech(0.3, 2.0, 1.0)
+    async with house.running() as (_, client):
+        options = StreamOptions(("de",), encoding="pcm_f32le")
+        events = [event async for event in client.translate(options, samples.astype("<f4").tobytes())]
+        right = [event async for event in client.translate(options, (samples / 32_768).astype("<f4").tobytes())]
+    told = [event for event in events if isinstance(event, Notice)]
+    assert [notice.code for notice in told] == ["AUDIO_SCALE"]
+    assert "floating-point audio lies within -1 and 1" in told[0].message
+    assert not any(isinstance(event, Notice) for event in right)

@@ -56,7 +56,7 @@ def test_summary_travels():
 def test_notices_travel_and_unknown_ones_keep_their_number():
     for code in (
         *("BEHIND_REALTIME", "QUALITY_DEGRADED", "TEXT_INCOMPLETE", "NO_SPEECH"),
-        *("FEWER_PARTIALS", "NO_PARTIALS", "FULL_SERVICE"),
+        *("FEWER_PARTIALS", "NO_PARTIALS", "FULL_SERVICE", "AUDIO_SCALE"),
     ):
         assert notice_from_proto(notice_message(Notice(code, "why")).notice) == Notice(code, "why")
     message = notice_message(Notice("BEHIND_REALTIME", "")).notice

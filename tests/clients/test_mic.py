@@ -8,7 +8,7 @@ import threading
 import pytest
 from streamtrans_clients import mic
 
-from streamtrans.client import Denied, Summary, Unavailable
+from streamtrans.client import CaptionChoice, Denied, Summary, Unavailable
 from streamtrans.server import Tls as ServerTls
 from streamtrans.server.keys import add_key
 
@@ -67,6 +67,16 @@ async def test_repeated_options_add_up_and_auto_is_any(running, talk):
         asked = mic._wishes(options)
     assert (asked.targets, asked.source_languages) == (("de", "zh", "en"), ())
     assert mic._wishes(wishes()).targets == ("en",)
+
+
+def test_what_is_said_of_captions_reaches_the_server_and_what_is_not_is_left_to_it(run):
+    said = ("--mode", "stable", "--erasure-budget", "0.2", "--latency-budget", "1500")
+    asked = mic._wishes(wishes(*said, "--min-silence", "700", "--max-segment", "8000"))
+    assert asked.captions == CaptionChoice("stable", 0.2, 1500, 700, 8000)
+    assert mic._wishes(wishes()).captions == CaptionChoice()
+    status, _, err = run("--max-segment", "0")
+    assert status == 2
+    assert "--max-segment is 0; give milliseconds, such as 1500" in err
 
 
 async def test_a_file_is_played_and_its_final_captions_printed(running, talk, capsys):

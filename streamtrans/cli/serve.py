@@ -35,6 +35,14 @@ class Listening:
         Path | None,
         Option("Admit only who has a key of this file (streamtrans key), within its quotas.", metavar="FILE"),
     ] = None
+    store: Annotated[
+        str | None,
+        Option(
+            "Keep what resumable streams need to go on, their latest texts too, in this folder or at "
+            "redis://HOST:PORT/NUMBER: for other servers, and for this one when it is started anew.",
+            metavar="PLACE",
+        ),
+    ] = None
 
     signers: Annotated[
         Path | None,
@@ -209,6 +217,7 @@ def _settings(
         record_quota_mb=telling.record_quota,
         keys=listening.keys,
         signers=listening.signers,
+        store=listening.store,
         metrics_port=telling.metrics_port,
         traces=telling.traces,
         metrics_host=telling.metrics_host,

@@ -16,13 +16,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from streamtrans.client.both import both_ways
 from streamtrans.client.errors import Unavailable, client_error
 from streamtrans.client.stream import Metadata, Sound, StreamEvent, TranslationStream
+from streamtrans.core import Event
 from streamtrans.wire import (
     SERVICE_NAME,
     Capabilities,
     CapabilitiesRequest,
+    Notice,
+    Reducer,
     ServiceStub,
     StreamOptions,
+    WatchRequest,
     capabilities_from_proto,
+    notice_from_proto,
 )
 
 _CHANNEL_OPTIONS = (
@@ -125,6 +130,31 @@ class TranslationClient:
         async with stream, aclosing(both_ways(stream, sound)) as events:
             async for event in events:
                 yield event
+
+    async def watch(self, viewer_token: str, language: str) -> AsyncGenerator[Event | Notice, None]:
+        """Read along with somebody else's stream, in any language; yield complete captions, speech and notices.
+
+        Args:
+            viewer_token: ``started.viewer_token`` of the speaker's stream.
+            language: BCP-47; it may be one that nobody has asked for yet.
+
+        Raises:
+            ClientError: the server refused, or ended the call before the stream was over.
+        """
+        call = self._connection[1].WatchCaptions(
+            WatchRequest(viewer_token=viewer_token, language=language), metadata=self._metadata
+        )
+        reducer = Reducer()
+        try:
+            async for response in call:
+                if response.WhichOneof("event") == "notice":
+                    yield notice_from_proto(response.notice)
+                elif (event := reducer.reduce(response)) is not None:
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise client_error(error) from error
+        finally:
+            call.cancel()
 
     async def capabilities(self, *, timeout_s: float = _TIMEOUT_S) -> Capabilities:
         """Ask what the server offers.

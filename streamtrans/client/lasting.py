@@ -34,7 +34,7 @@ from streamtrans.wire import (
     resume_message,
 )
 
-KEPT_S = 30.0
+KEPT_S = 60.0
 """Audio that is kept while nobody has acknowledged it: larger outlasts longer breaks, and takes more memory."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
@@ -219,7 +219,8 @@ class LastingLink:
         elif isinstance(change, ConfigApplied | ConfigRejected):
             self._answered(change.update_id)
         elif isinstance(change, GoAway) and self._token and self._since is None:
-            self._moving = change.reason == "max_age"  # a server that leaves takes its streams with it
+            # A server that leaves takes its streams with it, unless it says how to go on elsewhere.
+            self._moving = change.reason == "max_age" or bool(change.resume_token)
 
     def _go_on(self, message: ServerMessage) -> None:
         """Send from what the server has not heard, now that it has answered."""

@@ -4,6 +4,6 @@ A segmenter sees one window at a time and nothing else, so how the audio arrived
 """
 
 from streamtrans.segment.rules import EndpointRules
-from streamtrans.segment.segmenter import Boundary, Closed, Opened, Reason, Segmenter
+from streamtrans.segment.segmenter import Before, Boundary, Closed, Opened, Reason, Segmenter
 
-__all__ = ["Boundary", "Closed", "EndpointRules", "Opened", "Reason", "Segmenter"]
+__all__ = ["Before", "Boundary", "Closed", "EndpointRules", "Opened", "Reason", "Segmenter"]

@@ -47,6 +47,22 @@ class Closed:
 Boundary: TypeAlias = Opened | Closed
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known of a stream that a new segmenter goes on with; some of it is heard again.
+
+    Of the samples before ``known`` all boundaries were found; none before ``earliest`` belongs to a segment that is
+    still to open; ``opened`` are start and onset of the segment that is open.
+    """
+
+    known: int = 0
+    earliest: int = 0
+    opened: tuple[int, int] | None = None
+
+
+_NOTHING = Before()
+
+
 @dataclass(slots=True)
 class _Open:
     """The open segment: its first sample, where it may first be cut, the end of its last window of speech."""
@@ -65,13 +81,15 @@ class Segmenter:
     Args:
         rules: thresholds and durations.
         window: samples per window, as the detector has it.
+        heard: where the stream is taken up: a multiple of ``window``.
+        before: what is known of it then.
 
     Raises:
         BadConfig: the rules leave no room for windows of this size.
     """
 
-    def __init__(self, rules: EndpointRules, window: int) -> None:
-        """Begin a stream."""
+    def __init__(self, rules: EndpointRules, window: int, heard: int = 0, before: Before = _NOTHING) -> None:
+        """Begin a stream, or go on with one."""
         if window < 1:
             raise BadConfig(f"a window has at least one sample; got {window}")
         self.rules = rules
@@ -86,12 +104,13 @@ class Segmenter:
         # One window in three may dip below the threshold while an onset builds up.
         onset = self._needed + self._needed // 3
         self._check(onset)
-        self._count = 0
+        self._count = heard // window
+        self._known = before.known  # before it nothing is decided anew
         self._voiced = 0
         self._speaking = False
-        self._open: _Open | None = None
-        self._earliest = 0  # end of the last segment: nothing before it can be used again
-        self._doubtful = 0  # where the newest run of windows that may belong to an onset began
+        self._open = _Open(*before.opened, speech_end=before.opened[0]) if before.opened is not None else None
+        self._earliest = max(before.earliest, heard)  # end of the last segment: nothing before it can be used again
+        self._doubtful = heard  # where the newest run of windows that may belong to an onset began
         self._recent: deque[int | None] = deque(maxlen=onset)  # where speech that began with this window would start
         self._energies: deque[float] = deque(maxlen=self._search + 1)
         self._sure: deque[bool] = deque(maxlen=self._search + 1)  # whether these windows were speech beyond doubt
@@ -141,9 +160,26 @@ class Segmenter:
         self._voiced += self._sure[-1]
         if probability < self.rules.onset_threshold:
             self._doubtful = self.heard
+        if self.heard <= self._known:
+            return self._recall(reached)
         if self._open is None:
             return self._await_onset(reached)
         return self._follow(self._open)
+
+    @property
+    def known(self) -> int:
+        """Of the samples before all boundaries are decided on."""
+        return max(self._known, self.heard)
+
+    @property
+    def earliest(self) -> int:
+        """Nothing before this sample belongs to a segment that is still to open."""
+        return self._earliest
+
+    @property
+    def onset(self) -> int | None:
+        """Where speech begins in the open segment."""
+        return None if self._open is None else self._open.onset
 
     @property
     def pause(self) -> int:
@@ -168,7 +204,7 @@ class Segmenter:
         quiet = around * 10 ** (-self.rules.sentence_dip_db / 10)
         places = [
             (10 * math.log10(energy + _FLOOR) + abs(end - moment) / samples(1) * _DISTANCE, end)
-            for end, energy in self._known()
+            for end, energy in self._windows()
             if first <= end <= last and segment.onset < end < segment.speech_end and energy <= quiet
         ]
         if not places:
@@ -185,6 +221,8 @@ class Segmenter:
         Feeding may go on: a new utterance begins, and no later segment reaches back before this point.
         """
         boundaries: list[Boundary] = []
+        if self.heard + beyond <= self._known:
+            return boundaries  # it was asked before
         if self._open is None and any(onset is not None for onset in self._recent):
             boundaries.append(self._begin(self._start_of(self._onset())))
         if self._open is not None:
@@ -194,6 +232,19 @@ class Segmenter:
         self._speaking = False
         self._earliest = max(self._earliest, self.heard + beyond)
         return boundaries
+
+    def _recall(self, reached: int) -> list[Boundary]:
+        """Hear again what was decided on."""
+        segment = self._open
+        if segment is None and self.heard > self._earliest:
+            return self._await_onset(reached)
+        if segment is None:
+            self._speaking = False
+        elif self._speaking and self.heard > segment.start:
+            segment.speech_end = self.heard
+        if segment is None or self.heard <= segment.onset:
+            self._voiced = 0
+        return []
 
     def _await_onset(self, reached: int) -> list[Boundary]:
         self._recent.append(reached if self._speaking else None)
@@ -251,7 +302,7 @@ class Segmenter:
     def _start_of(self, onset: int) -> int:
         return max(onset - self._pre_roll, self._earliest, 0)
 
-    def _known(self) -> list[tuple[int, float]]:
+    def _windows(self) -> list[tuple[int, float]]:
         """Return the end and the energy of the windows of the search span; the last one, half heard, is left out."""
         oldest = self._count - len(self._energies)
         return [((oldest + at + 1) * self.window, energy) for at, energy in enumerate(self._energies)][:-1]

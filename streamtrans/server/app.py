@@ -158,6 +158,8 @@ class TranslationServer:
         self._health.set(NOT_SERVING)
         await server.stop(grace_ms / 1000 + _STATUS_S)
         await self._service.registry.close()
+        if self._service.store is not None:
+            await self._service.store.close()
         if self._service.served is not None:
             await asyncio.to_thread(self._service.served.engine.close, _CLOSE_S)
         if self._metrics is not None:

@@ -62,14 +62,16 @@ class Arrivals:
     Args:
         lag: told each lag, as they are noted here.
         first_caption: the same of first captions.
+        received: samples that arrived elsewhere.
     """
 
     def __init__(
         self,
         lag: Callable[[float], object] | None = None,
         first_caption: Callable[[float], object] | None = None,
+        received: int = 0,
     ) -> None:
-        self.received = 0
+        self.received = received
         """Samples that have arrived."""
         self.segments = 0
         self.lags = Delays(lag)
@@ -79,7 +81,7 @@ class Arrivals:
         self._lag = 0.0
         self._times = array("d", bytes(8 * _CELLS))
         """Cell, modulo their number → when it was complete."""
-        self._waiting = 0
+        self._waiting = received // _CELL
         """The first cell that is neither read nor skipped."""
         self._job: Job | None = None
         self._silent: dict[int, float] = {}

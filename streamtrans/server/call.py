@@ -30,6 +30,7 @@ from streamtrans.server.refusal import (
     Refusal,
     exhausted,
     idle,
+    lost_audio,
     lost_events,
     out_of_order,
     superseded,
@@ -82,19 +83,26 @@ class Call:
     """An admitted client, from ``started`` to ``summary``."""
 
     def __init__(self, speaker: Speaker, link: Link, config: ServerConfig, resume: Resume | None = None) -> None:
+        self.speaker = speaker
         live = self._live = speaker.live
         self._link = link
         self._config = config
         self._intake = speaker.intake
         self._reader = speaker.reader
+        self._keeper = speaker.keeper
+        self._heard_before = speaker.heard_before
+        self._position = 0
+        """On a resumed call: number of the newest message that came again."""
         self._resume = resume
         self._checked = live.arrivals.received
         self._superseded = asyncio.Event()
         self.broken = False
         """Whether the client was lost, or has called again, before the end."""
+        self.waits = False
+        """Whether the stream can't be kept just now, and may be resumed later."""
         self.left = False
         """Whether the client has said that it wants nothing more."""
-        self._pace = Pace(config.limits)
+        self._pace = Pace(config.limits, again_s=speaker.again_s)
         self._messages = Bucket(config.max_messages_per_s, config.burst_messages)
         self._hearing: asyncio.Task[None] | None = None
         self._sent_away = False
@@ -120,7 +128,8 @@ class Call:
         """Say how long the client is heard yet; once for each end that is set."""
         self._warn_s = 0
         left = self._until - self._last_words - asyncio.get_running_loop().time()
-        self._reader.tell(GoAway(max(0, round(left * 1000)), self._why))
+        elsewhere = self._live.token if self._keeper is not None and self._why == "shutdown" else ""
+        self._reader.tell(GoAway(max(0, round(left * 1000)), self._why, elsewhere))
 
     async def run(self) -> None:
         """Serve the client to the end of its audio, the last captions and the summary.
@@ -166,10 +175,12 @@ class Call:
         """Tell what is in effect; on a resumed call what was missed first, and nothing more if that was all."""
         limit_ms = min(self._config.first_message_ms, self._config.limits.idle_ms)
         if self._resume is not None:
-            missed = self._reader.missed(self._resume.last_event_sequence)
+            last = self._resume.last_event_sequence
+            missed = self._reader.missed(last) if last >= self._reader.forgotten_at else None
             if missed is None:
                 raise lost_events(self._resume.last_event_sequence)
             for message in missed:
+                await self._keep(message)
                 await self._write(message, limit_ms)
         if not self._reader.finished:
             await self._send(self._greeting(), limit_ms)
@@ -226,6 +237,9 @@ class Call:
             if message is not None and message.end.leave:
                 self.left = True
                 raise LinkLost
+            if message is not None and self._came_before(kind, message):
+                heard_at = loop.time()
+                continue
             if message is None or kind == "end":
                 last = 0 if message is None else message.end.last_sequence
                 break
@@ -251,6 +265,16 @@ class Call:
             else:
                 _refuse(kind)
         self._end(last)
+
+    def _came_before(self, kind: str | None, message: ClientMessage) -> bool:
+        """Say whether ``message`` was heard on an earlier call, as what isn't acknowledged is sent again."""
+        if self._resume is None:
+            return False
+        if kind in ("audio", "silence"):
+            self._position = message.audio.sequence or message.silence.sequence
+            return 0 < self._position <= self._intake.sequence
+        # What came before audio that was heard was heard, too.
+        return kind in ("end_utterance", "update") and self._position < self._intake.sequence
 
     async def _next(self, deadline: float) -> ClientMessage | None:
         try:
@@ -281,6 +305,8 @@ class Call:
         self._reader.tell(ConfigApplied(update.update_id, effective_at_ms, opening.options))
 
     def _end(self, last_sequence: int = 0) -> None:
+        if self._intake.sequence < self._heard_before and not self._sent_away:
+            raise lost_audio(self._heard_before, self._intake.sequence)
         if not self._live.ended:  # as on a call that was resumed after `end`, which says it again
             self._live.hear(self._intake.rest(last_sequence))
             self._live.end()
@@ -325,7 +351,18 @@ class Call:
         await self._send(self._reader.summary())
 
     async def _send(self, message: ServerMessage, limit_ms: int | None = None) -> None:
-        await self._write(self._reader.seal(message), limit_ms)
+        sealed = self._reader.seal(message)
+        await self._keep(sealed)
+        await self._write(sealed, limit_ms)
+
+    async def _keep(self, sealed: ServerMessage) -> None:
+        """See to it that what is about to be told can be gone on with."""
+        if self._keeper is not None:
+            try:
+                await self._keeper.before(sealed)
+            except Refusal as refusal:
+                self.waits = refusal.reason == "store_failed"
+                raise
 
     async def _write(self, sealed: ServerMessage, limit_ms: int | None = None) -> None:
         limit_ms = limit_ms or self._config.limits.idle_ms
@@ -355,6 +392,7 @@ class Call:
                 resume_token=self._live.token if opening.options.resumable else "",
                 acknowledged_sequence=self._intake.sequence,
                 unspaced_languages=served.unspaced,
+                viewer_token=self._live.viewer_token,
             )
         )
 

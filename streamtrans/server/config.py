@@ -78,6 +78,8 @@ class ServerConfig:
     max_sessions_per_connection: int | None = None
     """Streams of one connection at once, so that one client can't keep all others out; ``None``: half of
     ``max_sessions``, but at least 8. Behind a proxy that puts many clients on one connection, allow it all of them."""
+    max_viewers: int = 1_000
+    """Who may read along at once, all streams together."""
     first_message_ms: int = 5_000
     """How long a caller may take to send its first message, and to read the answer: larger forgives slower networks,
     smaller makes room sooner where many call and say nothing."""
@@ -126,6 +128,9 @@ class ServerConfig:
     traces: str | None = None
     """Where spans of streams and readings are sent, by OTLP over HTTP, such as http://collector:4318/v1/traces; nothing
     of what is said. ``None``: nowhere."""
+    store: str | None = None
+    """Where resumable streams are kept, so that another server, or this one started anew, can go on with them: a
+    folder, or ``redis://HOST:PORT/NUMBER``. Their latest texts lie there, and no audio. ``None``: nowhere."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"
@@ -146,6 +151,7 @@ class ServerConfig:
         for name, value, least in (
             ("max_sessions", self.max_sessions, 1),
             ("max_sessions_per_connection", self.sessions_per_connection, 1),
+            ("max_viewers", self.max_viewers, 1),
             ("first_message_ms", self.first_message_ms, 1),
             ("max_waiting", self.max_waiting, 1),
             ("retry_after_ms", self.retry_after_ms, 1),

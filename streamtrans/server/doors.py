@@ -162,6 +162,10 @@ def kinds(config: ServerConfig) -> dict[str, Kind]:
     health, reflection = "/grpc.health.v1.Health", "/grpc.reflection.v1alpha.ServerReflection"
     return {
         f"/{SERVICE_NAME}/ListCapabilities": Kind(Room("listings", 64, 32, retry_after_ms), _BRIEF_MS),
+        f"/{SERVICE_NAME}/GetStats": Kind(Room("askers of figures", 64, 32, retry_after_ms), _BRIEF_MS),
+        f"/{SERVICE_NAME}/WatchCaptions": Kind(
+            Room("viewers", config.max_viewers, config.max_viewers, retry_after_ms), config.limits.max_connection_ms
+        ),
         f"{health}/Check": Kind(None, _BRIEF_MS),
         f"{health}/Watch": Kind(Room("health watchers", 256, 64, retry_after_ms), config.limits.max_connection_ms),
         f"{reflection}/ServerReflectionInfo": Kind(Room("reflection calls", 128, 64, retry_after_ms), _BRIEF_MS),

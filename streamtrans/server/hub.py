@@ -6,38 +6,27 @@ the finals of the last segments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
-from streamtrans.core import Caption, Event, SpeechEnded, SpeechStarted
-from streamtrans.server.outbox import Item, Outbox
+from streamtrans.core import Event, SpeechEnded, SpeechStarted
+from streamtrans.server.kept import Said
+from streamtrans.server.outbox import Outbox
 from streamtrans.wire import Notice
 
 KEPT_SEGMENTS = 8
 """Finished segments that a late reader is told: larger shows more of what was said, and takes more memory."""
 
 
-@dataclass(slots=True)
-class _Segment:
-    """What was said of one segment so far."""
-
-    started: SpeechStarted
-    ended: SpeechEnded | None = None
-    captions: dict[str, Caption] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> bool:
-        """Whether all is said; the finals of segments come in order, and those of one segment before the next one's."""
-        captions = self.captions.values()
-        return self.ended is not None and bool(captions) and all(caption.final for caption in captions)
-
-
 class Hub:
-    """Any number of outboxes that get everything; ``limit`` bounds each of them."""
+    """Any number of outboxes that get everything; ``limit`` bounds each of them.
 
-    def __init__(self, limit: int) -> None:
+    ``said`` is what was kept of a session that goes on.
+    """
+
+    def __init__(self, limit: int, said: Iterable[Said] = ()) -> None:
         self._limit = limit
-        self._segments: dict[int, _Segment] = {}
-        self._readers: list[Outbox] = []
+        self._segments = {each.started.segment: each for each in said}
+        self._readers: dict[Outbox, Callable[[Event], bool]] = {}
         self._closed = False
         self._error: BaseException | None = None
 
@@ -45,22 +34,29 @@ class Hub:
         """Give ``item`` to all, and keep of it what a late reader needs."""
         if not isinstance(item, Notice):
             self._keep(item)
-        for reader in self._readers:
-            reader.put(item)
+        for reader, wanted in self._readers.items():
+            if isinstance(item, Notice) or wanted(item):
+                reader.put(item)
 
-    def join(self) -> Outbox:
-        """Return a new reader's outbox, which begins with what is kept."""
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """What is kept, segment by segment."""
+        return tuple(self._segments.values())
+
+    def join(self, wanted: Callable[[Event], bool] = lambda _: True) -> Outbox:
+        """Return a new reader's outbox, which begins with what is kept; both as far as it is ``wanted``."""
         outbox = Outbox(self._limit)
-        for item in self._kept():
-            outbox.put(item)
+        for said in self._segments.values():
+            for event in filter(wanted, said.events):
+                outbox.put(event)
         if self._closed:
             outbox.close(self._error)
-        self._readers.append(outbox)
+        self._readers[outbox] = wanted
         return outbox
 
     def leave(self, outbox: Outbox) -> None:
         """Post nothing more to ``outbox``."""
-        self._readers.remove(outbox)
+        del self._readers[outbox]
 
     def close(self, error: BaseException | None = None) -> None:
         """Say that nothing more comes, as it is finished or because of ``error``."""
@@ -74,18 +70,8 @@ class Hub:
             finished = [number for number, segment in self._segments.items() if segment.finished]
             for number in finished[:-KEPT_SEGMENTS]:
                 del self._segments[number]
-            self._segments[event.segment] = _Segment(event)
+            self._segments[event.segment] = Said(event, None, {})
         elif isinstance(event, SpeechEnded):
             self._segments[event.segment].ended = event
         else:
             self._segments[event.segment].captions[event.language] = event
-
-    def _kept(self) -> list[Item]:
-        """Return what makes a reader that knows nothing hold what the others hold, in order."""
-        items: list[Item] = []
-        for segment in self._segments.values():
-            items.append(segment.started)
-            if segment.ended is not None:
-                items.append(segment.ended)
-            items += segment.captions.values()
-        return items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -21,6 +22,9 @@ _SILENT = {"pcm_s16le": 0x00, "pcm_f32le": 0x00, "mulaw": 0xFF, "alaw": 0xD5}
 """Encoding → the byte that digital silence is made of (ITU-T G.711 for the last two)."""
 
 
+_MOST_PLACES = 10_000
+"""Messages that are remembered; of more, more than is needed would be sent again."""
+
 _NOTHING = np.zeros(0, np.float32)
 
 
@@ -36,13 +40,18 @@ _LEAST_MS = 20
 
 
 class Intake:
-    """Decode one call's audio.
+    """Decode a stream's audio.
+
+    Args:
+        options: how it is encoded.
+        limits: of one message.
+        place: where it is taken up: the number of the last message before, and the frames up to it.
 
     Raises:
         Refusal: this server doesn't decode the encoding, or rate or channels are out of range.
     """
 
-    def __init__(self, options: StreamOptions, limits: Limits) -> None:
+    def __init__(self, options: StreamOptions, limits: Limits, place: tuple[int, int] = (0, 0)) -> None:
         if options.encoding not in ENCODINGS:
             raise unsupported(
                 f"encoding {options.encoding} isn't decoded by this server; use one of {', '.join(ENCODINGS)}"
@@ -57,8 +66,10 @@ class Intake:
         self._least_bytes = self._rate * _LEAST_MS // 1000 * self._decoder.frame_bytes
         self._held = bytearray()
         self._told = False
-        self.sequence = 0
-        """Of the newest message that was numbered; 0 before the first."""
+        self.sequence, self._frames = place
+        """Number of the newest message that was numbered, 0 before the first; frames that were sent."""
+        self._places = deque([place])
+        """Message and frames up to its end, the oldest first: where the stream may have to be taken up."""
 
     def audio(self, data: bytes, sequence: int = 0) -> Samples:
         """Return the samples that are ready once ``data`` is taken; an empty chunk is no audio and no error.
@@ -80,6 +91,7 @@ class Intake:
         except BadAudio as error:
             raise invalid([("audio.data", str(error))]) from error
         self._held += data
+        self._note(len(data) // self._decoder.frame_bytes)
         return self._decode() if len(self._held) >= self._least_bytes else _NOTHING
 
     def problem(self) -> str | None:
@@ -102,6 +114,7 @@ class Intake:
         if not 0 < duration_ms <= most:
             raise invalid([("silence.duration_ms", f"{duration_ms} is out of range; use 1 to {most}")])
         frames = duration_ms * self._rate // 1000
+        self._note(frames)
         return (self._decode(self._silence * min(self._rate, frames - at)) for at in range(0, frames, self._rate))
 
     def rest(self, last_sequence: int = 0) -> Samples:
@@ -118,6 +131,26 @@ class Intake:
     def utterance(self) -> Samples:
         """Return what is held back of an utterance that ends here."""
         return np.concatenate([self._decode(), self._decoder.flush()])
+
+    def settled(self, sample: int) -> tuple[int, int]:
+        """Return the last message that is no part of what follows ``sample``, and the frames up to its end.
+
+        It isn't asked for an earlier one again.
+        """
+        while len(self._places) > 1 and self.position(self._places[1][1]) <= sample:
+            self._places.popleft()
+        return self._places[0]
+
+    def position(self, frames: int) -> int:
+        """Return the sample that so many frames reach to."""
+        return frames * SAMPLE_RATE // self._rate
+
+    def _note(self, frames: int) -> None:
+        self._frames += frames
+        if self.sequence:
+            self._places.append((self.sequence, self._frames))
+            if len(self._places) > _MOST_PLACES:
+                del self._places[1]
 
     def _decode(self, more: bytes = b"") -> Samples:
         data = bytes(self._held) + more
@@ -165,8 +198,9 @@ class Pace:
     clock: told once it has passed, up to the longest that one message may tell, it is no faster than speech is.
     """
 
-    def __init__(self, limits: Limits, clock: Clock = time.monotonic) -> None:
-        self._bucket = Bucket(limits.max_real_time_factor, limits.burst_ms / 1000, clock)
+    def __init__(self, limits: Limits, clock: Clock = time.monotonic, again_s: float = 0.0) -> None:
+        """Begin; ``again_s`` are sent once more, and may come at once too."""
+        self._bucket = Bucket(limits.max_real_time_factor, limits.burst_ms / 1000 + again_s, clock)
         self._most_late_s = limits.max_silence_ms / 1000
         self._clock = clock
         self._end = clock()

@@ -86,7 +86,7 @@ class Holder:
     def __init__(
         self, name: str = "", grant: Grant | None = None, retry_after_ms: int = 1_000, clock: Clock = time.monotonic
     ) -> None:
-        self._name = name
+        self.name = name
         self._retry_after_ms = retry_after_ms
         self._streams = None if grant is None else grant.streams
         self._open = 0
@@ -143,8 +143,8 @@ class Holder:
             raise self._spent("minutes of audio per day", max(_MINUTE_MS, round(1000 * wait_s) + 1), "key_minutes")
 
     def _spent(self, what: str, retry_after_ms: int, reason: str) -> Spent:
-        refusal = exhausted(f"the key {self._name} has used up its {what}", retry_after_ms, reason)
-        violation = error_details_pb2.QuotaFailure.Violation(subject=f"key:{self._name}", description=what)
+        refusal = exhausted(f"the key {self.name} has used up its {what}", retry_after_ms, reason)
+        violation = error_details_pb2.QuotaFailure.Violation(subject=f"key:{self.name}", description=what)
         quota = error_details_pb2.QuotaFailure(violations=[violation])
         spent = Spent(refusal.code, refusal.message, *refusal.details, quota)
         spent.reason = reason

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 
 from streamtrans.core import (
@@ -34,13 +36,14 @@ from streamtrans.server.capacity import Capacity, Rung
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
+from streamtrans.server.kept import Kept, viewer_token
 from streamtrans.server.keys import Holder
 from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import Opening, new_session, recorded
-from streamtrans.server.refusal import unavailable
+from streamtrans.server.refusal import exhausted, unavailable
 from streamtrans.server.spans import Spans
 from streamtrans.server.tape import Tape
-from streamtrans.stream import Cursors, Patience, Recorder, SessionLike, SessionStats, pump
+from streamtrans.stream import Cursors, Memory, Patience, Recorder, SessionLike, SessionStats, pump
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
@@ -53,12 +56,17 @@ _RUNGS = {
     Rung.NO_PARTIALS: "the server is overloaded: for now only finals come",
 }
 
+_MOST_LANGUAGES = 12
+"""Of one stream, those of its viewers included; each costs a decoding more."""
+
 _TAPE_S = 1.0
 """How long the end of a stream waits for the disk that its recording is written to."""
 
 
 class LiveSession:
     """One session, what feeds it, what pumps it, and the hub that its captions go to.
+
+    With ``token`` and ``before`` it goes on with one of another server; such a stream isn't recorded.
 
     Raises:
         Refusal: the endpoints leave no room for the windows of the detector.
@@ -75,31 +83,37 @@ class LiveSession:
         holder: Holder,
         capacity: Capacity,
         spans: Spans = NO_SPANS,
+        token: str | None = None,
+        before: Kept | None = None,
     ) -> None:
         self.session_id = session_id
         self._span = spans.stream(session_id, opening.session.mode, len(opening.session.targets))
-        self.token = secrets.token_urlsafe(24)
+        self.token = token or secrets.token_urlsafe(24)
         """Who has it may go on with this session; nobody can guess it from the id."""
         self.opening = opening
         self.served = served
         self.ended = False
         """Whether nothing more is heard."""
-        self.arrivals = Arrivals(metrics.lag.observe, metrics.first_caption.observe)
+        begins = 0 if before is None else before.memory.begins
+        self.arrivals = Arrivals(metrics.lag.observe, metrics.first_caption.observe, begins)
         self._metrics = metrics
         self.holder = holder
         self._counted = SessionStats()
-        self.hub = Hub(config.max_unsent_events)
+        self.hub = Hub(config.max_unsent_events, () if before is None else (each.said for each in before.said))
         self._behind_ms = config.behind_ms
         # Where only closed segments are read, a segment's beginning has to wait for its end.
         final = opening.session.mode == "final"
         self._patience_ms = opening.session.endpoints.max_segment_ms if final else 0
-        session = new_session(opening, served)
+        session = self._plain = new_session(opening, served, None if before is None else before.memory)
+        self._counted = session.stats  # segments of before are no news
         self._recorder: Recorder | None = None
         self._tape: Tape | None = None
-        if config.record is not None:
+        if config.record is not None and before is None:
             self._tape = Tape(config.record / f"{session_id}.stsession", config.record_quota_mb * 1_000_000)
             self._recorder = recorded(session, served, self._tape)
         self._session: SessionLike = self._recorder or session
+        self._watched: Counter[str] = Counter()
+        self.began_at = time.monotonic()
         self._changed = asyncio.Event()
         self._behind = False
         self._failures = 0
@@ -133,7 +147,7 @@ class LiveSession:
     @property
     def texts(self) -> int:
         """Languages that are written."""
-        return len(self.opening.session.targets)
+        return len(self.opening.session.targets) + len(self.viewer_languages)
 
     def asked_for(self, now: float) -> float:
         """Return since how many seconds a reading is under way; 0 without one."""
@@ -152,6 +166,11 @@ class LiveSession:
         self._session.pace(interval_ms)
         self.hub.post(Notice(rung.name, _RUNGS[rung].format(interval_ms)))
         self._changed.set()
+
+    def memory(self) -> Memory:
+        """Return what another server needs to go on with the session; the hub has all that was said in it."""
+        self._emit_at_once(self._session.events())
+        return self._plain.memory()
 
     def hear(self, samples: Samples) -> None:
         """Add audio that has just arrived.
@@ -186,11 +205,55 @@ class LiveSession:
 
         The finals of those that have gone are told at once.
         """
-        self.opening = opening
         effective_at = self._session.retarget(opening.session.targets)
         self._emit_at_once(self._session.events())
-        self._changed.set()
+        self.opening = opening
+        self._write_for_viewers()
         return effective_at
+
+    @property
+    def viewer_token(self) -> str:
+        """Who has it may read along, and nothing else."""
+        return viewer_token(self.token)
+
+    @property
+    def viewers(self) -> int:
+        """Who reads along now."""
+        return self._watched.total()
+
+    @property
+    def viewer_languages(self) -> tuple[str, ...]:
+        """Languages that only viewers asked for."""
+        return tuple(each for each in self._watched if each not in self.opening.session.targets)
+
+    @contextmanager
+    def watched(self, language: str) -> Iterator[bool]:
+        """Write ``language`` too for the block; say whether nobody had asked for it.
+
+        Raises:
+            Refusal: so many languages can't be written at once.
+        """
+        targets = self.opening.session.targets
+        added = language not in targets and not self._watched[language]
+        if added and len(targets) + len(self.viewer_languages) >= min(_MOST_LANGUAGES, self.served.engine.capacity):
+            problem = f"this stream is written in {len(targets) + len(self.viewer_languages)} languages, and no more go"
+            raise exhausted(problem, self._retry_after_ms, "viewer_languages")
+        self._watched[language] += 1
+        try:
+            if added:
+                self._write_for_viewers()
+            yield added
+        finally:
+            self._watched[language] -= 1
+            self._watched += Counter()  # forgets what nobody reads
+            if language not in (*self.opening.session.targets, *self._watched):
+                self._write_for_viewers()
+
+    def _write_for_viewers(self) -> None:
+        if not self._session.finished:
+            self._session.retarget((*self.opening.session.targets, *self.viewer_languages))
+            self._emit_at_once(self._session.events())
+            self._changed.set()
 
     def hurry(self) -> None:
         """Wait for no reading any more: what was believed before is final."""

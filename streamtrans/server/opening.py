@@ -9,7 +9,7 @@ from streamtrans.core import BadConfig, CaptionChoice, UnsupportedLanguage
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.refusal import Refusal, invalid, out_of_order, unsupported
 from streamtrans.server.tape import Tape
-from streamtrans.stream import Origin, Recorder, Session, SessionConfig, Setting, Unmet, arrange
+from streamtrans.stream import Memory, Origin, Recorder, Session, SessionConfig, Setting, Unmet, arrange
 from streamtrans.text import canonical, written
 from streamtrans.vad import vad_window
 from streamtrans.wire import (
@@ -122,14 +122,14 @@ def retargeted(opening: Opening, update: Update, served: Served, config: ServerC
     return replace(opening, options=replace(opening.options, targets=targets), session=session)
 
 
-def new_session(opening: Opening, served: Served) -> Session:
-    """Return a session for ``opening``.
+def new_session(opening: Opening, served: Served, memory: Memory | None = None) -> Session:
+    """Return a session for ``opening``, which goes on with ``memory`` where there is some.
 
     Raises:
         Refusal: the endpoints leave no room for the windows of the detector.
     """
     try:
-        return Session(opening.session, served.tokenizer, window=vad_window(opening.session.vad))
+        return Session(opening.session, served.tokenizer, window=vad_window(opening.session.vad), memory=memory)
     except BadConfig as error:
         raise invalid([("endpointing", str(error))]) from error
 
@@ -157,6 +157,21 @@ def _detector(wishes: StreamOptions, served: Served) -> str:
             return name  # the server's own, which may be a Chosen one; the caller's never is
     known = ", ".join(served.vads)
     raise invalid([("endpointing.vad", f"unknown detector {wishes.vad!r}; use one of {known}")])
+
+
+def watched_language(tag: str, live_targets: tuple[str, ...], served: Served, source: str | None) -> str:
+    """Return the language that a viewer asks for.
+
+    Raises:
+        Refusal: this server doesn't write it, or not from what is spoken.
+    """
+    language = _language(tag, "language", served, written)
+    if language not in live_targets and served.ask is not None:
+        try:
+            served.ask(language, source)
+        except UnsupportedLanguage as error:
+            raise unsupported(f"language: {error}") from error
+    return language
 
 
 def _language(tag: str, path: str, served: Served, read: Callable[[str], str]) -> str:

@@ -107,9 +107,21 @@ def unknown_token() -> Refusal:
     return Refusal(grpc.StatusCode.NOT_FOUND, problem)
 
 
+def no_viewer() -> Refusal:
+    """Refuse who may not read along, whatever he tried: UNAUTHENTICATED."""
+    problem = "no stream is open to viewers under this token; ask its speaker, whose client has it from `started`"
+    return Refusal(grpc.StatusCode.UNAUTHENTICATED, problem)
+
+
 def lost_events(last: int) -> Refusal:
     """Refuse to resume where responses are lost: DATA_LOSS."""
     problem = f"what followed the response {last} is not kept any more, or was never sent; open a new stream"
+    return Refusal(grpc.StatusCode.DATA_LOSS, problem)
+
+
+def lost_audio(heard: int, again: int) -> Refusal:
+    """End a resumed stream of which audio is missing: DATA_LOSS."""
+    problem = f"audio and silence had come up to message {heard}, and have come again up to {again}: send all of it"
     return Refusal(grpc.StatusCode.DATA_LOSS, problem)
 
 

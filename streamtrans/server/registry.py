@@ -6,12 +6,17 @@ Law: nobody waits longer than was published, and no more than so many at once; t
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from streamtrans.core import milliseconds
 from streamtrans.server.intake import Intake
+from streamtrans.server.keeper import Keeper
 from streamtrans.server.keys import Holder
 from streamtrans.server.live import LiveSession
-from streamtrans.server.reader import Reader
+from streamtrans.server.reader import Reader, cursors_of
+from streamtrans.wire import StreamStats, cursors_to_proto, decoding_to_proto
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,11 +26,19 @@ class Speaker:
     live: LiveSession
     intake: Intake
     reader: Reader
+    keeper: Keeper | None = None
+    """Keeps it where other servers find it, too."""
+    heard_before: int = 0
+    """Number of the last message that another server had heard."""
+    again_s: float = 0.0
+    """Seconds of audio that were heard there and come again."""
 
-    async def leave(self) -> None:
-        """End the session as it is."""
+    async def leave(self, *, forget: bool) -> None:
+        """End the session as it is here; ``forget``: everywhere."""
         self.reader.leave()
         await self.live.close()
+        if forget and self.keeper is not None:
+            await self.keeper.forget()
 
 
 class Registry:
@@ -39,6 +52,10 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Speaker]:
+        """Iterate over those who wait, the longest first."""
+        return (speaker for speaker, _ in self._waiting.values())
 
     def keep(self, speaker: Speaker) -> None:
         """Let ``speaker`` wait."""
@@ -56,9 +73,9 @@ class Registry:
         return self._release(token)
 
     async def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Let nobody wait here any longer; another server may go on with what is kept elsewhere."""
         for token in tuple(self._waiting):
-            self._drop(token)
+            self._drop(token, forget=False)
         if self._leaving:
             await asyncio.wait(self._leaving)
 
@@ -68,9 +85,33 @@ class Registry:
             timer.cancel()
         return speaker
 
-    def _drop(self, token: str) -> None:
+    def _drop(self, token: str, *, forget: bool = True) -> None:
         speaker = self._release(token)
         if speaker is not None:
-            task = asyncio.create_task(speaker.leave())
+            task = asyncio.create_task(speaker.leave(forget=forget))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
+
+
+def stats_of(speaker: Speaker, *, connected: bool) -> StreamStats:
+    """Return how a stream is getting on."""
+    live, arrivals, stats = speaker.live, speaker.live.arrivals, speaker.live.stats
+    cursors = live.cursors
+    return StreamStats(
+        session_id=live.session_id,
+        connected=connected,
+        age_ms=round((time.monotonic() - live.began_at) * 1000),
+        targets=live.opening.session.targets,
+        viewer_languages=live.viewer_languages,
+        viewers=live.viewers,
+        cursors=cursors_to_proto(cursors_of(live)),
+        lag_p50_ms=round(arrivals.lags.percentile_s(50) * 1000),
+        lag_p95_ms=round(arrivals.lags.percentile_s(95) * 1000),
+        queued_ms=milliseconds(max(0, cursors.received - cursors.decoded)),
+        unsent_events=speaker.reader.unsent,
+        segments=stats.segments,
+        readings=stats.readings,
+        skipped=stats.skipped,
+        failures=stats.failures,
+        decoding=decoding_to_proto(stats.decode),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from weakref import WeakValueDictionary
 
 import streamtrans
 from streamtrans import audio
@@ -16,15 +17,19 @@ from streamtrans.server.doors import Anteroom, Room
 from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink, metadata_of
 from streamtrans.server.intake import Intake
+from streamtrans.server.keeper import Keeper
 from streamtrans.server.keys import Holder, Keys
 from streamtrans.server.link import Link
 from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics, Stream
-from streamtrans.server.opening import open_stream
+from streamtrans.server.opening import open_stream, watched_language
 from streamtrans.server.reader import Reader
-from streamtrans.server.refusal import Refusal, unavailable, unknown_token
-from streamtrans.server.registry import Registry, Speaker
+from streamtrans.server.refusal import Refusal, no_viewer, unavailable, unknown_token
+from streamtrans.server.registry import Registry, Speaker, stats_of
 from streamtrans.server.spans import exporting
+from streamtrans.server.stores import store_at
+from streamtrans.server.taking_over import Deal
+from streamtrans.server.viewers import Viewer
 from streamtrans.wire import (
     MODES,
     Capabilities,
@@ -32,7 +37,11 @@ from streamtrans.wire import (
     CapabilitiesResponse,
     Resume,
     ServiceBase,
+    StatsRequest,
+    StatsResponse,
+    WatchRequest,
     capabilities_to_proto,
+    mode_from_proto,
     resume_from_proto,
 )
 
@@ -60,7 +69,11 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self._anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
         self._calls: dict[Call, asyncio.Event] = {}
         """Those that run, and what is set once their streams are ended or wait to be resumed."""
+        self._viewable: WeakValueDictionary[str, LiveSession] = WeakValueDictionary()
+        """By their tokens for viewers."""
         self.registry = Registry(config.limits.resume_ms / 1000, config.max_sessions)
+        keep_s = (config.limits.resume_ms + config.limits.idle_ms) / 1000  # who says nothing writes nothing
+        self.store = None if config.store is None else store_at(config.store, keep_s)
 
     def leave(self, grace_ms: int) -> None:
         """Admit nobody any more, and let every call that runs be over within ``grace_ms``, its last captions told."""
@@ -103,6 +116,27 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             )
         )
 
+    async def WatchCaptions(self, request: WatchRequest, context: Context) -> None:
+        """Let somebody read along; raises a refusal for the doors to tell."""
+        live = self._viewable.get(request.viewer_token)
+        if live is None:
+            raise no_viewer()
+        served = self._ready()
+        opening = live.opening.session
+        language = watched_language(request.language, opening.targets, served, opening.source)
+        mode = mode_from_proto(request.mode)
+        viewer = Viewer(live, language, mode, context.write, self._config.limits.idle_ms / 1000)
+        await viewer.run(self._config.retry_after_ms)
+
+    async def GetStats(self, _request: StatsRequest, context: Context) -> StatsResponse:
+        """Say how the streams of the caller's key are getting on."""
+        holder = self._keys.holder(metadata_of(context))
+        connected = [call.speaker for call in self._calls]
+        speakers = [each for each in (*connected, *self.registry) if each.live.holder is holder]
+        speakers.sort(key=lambda speaker: speaker.live.began_at)
+        told = [stats_of(each, connected=each in connected) for each in speakers]
+        return StatsResponse(streams=told, active=sum(each.connected for each in told))
+
     async def _stream(self, session_id: str, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
@@ -128,7 +162,13 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 spans=self.spans,
             )
             kept = self._config.max_unsent_events if opening.options.resumable else 0
-            await self._attend(Speaker(live, intake, Reader(live, kept)), link)
+            reader = Reader(live, kept)
+            keeper = None
+            if self.store is not None and opening.options.resumable:
+                keeper = Keeper(
+                    self.store, 1, live=live, intake=intake, reader=reader, retry_after_ms=self._config.retry_after_ms
+                )
+            await self._attend(Speaker(live, intake, reader, keeper), link)
 
     async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
@@ -138,19 +178,42 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                     raise unknown_token()  # who has another key learns no more of it than who guesses
                 call.give_way()
                 await over.wait()
-        self._sessions.refuse_when_full(peer)  # before the stream is taken: it may be asked for again
-        holder.refuse_when_full()
-        speaker = self.registry.take(resume.token, holder)
-        if speaker is None:
-            raise unknown_token()
-        with self._sessions.place(peer), holder.place():
+        with self._sessions.place(peer), holder.place():  # before the stream is taken: it may be asked for again
+            speaker = self.registry.take(resume.token, holder)
+            if (
+                speaker is not None
+                and speaker.keeper is not None
+                and not await self._still_ours(speaker, speaker.keeper)
+            ):
+                speaker = None
+            if speaker is None:
+                speaker = await self._take_over(resume, holder)
             stream.admitted()
             _log.info("session %s goes on", speaker.live.session_id)
             await self._attend(speaker, link, resume)
 
+    async def _still_ours(self, speaker: Speaker, keeper: Keeper) -> bool:
+        """Say whether no other server has gone on with the stream; what is left of it here ends then."""
+        try:
+            ours = await keeper.owns()
+        except Refusal:
+            self.registry.keep(speaker)
+            raise
+        if not ours:
+            await speaker.leave(forget=False)
+        return ours
+
+    async def _take_over(self, resume: Resume, holder: Holder) -> Speaker:
+        """Go on with a stream that another server kept, or this one before it was started anew."""
+        if self.store is None:
+            raise unknown_token()
+        deal = Deal(self.store, self._ready(), self._config, self.metrics, self.capacity, self.spans)
+        return await deal.take_over(resume, holder)
+
     async def _attend(self, speaker: Speaker, link: Link, resume: Resume | None = None) -> None:
         call = Call(speaker, link, self._config, resume)
         over = self._calls[call] = asyncio.Event()
+        self._viewable[speaker.live.viewer_token] = speaker.live
         try:
             await call.run()
         except* EngineClosed:
@@ -160,10 +223,11 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             task = asyncio.current_task()  # which gRPC cancels when the client is gone
             left = call.broken or speaker.reader.finished or (task is not None and task.cancelling() > 0)
             resumable = speaker.live.opening.options.resumable and not call.left
-            if left and resumable and not self.draining:
+            fenced = speaker.keeper is not None and speaker.keeper.fenced
+            if (left or call.waits) and resumable and not (fenced or self.draining):
                 self.registry.keep(speaker)
             else:
-                await speaker.leave()
+                await speaker.leave(forget=not (fenced or self.draining))
             over.set()
 
     def _ready(self) -> Served:

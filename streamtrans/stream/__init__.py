@@ -7,6 +7,7 @@ promises, and the pumps that run it against an engine.
 from streamtrans.core import EngineLike
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.lines import Speller
+from streamtrans.stream.memory import Memory
 from streamtrans.stream.patience import Patience
 from streamtrans.stream.policies import POLICIES, Policy, Span, load_policy
 from streamtrans.stream.progress import Cursors, SessionStats
@@ -25,6 +26,7 @@ __all__ = [
     "Differs",
     "EngineLike",
     "FileSink",
+    "Memory",
     "Origin",
     "Patience",
     "Policy",

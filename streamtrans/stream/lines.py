@@ -77,6 +77,12 @@ class Line:
         self._seen_at: int | None = None  # up to where was heard when the sentence was first seen to end
         self.ending: Ending | None = None  # where it ends, once two readings have said so
 
+    def recall(self, promised: Tokens, *, closed: bool) -> None:
+        """Begin with what was promised, and told, of this line before."""
+        self.committed, self.closed = promised, closed
+        self._hypothesis = Hypothesis(promised, (0.0,) * len(promised))
+        self._shown = (self._speller.decode(promised), "")
+
     def target(self, *, free: bool) -> Target:
         """Return what to ask the engine: go on after the promise, with the last reading as draft.
 

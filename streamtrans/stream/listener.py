@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamtrans.core import BadAudio, Detect, Detection, samples
-from streamtrans.segment import Boundary, Closed, EndpointRules, Segmenter
+from streamtrans.segment import Before, Boundary, Closed, EndpointRules, Segmenter
 
 Samples = npt.NDArray[np.float32]
 
@@ -26,11 +26,11 @@ Samples = npt.NDArray[np.float32]
 class AudioBuffer:
     """Samples ``[start, end)`` of one stream in one array that moves and grows as needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: int = 0) -> None:
         self._data = np.zeros(16_000, np.float32)
         self._first = 0
-        self.start = 0
-        self.end = 0
+        self.start = begins
+        self.end = begins
 
     def append(self, chunk: Samples) -> None:
         """Add ``(n,)`` samples at the end."""
@@ -58,20 +58,33 @@ class AudioBuffer:
 
 
 class Listener:
-    """Turn samples into ``Detect`` requests, and their answers into segment boundaries."""
+    """Turn samples into ``Detect`` requests, and their answers into segment boundaries.
 
-    def __init__(self, rules: EndpointRules, window: int, vad: str, detect_limit_ms: int) -> None:
-        self._audio = AudioBuffer()
-        self._segmenter = Segmenter(rules, window)
+    Of a stream that is taken up at the sample ``begins``, ``before`` says what is known.
+    """
+
+    def __init__(
+        self,
+        rules: EndpointRules,
+        window: int,
+        vad: str,
+        detect_limit_ms: int,
+        *,
+        begins: int = 0,
+        before: Before | None = None,
+    ) -> None:
+        self._audio = AudioBuffer(begins)
+        first = -(-begins // window)  # windows lie where they lay
+        self._segmenter = Segmenter(rules, window, first * window, before or Before())
         self._window = window
         self._vad = vad
         self._limit = max(1, samples(detect_limit_ms) // window)
         self._state: object | None = None
-        self._requested = 0  # windows sent to the detector
+        self._requested = first  # windows sent to the detector
         self._energies: deque[float] = deque()  # of the windows requested and not yet taken by step()
         self._probabilities: deque[float] = deque()
         self._newest = 0.0
-        self._stepped = 0  # windows given to the segmenter
+        self._stepped = first  # windows given to the segmenter
         self._flushes: deque[int] = deque()  # where to close whatever is open, once its whole windows were seen
         self.ended = False
 
@@ -164,6 +177,21 @@ class Listener:
     def divide(self, moment: int, first: int, last: int) -> list[Boundary]:
         """Cut the open segment in ``[first, last]``, near ``moment``, where it is quiet, or nowhere."""
         return self._segmenter.divide(moment, first, last)
+
+    @property
+    def known(self) -> int:
+        """Of the samples before this index all boundaries are decided on."""
+        return self._segmenter.known
+
+    @property
+    def earliest(self) -> int:
+        """Samples before this index belong to no segment that is still to open, whatever is heard of them again."""
+        return self._segmenter.earliest
+
+    @property
+    def onset(self) -> int | None:
+        """Where speech begins in the open segment."""
+        return self._segmenter.onset
 
     @property
     def voiced(self) -> int:

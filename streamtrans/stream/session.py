@@ -33,6 +33,7 @@ from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.grid import Grid
 from streamtrans.stream.lines import Line, Speller, speaking
 from streamtrans.stream.listener import Listener, Samples
+from streamtrans.stream.memory import KeptLine, KeptSegment, Memory, hearing_again
 from streamtrans.stream.policies import Span, load_policy
 from streamtrans.stream.progress import Cursors, SessionStats
 from streamtrans.stream.segments import Segment
@@ -58,20 +59,29 @@ class Session:
         *,
         window: int = 512,
         spellers: Mapping[str, Speller] = MappingProxyType({}),
+        memory: Memory | None = None,
     ) -> None:
-        """Begin.
+        """Begin, or go on.
 
         Args:
             config: its targets may change later, see :meth:`retarget`.
             tokenizer: of the model that writes.
             window: samples per window of the detector ``config.vad``.
             spellers: language → the tokenizer of another model that writes it.
+            memory: of the session that is to go on; what is heard first is its audio from ``memory.begins`` on.
         """
         self.config = config
         self._tokenizer = tokenizer
         self._spellers = spellers
         self._policy = load_policy(config.policy, config.policy_n)
-        self._listener = Listener(config.endpoints, window, config.vad, config.detect_limit_ms)
+        self._listener = Listener(
+            config.endpoints,
+            window,
+            config.vad,
+            config.detect_limit_ms,
+            begins=0 if memory is None else memory.begins,
+            before=None if memory is None else memory.before,
+        )
         self._grid = Grid(None if config.mode == "final" else config.reading_interval_ms, config.min_first_reading_ms)
         # Audio beyond this length of a segment may be cut off and fall to the next one.
         rules = config.endpoints
@@ -88,6 +98,8 @@ class Session:
         self._events: list[Event] = []
         self._cursors = Cursors()
         self._stats = SessionStats()
+        if memory is not None:
+            self._recall(memory)
 
     def hear(self, chunk: Samples) -> None:
         """Add ``(n,)`` samples: mono float32 at 16 kHz, any ``n``.
@@ -144,6 +156,46 @@ class Session:
         if interval_ms is None:
             self._drop_due()
             self._advance()
+
+    def memory(self) -> Memory:
+        """Return what this session needs to go on elsewhere; all that ``events`` has returned is in it."""
+        listener = self._listener
+        pending = tuple(
+            KeptSegment(
+                segment.number,
+                segment.start,
+                tuple(KeptLine(line.language, line.committed, line.closed) for line in segment.lines),
+                segment.end,
+                segment.credible,
+                segment.needed,
+            )
+            for segment in self._segments
+        )
+        first = min(pending[0].start if pending else listener.safe_until, listener.safe_until)
+        return Memory(
+            begins=max(0, first - hearing_again(self.config.endpoints)),
+            known=listener.known,
+            earliest=listener.earliest,
+            segments=self._stats.segments,
+            cursors=self._cursors,
+            pending=pending,
+            onset=listener.onset,
+        )
+
+    def _recall(self, memory: Memory) -> None:
+        """Take up the segments that aren't finished."""
+        self._stats = self._stats.plus(segments=memory.segments)
+        self._cursors = memory.cursors
+        after: int | None = None
+        for kept in memory.pending:
+            lines = [self._line(line.language) for line in kept.lines]
+            for line, promised in zip(lines, kept.lines, strict=True):
+                line.recall(promised.tokens, closed=promised.closed)
+            fresh = kept.start != after or not self.config.carry_state
+            segment = Segment(kept.number, kept.start, lines, fresh=fresh)
+            segment.end, segment.credible, segment.needed = kept.end, kept.credible, kept.needed
+            self._segments.append(segment)
+            after = kept.end
 
     def requests(self) -> list[Request]:
         """Take what the engine may be asked now: at most one job and one detection are under way.
@@ -223,6 +275,8 @@ class Session:
         if not self._segments:
             return None
         segment = self._segments[0]
+        if segment.end is not None and segment.end > self._listener.received:
+            return None  # it is still to be heard again
         if segment.end is not None:
             end = segment.end
         elif self._due is not None:
@@ -407,7 +461,7 @@ class Session:
         else:
             final = decoded = committed = safe
         self._cursors = Cursors(
-            received=self._listener.received,
+            received=max(before.received, self._listener.received),
             decoded=max(before.decoded, decoded),
             committed=max(before.committed, committed),
             final=max(before.final, final),

@@ -5,7 +5,7 @@ samples inside and whole milliseconds outside, so the law speaks of events whose
 millisecond; others come back rounded down. Importing this room doesn't import torch.
 """
 
-from streamtrans.wire.captions import BrokenPromise, Encoder, LostMessage, Reducer
+from streamtrans.wire.captions import SPEECH_STARTED, BrokenPromise, Encoder, LostMessage, Reducer
 from streamtrans.wire.changes import (
     Change,
     Checkpoint,
@@ -29,6 +29,11 @@ from streamtrans.wire.messages import (
     ServerMessage,
     ServiceBase,
     ServiceStub,
+    StatsRequest,
+    StatsResponse,
+    StreamStats,
+    WatchRequest,
+    WatchResponse,
     add_service,
     audio_message,
     config_message,
@@ -49,6 +54,7 @@ from streamtrans.wire.options import (
     MODES,
     BadFields,
     StreamOptions,
+    mode_from_proto,
     options_from_proto,
     options_to_proto,
 )
@@ -64,7 +70,10 @@ from streamtrans.wire.values import (
     capabilities_from_proto,
     capabilities_to_proto,
     cursors_from_proto,
+    cursors_to_proto,
+    decoding_to_proto,
     notice_from_proto,
+    notice_to_proto,
     started_from_proto,
     summary_from_proto,
 )
@@ -74,6 +83,7 @@ __all__ = [
     "ENCODINGS",
     "MODES",
     "SERVICE_NAME",
+    "SPEECH_STARTED",
     "BadFields",
     "BrokenPromise",
     "Capabilities",
@@ -98,9 +108,14 @@ __all__ = [
     "ServiceBase",
     "ServiceStub",
     "Started",
+    "StatsRequest",
+    "StatsResponse",
     "StreamOptions",
+    "StreamStats",
     "Summary",
     "Update",
+    "WatchRequest",
+    "WatchResponse",
     "add_service",
     "audio_message",
     "capabilities_from_proto",
@@ -109,11 +124,15 @@ __all__ = [
     "change_message",
     "config_message",
     "cursors_from_proto",
+    "cursors_to_proto",
+    "decoding_to_proto",
     "end_message",
     "end_utterance_message",
     "leave_message",
+    "mode_from_proto",
     "notice_from_proto",
     "notice_message",
+    "notice_to_proto",
     "options_from_proto",
     "options_to_proto",
     "payload_of",

@@ -28,6 +28,8 @@ Key = tuple[int, str]
 """Segment and language."""
 
 
+SPEECH_STARTED = pb.SPEECH_EVENT_TYPE_SPEECH_STARTED
+
 KEPT_FINALS = 64
 """Closed lines that either side remembers, to notice captions that come after them: more than are open at a time."""
 
@@ -47,7 +49,14 @@ class Encoder:
     waited may be left out without losing text.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unknown: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            unknown: captions of one line that the client may hold of an earlier call, at most: the first one of each
+                line replaces them. ``None``: it holds none.
+        """
+        self._unknown = unknown
         self._sent: dict[Key, Caption] = {}
         """What the client holds of lines that are open or were closed lately; ``revision`` counts the captions sent."""
 
@@ -77,8 +86,9 @@ class Encoder:
     def _increment(self, caption: Caption) -> pb.Caption:
         key = (caption.segment, caption.language)
         before = self._sent.get(key)
+        snapshot = before is None and self._unknown is not None
         if before is None:
-            before = replace(caption, revision=0, committed="", tentative="", final=False)
+            before = replace(caption, revision=self._unknown or 0, committed="", tentative="", final=False)
         if before.final:
             raise BrokenPromise(f"segment {caption.segment}, {caption.language}: a caption follows the final one")
         if not caption.committed.startswith(before.committed):
@@ -88,7 +98,7 @@ class Encoder:
         append = caption.committed[len(before.committed) :]
         lost = _lost(before.tentative, append + caption.tentative, caption.moved)
         sent = replace(caption, revision=before.revision + 1)
-        message = _message(sent, append=append, withdrawn=lost, snapshot=False)
+        message = _message(sent, append=append, withdrawn=lost, snapshot=snapshot)
         self._sent[key] = sent
         if sent.final:
             _forget(self._sent)
@@ -101,7 +111,7 @@ class Reducer:
     def __init__(self) -> None:
         self._held: dict[Key, Caption] = {}
 
-    def reduce(self, response: pb.StreamTranslateResponse) -> Event | None:
+    def reduce(self, response: pb.StreamTranslateResponse | pb.WatchCaptionsResponse) -> Event | None:
         """Return the event that ``response`` carries; ``None`` where it carries something else.
 
         Raises:

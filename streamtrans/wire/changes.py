@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from streamtrans.v1 import streamtrans_pb2 as pb
@@ -52,6 +52,8 @@ class GoAway:
     time_left_ms: int
     reason: Literal["max_age", "shutdown"] | str
     """``max_age``: open a new stream; ``shutdown``: the same, on another server; else the number of a newer one."""
+    resume_token: str = field(default="", repr=False)
+    """The stream may be resumed at once, on another server; empty: open a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def resume_from_proto(config: pb.SessionConfig) -> Resume | None:
 def change_message(change: Change) -> pb.StreamTranslateResponse:
     """Tell a client of ``change``."""
     if isinstance(change, GoAway):
-        away = pb.GoAway(time_left_ms=change.time_left_ms, reason=_REASONS[change.reason])
+        away = pb.GoAway(
+            time_left_ms=change.time_left_ms, reason=_REASONS[change.reason], resume_token=change.resume_token
+        )
         return pb.StreamTranslateResponse(go_away=away)
     if isinstance(change, Checkpoint):
         return pb.StreamTranslateResponse(checkpoint=pb.Checkpoint(**asdict(change)))
@@ -128,7 +132,7 @@ def change_from_proto(response: pb.StreamTranslateResponse) -> Change | None:
     kind = response.WhichOneof("event")
     if kind == "go_away":
         away = response.go_away
-        return GoAway(away.time_left_ms, _REASON_NAMES.get(away.reason, str(away.reason)))
+        return GoAway(away.time_left_ms, _REASON_NAMES.get(away.reason, str(away.reason)), away.resume_token)
     if kind == "checkpoint":
         told = response.checkpoint
         return Checkpoint(told.resume_token, told.acknowledged_sequence, told.acknowledged_ms)

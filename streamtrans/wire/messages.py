@@ -21,6 +21,12 @@ ServerMessage = pb.StreamTranslateResponse
 CapabilitiesRequest = pb.ListCapabilitiesRequest
 CapabilitiesResponse = pb.ListCapabilitiesResponse
 
+WatchRequest = pb.WatchCaptionsRequest
+WatchResponse = pb.WatchCaptionsResponse
+StatsRequest = pb.GetStatsRequest
+StatsResponse = pb.GetStatsResponse
+StreamStats = pb.StreamStats
+
 ServiceStub = pb_grpc.TranslationServiceStub
 ServiceBase = pb_grpc.TranslationServiceServicer
 """Says UNIMPLEMENTED to every method that isn't overridden."""

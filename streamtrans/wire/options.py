@@ -158,6 +158,14 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
     return made
 
 
+def mode_from_proto(number: int) -> Mode:
+    """Return the mode of captions; one of a newer version is the default.
+
+    What is sent is what the client gets told, so it can see that.
+    """
+    return _MODE_NAMES.get(number) or "live"
+
+
 def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None) -> StreamOptions:
     """Return what ``config`` asks for; languages are taken as they are written.
 

@@ -158,9 +158,10 @@ class Capabilities:
 class Envelope:
     """Number the responses of one call and put on each what every response carries."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, after: int = 0) -> None:
+        """Begin with the number behind ``after``."""
         self._session_id = session_id
-        self._sequence = 0
+        self._sequence = after
 
     def seal(
         self, response: pb.StreamTranslateResponse, cursors: Cursors, server_time_ms: int
@@ -172,6 +173,18 @@ class Envelope:
         response.cursors.CopyFrom(pb.Cursors(**asdict(cursors)))
         response.server_time_ms = server_time_ms
         return response
+
+
+def cursors_to_proto(cursors: Cursors) -> pb.Cursors:
+    """Return the message for ``cursors``."""
+    return pb.Cursors(**asdict(cursors))
+
+
+def decoding_to_proto(decoding: DecodeStats) -> pb.DecodeStats:
+    """Return the message for what readings cost."""
+    return pb.DecodeStats(
+        passes=decoding.passes, tokens=decoding.tokens, drafted=decoding.drafted, accepted=decoding.accepted
+    )
 
 
 def cursors_from_proto(message: pb.Cursors) -> Cursors:
@@ -253,12 +266,7 @@ def summary_to_proto(summary: Summary) -> pb.Summary:
         first_caption_p50_ms=summary.first_caption_p50_ms,
         lag_p50_ms=summary.lag_p50_ms,
         lag_p95_ms=summary.lag_p95_ms,
-        decoding=pb.DecodeStats(
-            passes=decoding.passes,
-            tokens=decoding.tokens,
-            drafted=decoding.drafted,
-            accepted=decoding.accepted,
-        ),
+        decoding=decoding_to_proto(decoding),
     )
 
 

@@ -70,7 +70,7 @@ def test_whoever_comes_late_holds_what_the_others_hold(events, data):
 
     (held, _), (held_late, told_late) = asyncio.run(run())
     closed = {e.segment for e in events[:late] if isinstance(e, Caption) and e.final}
-    missed = sorted(closed)[: -KEPT_SEGMENTS - 1]
+    missed = sorted(closed)[:-KEPT_SEGMENTS]
     assert {key for key in held if key not in held_late} <= {(n, language) for n in missed for language in ("de", "fr")}
     assert all(held[key] == value for key, value in held_late.items())
     for segment in {segment for segment, _ in held_late}:

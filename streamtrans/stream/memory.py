@@ -1,0 +1,89 @@
+"""What a session needs to go on elsewhere, besides the audio that isn't settled yet.
+
+```
+      begins                    start of the first pending segment            known
+ ───────|───────────────────────────|──────────────────────────────────────────|───────▶ samples
+        |  heard again, so that     |  heard again, to be read again           |  new: boundaries are found here
+        |  detectors find their way |  boundaries are known, and not sought    |
+```
+Law: a session that goes on says of each line what it had promised before, and then more; no segment begins or ends
+elsewhere than it did, and none gets another number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamtrans.core import BadConfig, Tokens, samples
+from streamtrans.segment import Before, EndpointRules
+from streamtrans.stream.progress import Cursors
+
+_WARM_UP = samples(1_000)
+"""Audio that detectors with a memory hear again before anything depends on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLine:
+    """What is promised of a segment in one language; ``closed``: its final caption is out."""
+
+    language: str
+    tokens: Tokens = ()
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSegment:
+    """A segment whose final captions aren't all out; only the last may have no ``end``."""
+
+    number: int
+    start: int
+    lines: tuple[KeptLine, ...]
+    end: int | None = None
+    credible: bool = False
+    needed: int = 0
+    """Samples of speech from which it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """See above; positions are samples since the stream began."""
+
+    begins: int
+    """Audio from here on, at the latest, has to be heard again."""
+    known: int
+    earliest: int
+    """Nothing before belongs to a segment that is still to open."""
+    segments: int
+    """Opened so far."""
+    cursors: Cursors
+    pending: tuple[KeptSegment, ...] = ()
+    onset: int | None = None
+    """Where speech begins in the open segment."""
+
+    def __post_init__(self) -> None:
+        """Check that it hangs together: it may come from a file.
+
+        Raises:
+            BadConfig: it doesn't.
+        """
+        places = [0, self.begins]
+        for segment in self.pending:
+            places += [segment.start] if segment.end is None else [segment.start, segment.end]
+        open_ = [segment.end is None for segment in self.pending]
+        numbers = [segment.number for segment in self.pending]
+        known = list(range(self.segments - len(numbers), self.segments))
+        if places != sorted(places) or any(open_[:-1]) or numbers != known or min([0, *numbers]) < 0:
+            raise BadConfig("the segments of a kept session don't follow each other")
+        if (self.onset is None) == (open_[-1:] == [True]) or self.begins > max(self.known, self.earliest):
+            raise BadConfig("the boundaries of a kept session contradict each other")
+
+    @property
+    def before(self) -> Before:
+        """What a segmenter should know."""
+        opened = None if self.onset is None else (self.pending[-1].start, self.onset)
+        return Before(self.known, self.earliest, opened)
+
+
+def hearing_again(rules: EndpointRules) -> int:
+    """Return how many samples before the first that is needed are to be heard again."""
+    return max(_WARM_UP, samples(rules.cut_search_ms))

@@ -1,0 +1,167 @@
+"""Whoever has the viewers' token reads along, each in a language of his own."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from streamtrans.client import Caption, ClientError, Denied, Overloaded, StreamOptions, TranslationClient, Unsupported
+from streamtrans.wire import ServiceStub, StatsRequest, WatchRequest
+
+TALK = (0.3, 1.5, 0.7, 1.2, 0.4, 0.9, 0.6)
+
+
+def finals(events):
+    closed = {}
+    for event in events:
+        if isinstance(event, Caption):
+            assert (event.segment, event.language) not in closed
+            if event.final:
+                closed[event.segment, event.language] = event.committed
+    return closed
+
+
+async def watch(client, token, language, seen):
+    async for event in client.watch(token, language):
+        seen.append(event)
+
+
+async def speak(stream, audio, seen, pace_s=0.01):
+    async def send():
+        for at in range(0, len(audio), 1_600):
+            await stream.send(audio[at : at + 1_600])
+            await asyncio.sleep(pace_s)
+        await stream.end()
+
+    sending = asyncio.create_task(send())
+    async for event in stream:
+        seen.append(event)
+    await sending
+
+
+async def test_each_viewer_reads_a_language_of_his_own_and_the_speaker_no_other(house):
+    async with (
+        asyncio.timeout(30),
+        house.running() as (server, client),
+        TranslationClient(f"127.0.0.1:{server.port}") as others,
+    ):
+        alone = finals(await house.collect(client, house.speech(*TALK), StreamOptions(("de", "fr", "it"))))
+        async with client.stream(StreamOptions(("de", "fr"))) as stream:
+            token = stream.started.viewer_token
+            assert len(token) >= 32
+            told, seen = [], {language: [] for language in ("de", "fr", "it", "de-AT")}
+            watching = [
+                asyncio.create_task(watch(others, token, language, seen[language])) for language in ("de", "fr", "it")
+            ]
+            await asyncio.sleep(0.1)
+            speaking = asyncio.create_task(speak(stream, house.speech(*TALK), told))
+            while not any(isinstance(event, Caption) and event.final for event in told):
+                await asyncio.sleep(0.01)
+            watching.append(asyncio.create_task(watch(others, token, "de-AT", seen["de-AT"])))
+            await speaking
+            await asyncio.gather(*watching)
+    spoken_to = {key: text for key, text in alone.items() if key[1] != "it"}
+    assert finals(told) == spoken_to
+    assert {event.language for event in told if isinstance(event, Caption)} == {"de", "fr"}
+    for language in ("de", "fr", "it"):
+        assert finals(seen[language]) == {key: text for key, text in alone.items() if key[1] == language}
+    assert finals(seen["de-AT"]) == finals(seen["de"])  # who comes late is told what is kept
+
+
+async def test_only_the_viewers_token_lets_in_and_only_to_read(house):
+    async with house.running() as (server, client), client.stream(StreamOptions(("de",), resumable=True)) as stream:
+        begun = stream.started
+        for guess in ("", begun.session_id, begun.resume_token, begun.viewer_token[:-1]):
+            with pytest.raises(Denied):
+                await watch(client, guess, "de", [])
+        with pytest.raises(Unsupported):
+            await watch(client, begun.viewer_token, "pl", [])
+        from tests.server.test_resume import asking, refused
+
+        assert await refused(server, asking(begun.viewer_token, 1)) == grpc.StatusCode.NOT_FOUND
+
+
+async def test_of_a_stream_that_has_ended_nothing_can_be_watched(house):
+    async with house.running() as (_, client):
+        async with client.stream(StreamOptions(("de",))) as stream:
+            token = stream.started.viewer_token
+            await stream.end()
+            async for _ in stream:
+                pass
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    await watch(client, token, "de", [])
+                except Denied:
+                    break
+
+
+async def test_languages_that_nobody_reads_are_written_no_more_and_of_too_many_none_begins(house):
+    async with house.running(house.served(house.instant())) as (server, client):
+        server._service.served.engine.capacity = 3
+        async with client.stream(StreamOptions(("de",))) as stream:
+            token, [live] = stream.started.viewer_token, server._service._viewable.values()
+            watching = [asyncio.create_task(watch(client, token, language, [])) for language in ("fr", "it")]
+            await until(lambda: live.viewers == 2)
+            with pytest.raises(Overloaded, match="3 languages"):
+                await watch(client, token, "es", [])
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            await until(lambda: live.viewers == 0)
+            assert live._session.config.targets == ("de",)
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_viewers_that_do_not_read_delay_nobody_and_are_let_go(house):
+    config = house.configured(max_unsent_events=20)
+    async with (
+        asyncio.timeout(30),
+        house.running(config=config) as (server, client),
+        client.stream(StreamOptions(("de",))) as stream,
+    ):
+        [live] = server._service._viewable.values()
+        boxes = [live.hub.join() for _ in range(64)]  # as of viewers whose connections take nothing
+        told = []
+        await speak(stream, house.speech(*TALK * 3), told, 0.0)
+        assert finals(told)
+        assert all(len(box) <= 20 for box in boxes)
+
+
+async def test_figures_are_of_ones_own_streams(house, tmp_path):
+    from streamtrans.server.keys import add_key
+
+    mine, theirs = (add_key(tmp_path / "keys.toml", name, {}) for name in ("mine", "theirs"))
+    async with house.running(config=house.configured(keys=tmp_path / "keys.toml")) as (server, _):
+        address = f"127.0.0.1:{server.port}"
+        async with (
+            TranslationClient(address, key=mine) as client,
+            client.stream(StreamOptions(("de", "fr"))) as stream,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            await stream.send(house.speech(0.3, 1.5, 0.5))
+            await until(lambda: server._service._viewable and next(iter(server._service._calls))._live.stats.readings)
+
+            async def figures(key):
+                bearer = (("authorization", f"Bearer {key}"),)
+                return await ServiceStub(channel).GetStats(StatsRequest(), metadata=bearer)
+
+            told = await figures(mine)
+            assert (told.active, len(told.streams)) == (1, 1)
+            [one] = told.streams
+            assert (one.session_id, list(one.targets)) == (stream.started.session_id, ["de", "fr"])
+            assert one.connected
+            assert one.cursors.received_ms > 1_000
+            assert one.readings
+            assert one.segments == 1
+            assert not (await figures(theirs)).streams
+            with pytest.raises(grpc.RpcError):
+                await figures("guess")
+            with pytest.raises((ClientError, grpc.RpcError)):
+                async for _ in ServiceStub(channel).WatchCaptions(WatchRequest(viewer_token="x", language="de")):
+                    pass

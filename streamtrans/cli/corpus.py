@@ -162,11 +162,11 @@ def hear(
 
         streamtrans corpus hear recipes/m2m_base.toml --files 200
     """
-    from streamtrans.core import BadConfig
+    from streamtrans.core import BadConfig, needs
 
     try:
         from streamtrans.train.anchored.listening import hear_ahead
     except ModuleNotFoundError as error:
-        raise BadConfig(f"this needs the package {error.name}: pip install 'streamtrans[train]'") from None
+        raise BadConfig(needs("hearing ahead", str(error.name), "train")) from None
     made = hear_ahead(recipe, stage, runs=runs, files=files, say=typer.echo)
     typer.echo(f"{made:,} utterances heard")

@@ -89,7 +89,7 @@ def _guarded(subject: str, check: Callable[[], Finding], remedy: str = _REINSTAL
     except StreamtransError as error:
         return Finding("fail", subject, str(error), remedy)
     except ImportError as error:
-        return Finding("fail", subject, f"a package is missing: {error}", "pip install streamtrans")
+        return Finding("fail", subject, f"a package is missing: {error}", "pip install . (in a clone of streamtrans)")
 
 
 def _python() -> Finding:

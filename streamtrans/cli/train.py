@@ -79,7 +79,7 @@ def _run(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: s
 
 
 def _anchored(recipe: Path, *, stage: str | None, workers: int, runs: Path) -> None:
-    from streamtrans.core import BadConfig
+    from streamtrans.core import BadConfig, needs
 
     if workers > 1:
         raise BadConfig(f"{recipe} is trained by one process: leave --workers out")
@@ -88,7 +88,7 @@ def _anchored(recipe: Path, *, stage: str | None, workers: int, runs: Path) -> N
 
         folder = train_anchored(AnchoredConfig(str(recipe), runs=str(runs), stage=stage))
     except ModuleNotFoundError as error:
-        raise BadConfig(f"this training needs the package {error.name}: pip install 'streamtrans[train]'") from None
+        raise BadConfig(needs("this training", str(error.name), "train")) from None
     typer.echo(f"done: {folder}")
 
 

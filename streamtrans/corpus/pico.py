@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from streamtrans.core import BadConfig, UnsupportedLanguage
+from streamtrans.core import BadConfig, UnsupportedLanguage, needs
 
 VOICES: Mapping[str, tuple[str, ...]] = {
     "en": ("en-US", "en-GB"),
@@ -33,7 +33,7 @@ class Pico:
         try:
             from py_nanotts import NanoTTS
         except ImportError:
-            raise BadConfig("speaking needs the package py-nanotts: pip install 'streamtrans[train]'") from None
+            raise BadConfig(needs("speaking with Pico", "py-nanotts", "train")) from None
         self._engine = NanoTTS()
 
     def speak(self, text: str, voice: str, *, speed: float = 1.0, pitch: float = 1.0) -> npt.NDArray[np.float32]:

@@ -172,3 +172,11 @@ def test_the_architecture_is_one_page():
     assert len(page.splitlines()) <= 150
     table = page.partition("## To change")[2].partition("\n## ")[0]
     assert sum(line.startswith("| ") for line in table.splitlines()) <= 30
+
+
+def test_nobody_is_told_to_install_a_package_that_is_not_published():
+    """Ours is in no registry: from a clone it is `.`, and what it needs has names of its own."""
+    sources = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "streamtrans").rglob("*.py")]
+    sources += (ROOT / "clients").rglob("*.py")
+    wrong = re.compile(r"pip install +[\"'`]?streamtrans\b")
+    assert [str(path) for path in sources if wrong.search(path.read_text(encoding="utf-8"))] == []

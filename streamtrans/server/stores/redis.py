@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
-from streamtrans.core import BadConfig
+from streamtrans.core import BadConfig, needs
 from streamtrans.server.stores import MOST_BYTES, StoreFailed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class RedisStore:
             from redis.asyncio import Redis
             from redis.exceptions import RedisError
         except ImportError as error:
-            raise BadConfig("a store in Redis needs the package redis: pip install 'streamtrans[redis]'") from error
+            raise BadConfig(needs("a store in Redis", "redis", "redis")) from error
         self._place = re.sub(r"//.*@", "//", place)  # messages name it, and its password is nobody's business
         self._keep_ms = round(keep_s * 1000)
         self._errors = (RedisError, OSError, TimeoutError)

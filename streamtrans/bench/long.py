@@ -19,7 +19,7 @@ import torch
 from streamtrans.bench.measurement import Progress, Report, Table, counts, silent, use_threads
 from streamtrans.core import BadConfig, Option
 from streamtrans.model.api import Forward, Propose
-from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotCache, Slots
+from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotCache
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.features import FeatureConfig
 from streamtrans.model.loading import load_model
@@ -122,7 +122,7 @@ def _contender(network: Network, shape: NetworkConfig, frames: int) -> tuple[Tor
     network.config = shape
     manner = Manner(("en",), lambda _target, _source: (1, 2), padded=False, suppressed=frozenset())
     model = TorchSpeechModel("random", network, load_model(None).tokenizer, FeatureConfig(), manner)
-    slots = Slots(shape, 1, model.device, model.dtype)
+    slots = model.allocate(1)
     for tensor in (*slots.keys, *slots.values):
         tensor.normal_()
     heads, width = shape.decoder_attention_heads, shape.head_width

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from streamtrans.text import Vocabulary
+
 
 class Memory(Protocol):
     """What encoding one stretch of audio left behind; opaque to everybody but its model."""
@@ -176,8 +178,12 @@ class CacheSlots(Protocol):
         """Slots that :meth:`open` can still hand out."""
         ...
 
-    def open(self, memory: Memory) -> DecoderCache:
+    def open(self, memory: Memory, prompt: Tokens = ()) -> DecoderCache:
         """Take a free slot for text about ``memory``; several slots may share one memory.
+
+        Whatever stands before the text is read by then, from ``memory`` or here: audio, for models that have it in
+        their own text, and as much of ``prompt`` as depends on it. ``length`` counts what was read of ``prompt``, and
+        never all of it.
 
         Raises:
             RuntimeError: no slot is free; the scheduler should have waited.
@@ -193,8 +199,8 @@ class CacheSlots(Protocol):
         ...
 
 
-class SpeechModel(Protocol):
-    """Weights behind three verbs: encode audio, step text, propose a draft.
+class WritingModel(Protocol):
+    """Weights that go on with texts, whatever these are about.
 
     One thread calls all of it. Methods run without gradients and leave no trace in the model.
     """
@@ -205,9 +211,88 @@ class SpeechModel(Protocol):
         ...
 
     @property
-    def eot(self) -> int:
-        """The end-of-text token."""
+    def vocabulary(self) -> Vocabulary:
+        """How its tokens are spelt."""
         ...
+
+    @property
+    def eot(self) -> int:
+        """The end-of-text token: the one that it answers with, where it knows several."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Text positions including the prompt."""
+        ...
+
+    def tokens_per_second(self, language: str) -> float:
+        """Return how many tokens the fastest speech needs per second in ``language``; 0 where nobody knows."""
+        ...
+
+    def allocate(self, slots: int) -> CacheSlots:
+        """Allocate decoder caches for ``slots`` texts at once."""
+        ...
+
+    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        """Run one pass of the target model over a ragged batch, and move each cache on by its tokens.
+
+        Where it raises, the caches keep the lengths they had.
+
+        Raises:
+            BadAnswer: the scores of a text aren't finite.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text in ``source`` that is wanted in ``target``."""
+
+    text: str
+    source: str
+    target: str
+
+
+class TextMemory(Memory, Protocol):
+    """What reading a text left behind, and how to ask for its translation."""
+
+    @property
+    def prompt(self) -> Tokens:
+        """What the translation is asked with; at least one token."""
+        ...
+
+    @property
+    def reach(self) -> Sequence[int]:
+        """Per frame, how many characters of the text there are up to its end; 0 for frames that are none of it."""
+        ...
+
+
+class TextModel(WritingModel, Protocol):
+    """A translator of texts."""
+
+    def targets(self, source: str) -> tuple[str, ...]:
+        """Return the languages, ``source`` left out, that a text in it can become; none where it can't read it."""
+        ...
+
+    def check(self, target: str, source: str) -> None:
+        """Refuse what it can't translate.
+
+        Raises:
+            UnsupportedLanguage: it doesn't write ``target``, or doesn't read ``source``.
+        """
+        ...
+
+    def read(self, texts: Sequence[Written]) -> list[TextMemory]:
+        """Read texts to be translated, all in one batch; targets of one text share what doesn't depend on them.
+
+        Raises:
+            BadAnswer: a text is longer than the model can hold.
+        """
+        ...
+
+
+class SpeechModel(WritingModel, Protocol):
+    """Weights behind three verbs: encode audio, step text, propose a draft."""
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -215,8 +300,8 @@ class SpeechModel(Protocol):
         ...
 
     @property
-    def max_tokens(self) -> int:
-        """Text positions including the prompt."""
+    def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Spoken language and what the model makes of it; empty: any of its languages becomes any."""
         ...
 
     @property
@@ -237,10 +322,6 @@ class SpeechModel(Protocol):
     @property
     def draft_acceptance(self) -> float:
         """The share of the speculative network's guesses that are usually right; any number without one."""
-        ...
-
-    def tokens_per_second(self, language: str) -> float:
-        """Return how many tokens the fastest speech needs per second in ``language``; 0 where nobody knows."""
         ...
 
     def prompt(self, target: str, source: str | None) -> Tokens:
@@ -265,20 +346,6 @@ class SpeechModel(Protocol):
         Raises:
             AudioTooLong: the audio of one of them exceeds ``max_samples``.
             BadAnswer: what was made of it isn't finite.
-        """
-        ...
-
-    def allocate(self, slots: int) -> CacheSlots:
-        """Allocate decoder caches for ``slots`` texts at once."""
-        ...
-
-    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
-        """Run one pass of the target model over a ragged batch, and move each cache on by its tokens.
-
-        Where it raises, the caches keep the lengths they had.
-
-        Raises:
-            BadAnswer: the scores of a text aren't finite.
         """
         ...
 

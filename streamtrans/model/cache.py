@@ -19,8 +19,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from streamtrans.core import Tokens
 from streamtrans.model.api import DecoderCache
-from streamtrans.model.config import NetworkConfig
 from streamtrans.model.layers import attend
 
 Heads = Sequence[tuple[int, int]]
@@ -39,27 +39,70 @@ class CrossingPair:
 class EncodedSpeech:
     """What the encoder left behind: the projected keys and values of every attention that will read it.
 
-    ``decoder`` has one pair per decoder layer, ``speculator`` one per KVSPN block.
+    ``decoder`` has one pair per decoder layer, ``speculator`` one per KVSPN block. Decoders without attention to an
+    encoder have a ``prefix`` instead: per layer keys and values ``(H, T, D)`` of what stands before every text.
     """
 
     frames: int
-    decoder: tuple[CrossingPair, ...]
-    speculator: tuple[CrossingPair, ...]
+    decoder: tuple[CrossingPair, ...] = ()
+    speculator: tuple[CrossingPair, ...] = ()
+    prefix: tuple[CrossingPair, ...] = ()
     identity: object = field(default_factory=object, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class SlotShape:
+    """What one slot holds: ``positions`` of text, in ``layers`` with ``heads`` of ``width`` for keys and values.
+
+    ``crossings`` attentions look at up to ``frames`` of the memory; models that read their memory as text have none.
+    The layers of a ``group`` lie side by side.
+    """
+
+    heads: int
+    width: int
+    layers: int
+    positions: int
+    crossings: int = 0
+    frames: int = 0
+    group: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """What is left of a text that was read to be translated.
+
+    ``prompt`` asks for its translation. Frame ``i`` of what a translation looks at is a token of the text:
+    ``reach[i]`` counts the characters up to its end, 0 where it is none of the text.
+    """
+
+    encoded: EncodedSpeech
+    prompt: Tokens
+    reach: tuple[int, ...]
+
+    @property
+    def frames(self) -> int:
+        """Tokens of the text."""
+        return len(self.reach)
+
+
 class SlotCache:
-    """One text in one slot: a number of read positions."""
+    """One text in one slot: a number of read positions, behind those of its memory where that is read as text."""
 
     def __init__(self, slots: Slots, slot: int, memory: EncodedSpeech) -> None:
         self.slots = slots
         self.slot = slot
         self.speech = memory.identity  # not the memory itself: its tensors were copied, and may go
         self.frames = memory.frames
+        self.base = memory.prefix[0].keys.shape[1] if memory.prefix else 0
         self.length = 0
         self.floor = 0
         self._hidden: Tensor | None = None
         self._hidden_from = 0
+
+    @property
+    def end(self) -> int:
+        """Positions of the slot that are taken."""
+        return self.base + self.length
 
     def keep_hidden(self, hidden: Tensor) -> None:
         """Remember the base's last hidden states ``(R, E)`` of the newest ``R`` positions, for Medusa."""
@@ -84,7 +127,7 @@ class SlotCache:
             raise ValueError(
                 f"cannot copy up to {length}: {self.length} positions are read here, {source.length} at the source"
             )
-        new = slice(self.length, length)
+        new = slice(self.end, self.base + length)
         for tensor in (*self.slots.keys, *self.slots.values):
             tensor[self.slot, :, new] = tensor[source.slot, :, new]
         self.length = length
@@ -94,20 +137,18 @@ class SlotCache:
 class Slots:
     """A fixed number of decoder caches. Memory is taken when a slot is first used."""
 
-    def __init__(self, config: NetworkConfig, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
-        heads, width = config.decoder_attention_heads, config.head_width
+    def __init__(self, shape: SlotShape, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
         self.capacity = capacity
-        self.config, self.device, self.dtype = config, device, dtype
-        self.group = config.group if config.speculator_blocks else 1
+        self.shape, self.device, self.dtype = shape, device, dtype
+        self.group, width = shape.group, shape.width
         # One position more than texts may have: ragged batches write their padding there.
-        self.positions = config.max_target_positions + 1
-        frames = config.max_source_positions
+        self.positions = shape.positions + 1
 
-        def make(*shape: int) -> Tensor:
+        def make(*sizes: int) -> Tensor:
             # Zeros, not whatever lies there: a hidden value that is not a number still spoils a weight of zero.
-            return torch.zeros(capacity, heads, *shape, device=device, dtype=dtype)
+            return torch.zeros(capacity, shape.heads, *sizes, device=device, dtype=dtype)
 
-        groups = config.decoder_layers // self.group
+        groups = shape.layers // self.group
         self.keys = [make(self.positions, self.group, width) for _ in range(groups)]
         self.values = [make(self.positions, self.group, width) for _ in range(groups)]
         self.lanes = [
@@ -115,9 +156,8 @@ class Slots:
             for keys, values in zip(self.keys, self.values, strict=True)
             for inner in range(self.group)
         ]
-        count = config.decoder_layers + config.speculator_blocks
-        self.cross_keys = [make(width, frames) for _ in range(count)]
-        self.cross_values = [make(frames, width) for _ in range(count)]
+        self.cross_keys = [make(width, shape.frames) for _ in range(shape.crossings)]
+        self.cross_values = [make(shape.frames, width) for _ in range(shape.crossings)]
         self._open: dict[int, SlotCache] = {}
 
     @property
@@ -125,16 +165,21 @@ class Slots:
         """Slots that can still be opened."""
         return self.capacity - len(self._open)
 
-    def open(self, memory: EncodedSpeech) -> SlotCache:
-        """Take the lowest free slot and lay the utterance's keys and values into it."""
+    def open(self, memory: EncodedSpeech | EncodedText, prompt: Tokens = ()) -> SlotCache:
+        """Take the lowest free slot and lay what the memory holds into it; the ``prompt`` is read with the text."""
+        del prompt
         slot = next((number for number in range(self.capacity) if number not in self._open), None)
         if slot is None:
             raise RuntimeError(f"all {self.capacity} cache slots are taken; the scheduler should have waited")
-        pairs = (*memory.decoder, *memory.speculator)
+        encoded = memory.encoded if isinstance(memory, EncodedText) else memory
+        pairs = (*encoded.decoder, *encoded.speculator)
         for keys, values, pair in zip(self.cross_keys, self.cross_values, pairs, strict=True):
-            keys[slot, :, :, : memory.frames] = pair.keys
-            values[slot, :, : memory.frames] = pair.values
-        cache = SlotCache(self, slot, memory)
+            keys[slot, :, :, : encoded.frames] = pair.keys
+            values[slot, :, : encoded.frames] = pair.values
+        for (keys, values), pair in zip(self.lanes, encoded.prefix, strict=bool(encoded.prefix)):
+            keys[slot, :, : pair.keys.shape[1]] = pair.keys
+            values[slot, :, : pair.keys.shape[1]] = pair.values
+        cache = SlotCache(self, slot, encoded)
         self._open[slot] = cache
         return cache
 
@@ -163,7 +208,7 @@ class SlotBatch:
         self.count, self.first = len(numbers), numbers[0]
         self.neighbours = numbers == list(range(self.first, self.first + self.count))
         self.rows = torch.tensor(numbers, device=slots.device)
-        self.lengths = [cache.length for cache in caches]
+        self.lengths = [cache.end for cache in caches]
         frames = [cache.frames for cache in caches]
         self.frames = max(frames)
         self.frame_bias = None

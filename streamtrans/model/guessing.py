@@ -20,6 +20,7 @@ from torch import Tensor
 from streamtrans.core import BadModel
 from streamtrans.model.api import Candidates, Guess, Propose
 from streamtrans.model.cache import SlotBatch, SlotCache, SlotCrossing, bias
+from streamtrans.model.config import NetworkConfig
 from streamtrans.model.layers import attend
 from streamtrans.model.linear import make_linear, plain_linear
 from streamtrans.model.network import Network
@@ -75,7 +76,7 @@ class Guesser:
             return
         hidden = torch.stack([state for state in states if state is not None])[:, None]
         batch = SlotBatch([caches[row] for row in able])
-        groups, crossings = self._attentions(batch, SlotSight(batch, 1, None))
+        groups, crossings = self._attentions(batch, SlotSight(batch, self.config, 1, None))
         self._answer([chains[row] for row in able], self.speculator(hidden, groups, crossings)[:, 0])
 
     def _continue_tokens(self, chains: Sequence[_Chain], caches: Sequence[SlotCache]) -> None:
@@ -83,7 +84,7 @@ class Guesser:
         batch = SlotBatch(caches)
         unread = [len(chain.unread) for chain in chains] if self.config.speculator_own_keys else None
         rows = max(unread) if unread else 1
-        sight = SlotSight(batch, rows, unread)
+        sight = SlotSight(batch, self.config, rows, unread)
         # The newest token stands in the last column; what is missing on the left is padding, seen by itself only.
         lines = [((self.eot,) * rows + chain.unread)[-rows:] for chain in chains]
         places = [range(chain.newest - rows + 1, chain.newest + 1) for chain in chains]
@@ -180,10 +181,10 @@ class SlotSight:
     are real at first, and :meth:`extend` adds one.
     """
 
-    def __init__(self, batch: SlotBatch, rows: int, unread: Sequence[int] | None) -> None:
-        self.batch, self.own = batch, unread is not None
+    def __init__(self, batch: SlotBatch, config: NetworkConfig, rows: int, unread: Sequence[int] | None) -> None:
+        self.batch, self.config, self.own = batch, config, unread is not None
         slots, ends = batch.slots, batch.lengths
-        window, layers = slots.config.speculator_window, len(slots.config.speculator_reads[0])
+        window, layers = config.speculator_window, len(config.speculator_reads[0])
         starts = [max(0, end - window) if window else 0 for end in ends]
         self.start, self.end = min(starts), max(ends)
         self.even = len(set(ends)) == 1 and (unread is None or len(set(unread)) == 1)
@@ -218,7 +219,7 @@ class SlotGroup:
     def __init__(self, sight: SlotSight, number: int) -> None:
         self.sight = sight
         slots = sight.batch.slots
-        layers = slots.config.speculator_reads[number]
+        layers = sight.config.speculator_reads[number]
         self.keys, self.values = (
             sight.batch.pick(tensor.narrow(2, sight.start, sight.end - sight.start))
             .narrow(3, layers.start - number * slots.group, len(layers))

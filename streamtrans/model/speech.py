@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +15,27 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, BadModel, Tokens
-from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose
+from streamtrans.model.api import Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     Alignment,
     CrossingPair,
     EncodedSpeech,
     Heads,
     SlotBatch,
-    SlotCache,
     SlotHistory,
-    Slots,
+    SlotShape,
     SlotSpan,
 )
+from streamtrans.model.config import NetworkConfig
 from streamtrans.model.features import FeatureConfig, LogMel
-from streamtrans.model.guessing import Guesser, best_candidates
+from streamtrans.model.guessing import Guesser
 from streamtrans.model.hearing import BlockHearing
 from streamtrans.model.layers import Blocks
 from streamtrans.model.linear import pack
 from streamtrans.model.network import Network
-from streamtrans.text import Tokenizer, canonical, tokens_per_second
+from streamtrans.model.scoring import Rules
+from streamtrans.model.writing import Frames, Writer, slot_cache, slot_of
+from streamtrans.text import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Manner:
     translations: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-class TorchSpeechModel:
+class TorchSpeechModel(Writer):
     """Weights behind three verbs: encode, step, propose. Stateless; one thread calls it."""
 
     def __init__(
@@ -72,27 +73,19 @@ class TorchSpeechModel:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.name = name
+        config = network.config
+        rules = Rules(config.vocab_size, tokenizer.eot, manner.suppressed, manner.begin_suppressed, manner.begin)
+        super().__init__(name, tokenizer, rules, slot_shape(config), device=device, dtype=dtype)
         self.tokenizer = tokenizer
-        self.device, self.dtype = torch.device(device), dtype
         self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        self.precision = str(dtype).removeprefix("torch.")
-        self.config = network.config
+        self.config = config
+        self.keeps_states = config.speculator_input == "hidden"
         self.manner = manner
-        self._rates: dict[str, float] = {}  # tokens per second, by language
         self.log_mel = LogMel(features, self.device, dtype)
-        mask = torch.zeros(self.config.vocab_size, device=self.device, dtype=self._score_type())
-        mask[sorted(manner.suppressed)] = float("-inf")
-        self.suppression = mask
         self._hearing: BlockHearing | None = None
-        self.hear_in(Blocks(self.config.encoder_block, self.config.encoder_left) if self.config.encoder_block else None)
-        self.guesser = Guesser(self.network, mask, tokenizer.eot) if self.has_speculator else None
-
-    @property
-    def eot(self) -> int:
-        """The end-of-text token."""
-        return self.tokenizer.eot
+        self.hear_in(Blocks(config.encoder_block, config.encoder_left) if config.encoder_block else None)
+        self.guesser = Guesser(self.network, self.suppression, tokenizer.eot) if self.has_speculator else None
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -103,18 +96,6 @@ class TorchSpeechModel:
     def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Spoken language and what the model makes of it; empty: any of its languages becomes any."""
         return self.manner.translations
-
-    def tokens_per_second(self, language: str) -> float:
-        """Return how many tokens the fastest speech needs per second in ``language``."""
-        code = canonical(language)
-        if code not in self._rates:
-            self._rates[code] = tokens_per_second(self.tokenizer, code)
-        return self._rates[code]
-
-    @property
-    def max_tokens(self) -> int:
-        """Text positions including the prompt."""
-        return self.config.max_target_positions
 
     @property
     def frame_samples(self) -> int:
@@ -147,10 +128,6 @@ class TorchSpeechModel:
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``."""
         return self.manner.prompt(target, source)
-
-    def allocate(self, slots: int) -> Slots:
-        """Allocate decoder caches for ``slots`` texts at once."""
-        return Slots(self.config, slots, self.device, self.dtype)
 
     @torch.inference_mode()
     def encode(self, audios: Sequence[npt.NDArray[np.float32]]) -> list[EncodedSpeech]:
@@ -217,41 +194,12 @@ class TorchSpeechModel:
         ]
 
     @torch.inference_mode()
-    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
-        """Run one pass over a ragged batch; moves each cache on by its tokens."""
-        order = sorted(range(len(forwards)), key=lambda at: _slot(forwards[at].cache))
-        asked = [forwards[at] for at in order]
-        caches = [_cache(item.cache) for item in asked]
-        counts = [len(item.tokens) for item in asked]
-        for cache, count in zip(caches, counts, strict=True):
-            if cache.length + count > self.max_tokens:
-                raise ValueError(f"{cache.length} + {count} positions exceed the model's {self.max_tokens}")
-        batch = SlotBatch(caches)
-        span = SlotSpan(batch, counts)
-        decoder = self.network.model.decoder
-        x = decoder.embed(self._stack([item.tokens for item in asked]), span.embedded_positions)
-        alignment = Alignment(self.manner.alignment_heads)
-        for number, layer in enumerate(decoder.layers):
-            x = layer(x, SlotHistory(span, number), batch.crossing(number, alignment.of(number)))
-        hidden = decoder.layer_norm(self._answered(x, asked))
-        scores = self._scores(hidden)
-        self._mask_begin(scores, asked)
-        answers = _with_frames(alignment, self._with_candidates(scores, self._choices(scores, asked), asked), counts)
-        found, rows = [*answers], hidden.split([item.rows for item in asked])
-        for at, cache, count, states, answer in zip(order, caches, counts, rows, answers, strict=True):
-            cache.length += count
-            found[at] = answer
-            if self.config.speculator_input == "hidden":
-                cache.keep_hidden(states)
-        return found
-
-    @torch.inference_mode()
     def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
         """Guess what follows each text with KVSPN."""
         assert self.guesser is not None, "this model has no KVSPN"
-        order = sorted(range(len(proposals)), key=lambda at: _slot(proposals[at].cache))
+        order = sorted(range(len(proposals)), key=lambda at: slot_of(proposals[at].cache))
         asked = [proposals[at] for at in order]
-        found = self.guesser.guess(asked, [_cache(item.cache) for item in asked])
+        found = self.guesser.guess(asked, [slot_cache(item.cache) for item in asked])
         back = dict(zip(order, found, strict=True))
         return [back[at] for at in range(len(proposals))]
 
@@ -281,112 +229,33 @@ class TorchSpeechModel:
         if self.network.speculator is not None:
             readers += [block.encoder_attn for block in self.network.speculator.blocks]
         projected = [reader.keys_values(features) for reader in readers]
-        total = sum(part.sum(dtype=self._score_type()) for pair in projected for part in pair)
+        total = sum(part.sum(dtype=self.scorer.dtype) for pair in projected for part in pair)
         if not math.isfinite(total):
             raise BadAnswer(f"{self.name} hears numbers that aren't finite in this audio, so nothing can be read of it")
         return [(keys.transpose(-1, -2), values) for keys, values in projected]
 
-    def _stack(self, lines: Sequence[Tokens]) -> Tensor:
-        longest = max(len(line) for line in lines)
-        return torch.tensor([(*line, *(self.eot,) * (longest - len(line))) for line in lines], device=self.device)
+    def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:
+        decoder = self.network.model.decoder
+        x = decoder.embed(tokens, span.embedded_positions)
+        alignment = Alignment(self.manner.alignment_heads)
+        for number, layer in enumerate(decoder.layers):
+            x = layer(x, SlotHistory(span, number), batch.crossing(number, alignment.of(number)))
+        return x, alignment.frames()
 
-    def _score_type(self) -> torch.dtype:
-        return torch.float64 if self.dtype == torch.float64 else torch.float32
-
-    def _scores(self, hidden: Tensor) -> Tensor:
-        """Return logits ``(R, V)`` with suppressed tokens at minus infinity."""
-        return self.network.model.decoder.logits(hidden).to(self._score_type()) + self.suppression
-
-    def _answered(self, x: Tensor, asked: Sequence[Forward]) -> Tensor:
-        """Return the rows ``(R, E)`` that are to be answered, text after text."""
-        if len({(len(item.tokens), item.rows) for item in asked}) == 1:
-            return x[:, -asked[0].rows :].flatten(0, 1)
-        places = [
-            (row, place)
-            for row, item in enumerate(asked)
-            for place in range(len(item.tokens) - item.rows, len(item.tokens))
-        ]
-        where = torch.tensor(places, device=self.device)
-        return x[where[:, 0], where[:, 1]]
-
-    def _mask_begin(self, scores: Tensor, asked: Sequence[Forward]) -> None:
-        """Mask what may not begin a text, in those of the rows ``(R, V)`` that choose a first token."""
-        if not self.manner.begin_suppressed:
-            return
-        rows, start = [], 0
-        for item in asked:
-            first = item.cache.length + len(item.tokens) - item.rows  # the position whose row is answered first
-            place = self.manner.begin - 1 - first
-            rows += [start + place] if 0 <= place < item.rows else []
-            start += item.rows
-        if rows:
-            tokens = sorted(self.manner.begin_suppressed)
-            scores[torch.tensor(rows)[:, None], torch.tensor(tokens)] = float("-inf")
-
-    def _choices(self, scores: Tensor, asked: Sequence[Forward]) -> list[Choices]:
-        best, choice = scores.max(-1)
-        rest = (scores - best[:, None]).exp_().sum(-1).log_()
-        tokens, logprobs = choice.tolist(), (-rest).tolist()
-        if not all(map(math.isfinite, logprobs)):
-            raise BadAnswer(f"the scores of {self.name} aren't finite, so there is nothing to choose from")
-        starts = [0, *accumulate(item.rows for item in asked)]
-        drafted = {
-            row: token
-            for start, item in zip(starts, asked, strict=False)
-            for row, token in enumerate(item.draft, start)
-        }
-        # Where the draft is the choice itself its rank is 0 by definition, whatever ties there are.
-        judged = {row: (0, logprobs[row]) for row in drafted}
-        judged |= self._judge(scores, best + rest, {row: new for row, new in drafted.items() if new != tokens[row]})
-        found = []
-        for start, item in zip(starts, asked, strict=False):
-            draft = [judged[row] for row in range(start, start + len(item.draft))]
-            found.append(
-                Choices(
-                    tokens=tuple(tokens[start : start + item.rows]),
-                    logprobs=tuple(logprobs[start : start + item.rows]),
-                    ranks=tuple(rank for rank, _ in draft),
-                    draft_logprobs=tuple(logprob for _, logprob in draft),
-                )
-            )
-        return found
-
-    def _with_candidates(self, scores: Tensor, answers: list[Choices], asked: Sequence[Forward]) -> list[Choices]:
-        """Add the best tokens of each row ``(R, V)`` for the texts that want some, in one selection for all."""
-        if not any(item.width for item in asked):
-            return answers
-        rows = iter(best_candidates(scores, [item.width for item in asked for _ in range(item.rows)]))
-        return [
-            replace(answer, candidates=tuple(islice(rows, item.rows)) if item.width else ())
-            for answer, item in zip(answers, asked, strict=True)
-        ]
-
-    def _judge(self, scores: Tensor, totals: Tensor, missed: dict[int, int]) -> dict[int, tuple[int, float]]:
-        """Return how many tokens the model prefers to each missed draft (row → token), and its log-probability."""
-        if not missed:
-            return {}
-        rows, tokens = torch.tensor([[*missed], [*missed.values()]], device=self.device)
-        scores = scores[rows]
-        own = scores.gather(1, tokens[:, None])
-        lower = torch.arange(scores.shape[1], device=self.device) < tokens[:, None]
-        ahead = ((scores > own) | ((scores == own) & lower)).sum(-1)
-        logprobs = own[:, 0] - totals[rows]
-        return dict(zip(missed, zip(ahead.tolist(), logprobs.tolist(), strict=True), strict=True))
+    def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        decoder = self.network.model.decoder
+        hidden = decoder.layer_norm(rows)
+        return hidden, decoder.logits(hidden)
 
 
-def _with_frames(alignment: Alignment, answers: list[Choices], counts: Sequence[int]) -> list[Choices]:
-    """Add where the model looked at each of the ``counts`` tokens of each text, if it has heads that tell."""
-    lines = alignment.frames() or [[] for _ in answers]
-    return [
-        replace(answer, frames=tuple(line[:count])) if line else answer
-        for answer, line, count in zip(answers, lines, counts, strict=True)
-    ]
-
-
-def _cache(cache: object) -> SlotCache:
-    assert isinstance(cache, SlotCache), "a torch model steps only the caches of its own slots"
-    return cache
-
-
-def _slot(cache: object) -> int:
-    return _cache(cache).slot
+def slot_shape(config: NetworkConfig) -> SlotShape:
+    """Return what a slot of a Whisper-shaped network holds."""
+    return SlotShape(
+        heads=config.decoder_attention_heads,
+        width=config.head_width,
+        layers=config.decoder_layers,
+        positions=config.max_target_positions,
+        crossings=config.decoder_layers + config.speculator_blocks,
+        frames=config.max_source_positions,
+        group=config.group if config.speculator_blocks else 1,
+    )

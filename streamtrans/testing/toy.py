@@ -27,6 +27,7 @@ from streamtrans.model.api import (
     Memory,
     Propose,
 )
+from streamtrans.text import Pieces, Vocabulary
 
 EOT, SOT = 0, 1
 
@@ -98,8 +99,9 @@ class ToySlots:
         """Slots not handed out."""
         return len(self.unused)
 
-    def open(self, memory: Memory) -> ToyCache:
+    def open(self, memory: Memory, prompt: Tokens = ()) -> ToyCache:
         """Hand out the slot that was given back last."""
+        del prompt
         assert isinstance(memory, ToyMemory)
         if not self.unused:
             raise RuntimeError(f"all {self.capacity} slots are taken")
@@ -148,6 +150,9 @@ class ToyModel:
         self.languages = self.config.languages
         self.first_word = SOT + 1 + len(self.languages)
         self.size = self.first_word + self.config.words
+        self.translations: tuple[tuple[str, tuple[str, ...]], ...] = ()  # any language becomes any
+        words = [f" w{number}".encode() for number in range(self.config.words)]
+        self.vocabulary: Vocabulary = Pieces([b""] * self.first_word + words, EOT)
         self.max_tokens = self.config.max_tokens
         self.max_samples = self.config.max_samples
         self.frame_samples = self.config.stretch

@@ -7,13 +7,17 @@ vocabulary.
 from streamtrans.text.density import articles, tokens_per_second
 from streamtrans.text.detokenizer import Detokenizer
 from streamtrans.text.languages import LANGUAGES, canonical, display_name, joins_without_spaces, region, written
-from streamtrans.text.tokenizer import Tokenizer, segment_text
+from streamtrans.text.pieces import Pieces
+from streamtrans.text.tokenizer import Tokenizer
 from streamtrans.text.training import train_tokenizer
+from streamtrans.text.vocabulary import Vocabulary, segment_text
 
 __all__ = [
     "LANGUAGES",
     "Detokenizer",
+    "Pieces",
     "Tokenizer",
+    "Vocabulary",
     "articles",
     "canonical",
     "display_name",

@@ -12,13 +12,13 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamtrans.text.tokenizer import Tokenizer
+    from streamtrans.text.vocabulary import Vocabulary
 
 READ_S = 5.0
 """Seconds that nobody needs less of for the article: six words of English a second; read aloud it takes eleven."""
 
 
-def tokens_per_second(tokenizer: Tokenizer, language: str) -> float:
+def tokens_per_second(tokenizer: Vocabulary, language: str) -> float:
     """Return how many tokens the fastest speech in ``language``, or translated into it, needs per second."""
     return len(tokenizer.encode(articles()[language])) / READ_S
 

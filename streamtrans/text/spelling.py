@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streamtrans.text.sentences import is_name, is_open
 
 if TYPE_CHECKING:
-    from streamtrans.text.tokenizer import Tokenizer
+    from streamtrans.text.vocabulary import Vocabulary
 
 NAMES = 6
 """Words with capitals in a row that are held back; a text that writes more of them writes all words so."""
@@ -20,7 +20,7 @@ NAMES = 6
 class Spelling:
     """How a tokenizer spells ``language``; immutable, made by :meth:`Tokenizer.speaking`."""
 
-    def __init__(self, tokenizer: Tokenizer, language: str) -> None:
+    def __init__(self, tokenizer: Vocabulary, language: str) -> None:
         self._tokenizer = tokenizer
         self._language = language
 

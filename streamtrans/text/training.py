@@ -12,7 +12,8 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 
 from streamtrans.core import BadConfig
 from streamtrans.text.languages import canonical
-from streamtrans.text.tokenizer import END_OF_TEXT, START_OF_TRANSCRIPT, byte_alphabet, segment_text
+from streamtrans.text.tokenizer import END_OF_TEXT, START_OF_TRANSCRIPT, byte_alphabet
+from streamtrans.text.vocabulary import segment_text
 
 # Tokens never cross these pieces: a run of Han; a word with its apostrophes and the space before it; up to
 # three digits; a run of other signs; white space. (After GPT-2's pattern, with Han kept apart.)

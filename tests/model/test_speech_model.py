@@ -112,7 +112,7 @@ def taught(model: TorchSpeechModel, audio: np.ndarray, line: tuple[int, ...], st
     texts = Texts(torch.tensor([line]), torch.ones(1, len(line), dtype=torch.bool))
     _, hidden = network.read_targets(texts, features, None, chains=torch.tensor(starts))
     assert hidden is not None
-    scores = model._scores(hidden[0])
+    scores = model.network.model.decoder.logits(hidden[0]).to(model.scorer.dtype) + model.suppression
     listed = network.speculator.draft_tokens
     if listed is not None:
         unlisted = torch.ones(scores.shape[1], dtype=torch.bool).index_fill(0, listed, False)

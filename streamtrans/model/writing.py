@@ -1,0 +1,126 @@
+"""What every torch model that writes has in common: a ragged pass over slots, and its answers.
+
+Law: a model remembers nothing between calls, and a batch of one equals a row of many.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from streamtrans.model.api import Choices, Forward
+from streamtrans.model.cache import SlotBatch, SlotCache, Slots, SlotShape, SlotSpan
+from streamtrans.model.scoring import Rules, Scorer
+from streamtrans.text import Vocabulary, canonical, tokens_per_second
+
+Frames = Sequence[Sequence[int]]
+"""Per text and token of a pass the frame of the memory that it looked at; nothing where nobody can tell."""
+
+
+class Writer(ABC):
+    """Weights that go on with texts in slots. Stateless; one thread calls it.
+
+    Args:
+        name: to show.
+        vocabulary: of what it writes.
+        rules: what it may write.
+        shape: of its slots.
+        device: where it computes.
+        dtype: of what isn't packed.
+    """
+
+    keeps_states = False
+    """Whether its drafts start from normalised states of the newest positions, as Medusa's do."""
+
+    def __init__(
+        self,
+        name: str,
+        vocabulary: Vocabulary,
+        rules: Rules,
+        shape: SlotShape,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.name, self.vocabulary, self.shape = name, vocabulary, shape
+        self.device, self.dtype = torch.device(device), dtype
+        self.precision = str(dtype).removeprefix("torch.")
+        self.scorer = Scorer(name, rules, self.device, dtype)
+        self._rates: dict[str, float] = {}  # tokens per second, by language
+
+    @property
+    def eot(self) -> int:
+        """The end-of-text token."""
+        return self.scorer.rules.eot
+
+    @property
+    def suppression(self) -> Tensor:
+        """What is added to the scores ``(V,)``: minus infinity for tokens that are never chosen."""
+        return self.scorer.suppression
+
+    @property
+    def max_tokens(self) -> int:
+        """Text positions including the prompt."""
+        return self.shape.positions
+
+    def tokens_per_second(self, language: str) -> float:
+        """Return how many tokens the fastest speech needs per second in ``language``."""
+        code = canonical(language)
+        if code not in self._rates:
+            self._rates[code] = tokens_per_second(self.vocabulary, code)
+        return self._rates[code]
+
+    def allocate(self, slots: int) -> Slots:
+        """Allocate decoder caches for ``slots`` texts at once."""
+        return Slots(self.shape, slots, self.device, self.dtype)
+
+    @torch.inference_mode()
+    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        """Run one pass over a ragged batch; moves each cache on by its tokens."""
+        order = sorted(range(len(forwards)), key=lambda at: slot_of(forwards[at].cache))
+        asked = [forwards[at] for at in order]
+        caches = [slot_cache(item.cache) for item in asked]
+        counts = [len(item.tokens) for item in asked]
+        for cache, count in zip(caches, counts, strict=True):
+            if cache.end + count > self.max_tokens:
+                raise ValueError(f"{cache.end} + {count} positions exceed the model's {self.max_tokens}")
+        batch = SlotBatch(caches)
+        x, frames = self._read(self.scorer.stack([item.tokens for item in asked]), batch, SlotSpan(batch, counts))
+        hidden, logits = self._score(self.scorer.answered(x, asked))
+        answers = self.scorer.answer(logits, asked)
+        if frames:
+            answers = [
+                replace(answer, frames=tuple(line[:count]))
+                for answer, line, count in zip(answers, frames, counts, strict=True)
+            ]
+        rows = hidden.split([item.rows for item in asked])
+        found = [*answers]
+        for at, cache, count, states, answer in zip(order, caches, counts, rows, answers, strict=True):
+            cache.length += count
+            found[at] = answer
+            if self.keeps_states:
+                cache.keep_hidden(states)
+        return found
+
+    @abstractmethod
+    def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:
+        """Return the last layer's states ``(B, T, E)`` of ``tokens`` ``(B, T)``, and what they looked at."""
+
+    @abstractmethod
+    def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return normalised states and logits ``(R, V)`` for the last layer's states ``(R, E)``."""
+
+
+def slot_cache(cache: object) -> SlotCache:
+    """Return ``cache`` as what it is."""
+    assert isinstance(cache, SlotCache), "a torch model steps only the caches of its own slots"
+    return cache
+
+
+def slot_of(cache: object) -> int:
+    """Return the slot of a cache."""
+    return slot_cache(cache).slot

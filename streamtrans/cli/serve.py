@@ -48,6 +48,15 @@ class Listening:
         Path | None,
         Option("Admit who has a token that one of this file signed (streamtrans key --sign).", metavar="FILE"),
     ] = None
+    http_port: Annotated[
+        int | None,
+        Option("Take calls over WebSocket there, and show browsers a page (extra gateway).", least=0, most=65_535),
+    ] = None
+    http_host: Annotated[str, Option("The address of that port.")] = "127.0.0.1"
+    allow_origin: Annotated[
+        str,
+        Option("Let pages of these sites call too, such as https://talks.example.org; * lets all.", metavar="ORIGINS"),
+    ] = ""
 
     def tls(self) -> Tls | None:
         """Return what encryption needs, nothing where none is asked for.
@@ -218,6 +227,9 @@ def _settings(
         keys=listening.keys,
         signers=listening.signers,
         store=listening.store,
+        http_port=listening.http_port,
+        http_host=listening.http_host,
+        allow_origin=listening.allow_origin,
         metrics_port=telling.metrics_port,
         traces=telling.traces,
         metrics_host=telling.metrics_host,
@@ -233,6 +245,9 @@ def _announce(server: TranslationServer, served: Served) -> None:
     metrics = ""
     if server.metrics_port is not None:
         metrics = f", metrics on {address(config.metrics_host, server.metrics_port)}"
+    if server.http_port is not None:
+        scheme = "https" if config.tls is not None else "http"
+        metrics = f", {scheme}://{address(config.http_host, server.http_port)}/{metrics}"
     captions = "" if config.captions == LIVE else f", captions by default {config.captions}"
     recording = f", recording every session to {config.record}" if config.record is not None else ""
     typer.echo(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 import numpy as np
@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Health, Job, Target
 from streamtrans.server.config import Served, ServerConfig
-from streamtrans.server.doors import Doors, kinds
+from streamtrans.server.doors import Doors, Kind, kinds
 from streamtrans.server.health import NOT_SERVING, SERVING, HealthService
 from streamtrans.server.listening import address, refuse_taken
 from streamtrans.server.metrics import MetricsPort
@@ -27,6 +27,9 @@ from streamtrans.server.service import TranslationService
 from streamtrans.server.tls import credentials, is_loopback
 from streamtrans.vad import vad_window
 from streamtrans.wire import SERVICE_NAME, add_service
+
+if TYPE_CHECKING:
+    from streamtrans.server.gateway import Gateway
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +80,9 @@ class TranslationServer:
         """Set on entering: the port that is listened on."""
         self.metrics_port: int | None = None
         """Set on entering, where metrics are served."""
+        self.http_port: int | None = None
+        """Set on entering, where WebSockets and browsers may call."""
+        self._gateway: Gateway | None = None
         self._metrics: MetricsPort | None = None
         self._factory = engine_factory
         self._service = TranslationService(config)
@@ -93,23 +99,25 @@ class TranslationServer:
         Raises:
             BadConfig: the address can't be listened on, or a TLS file can't be read.
         """
-        server = grpc.aio.server(
-            options=_options(self.config),
-            interceptors=[Doors(kinds(self.config))],
-        )
+        places = kinds(self.config)
+        server = grpc.aio.server(options=_options(self.config), interceptors=[Doors(places)])
         add_service(self._service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
         self.port = _listen(server, self.config)
-        if self.config.metrics_port is not None:
-            try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(server.stop, None)
+            if self.config.metrics_port is not None:
                 self._metrics = MetricsPort(self.config.metrics_host, self.config.metrics_port, self._service.metrics)
-            except BadConfig:
-                await server.stop(None)
-                raise
-            self.metrics_port = self._metrics.port
-        await server.start()
+                undo.callback(self._metrics.close)
+                self.metrics_port = self._metrics.port
+            if self.config.http_port is not None:
+                self._gateway = await _gateway(self.config, self._service, places, lambda: self._health.serving)
+                undo.push_async_callback(self._gateway.close, 0)
+                self.http_port = self._gateway.port
+            await server.start()
+            undo.pop_all()
         self._server = server
         self._warming = asyncio.create_task(self._warm_up())
         self._warming.add_done_callback(_report)
@@ -156,7 +164,9 @@ class TranslationServer:
         self._watching.cancel()
         await asyncio.wait([self._warming, self._watching])
         self._health.set(NOT_SERVING)
-        await server.stop(grace_ms / 1000 + _STATUS_S)
+        within_s = grace_ms / 1000 + _STATUS_S
+        leaving = [] if self._gateway is None else [self._gateway.close(within_s)]
+        await asyncio.gather(server.stop(within_s), *leaving)
         await self._service.registry.close()
         if self._service.store is not None:
             await self._service.store.close()
@@ -327,6 +337,24 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
     ]
 
 
+async def _gateway(
+    config: ServerConfig, service: TranslationService, places: dict[str, Kind], serving: Callable[[], bool]
+) -> Gateway:
+    """Return what listens for HTTP.
+
+    Raises:
+        BadConfig: the address can't be listened on, or what is needed for it isn't installed.
+    """
+    try:
+        from streamtrans.server.gateway import Gateway
+    except ImportError as error:
+        raise BadConfig(f"HTTP needs {error.name}: pip install 'streamtrans[gateway]'") from error
+    gateway = Gateway(config, service, places, serving)
+    await gateway.listen()
+    _warn(config, config.http_host, gateway.port)
+    return gateway
+
+
 def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
     refuse_taken(config.host, config.port)
     where = address(config.host, config.port)
@@ -337,18 +365,23 @@ def _listen(server: grpc.aio.Server, config: ServerConfig) -> int:
             port = server.add_insecure_port(where)
     except RuntimeError as error:
         raise BadConfig(f"can't listen on {where}; is it in use by another server?") from error
-    if is_loopback(config.host):
-        return port
+    _warn(config, config.host, port)
+    return port
+
+
+def _warn(config: ServerConfig, host: str, port: int) -> None:
+    """Say aloud what strangers can do."""
+    if is_loopback(host):
+        return
     if config.tls is None:
         _log.warning(
             "listening on %s WITHOUT ENCRYPTION: whoever is on the network can connect, and hear what is said and read "
             "what is written; give the server a certificate and a key (--tls-cert, --tls-key)",
-            address(config.host, port),
+            address(host, port),
         )
     if config.keys is None and config.signers is None and (config.tls is None or config.tls.client_roots is None):
         _log.warning(
             "listening on %s WITHOUT KEYS: whoever reaches it may use it; make keys (streamtrans key) "
             "and give the server their file (--keys), or admit only certificates of yours (--tls-client-ca)",
-            address(config.host, port),
+            address(host, port),
         )
-    return port

@@ -131,6 +131,15 @@ class ServerConfig:
     store: str | None = None
     """Where resumable streams are kept, so that another server, or this one started anew, can go on with them: a
     folder, or ``redis://HOST:PORT/NUMBER``. Their latest texts lie there, and no audio. ``None``: nowhere."""
+    http_port: int | None = None
+    """Where WebSockets and browsers may call, over HTTP; 0 takes any free one. ``None``: nowhere."""
+    http_host: str = "127.0.0.1"
+    """The address of that port."""
+    allow_origin: str = ""
+    """Whose web pages may call beside the server's own, such as ``https://talks.example.org``, joined by commas; ``*``:
+    everybody's."""
+    max_web_connections: int = 1_000
+    """On that port at once, whatever they ask for; more are closed as they come."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"
@@ -145,7 +154,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.pace not in ("flow", "refuse"):
             raise BadConfig(f"pace is {self.pace!r}; use 'flow' or 'refuse'")
-        for name, port in (("port", self.port), ("metrics_port", self.metrics_port or 0)):
+        ports = (("port", self.port), ("metrics_port", self.metrics_port or 0), ("http_port", self.http_port or 0))
+        for name, port in ports:
             if not 0 <= port <= 65_535:
                 raise BadConfig(f"{name} is {port}; use 1 to 65535, or 0 for any free one")
         for name, value, least in (
@@ -154,6 +164,7 @@ class ServerConfig:
             ("max_viewers", self.max_viewers, 1),
             ("first_message_ms", self.first_message_ms, 1),
             ("max_waiting", self.max_waiting, 1),
+            ("max_web_connections", self.max_web_connections, 1),
             ("retry_after_ms", self.retry_after_ms, 1),
             ("max_messages_per_s", self.max_messages_per_s, 1),
             ("burst_messages", self.burst_messages, 1),

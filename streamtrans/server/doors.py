@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -24,12 +24,14 @@ from google.protobuf.message import DecodeError
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink
-from streamtrans.server.link import Link
+from streamtrans.server.link import Closing
 from streamtrans.server.refusal import exhausted, idle, invalid, too_old
-from streamtrans.wire import SERVICE_NAME, ClientMessage
+from streamtrans.wire import SERVICE_NAME
 
 _BRIEF_MS = 10_000
 """For what takes no time, unless its client doesn't read."""
+
+T = TypeVar("T")
 
 Handler: TypeAlias = Any
 """A method as gRPC calls it; its published type is that of servers with threads."""
@@ -93,8 +95,8 @@ class Anteroom:
         self._waiting: dict[asyncio.Timeout, str] = {}
         """Patience with a call → its connection, in the order of coming."""
 
-    async def first_message(self, link: Link, peer: str) -> ClientMessage | None:
-        """Return what the client says first, ``None`` if it says nothing and is at its end.
+    async def wait(self, read: Callable[[], Awaitable[T]], peer: str) -> T:
+        """Return what the client says first, which ``read`` waits for.
 
         Raises:
             Refusal: it doesn't come in time, or others need the place.
@@ -105,7 +107,7 @@ class Anteroom:
                 self._make_room()
                 self._waiting[patience] = peer
                 try:
-                    return await link.read()
+                    return await read()
                 finally:
                     ousted = self._waiting.pop(patience, None) is None
         except TimeoutError as error:
@@ -176,16 +178,16 @@ def _bounded(handler: Handler, kind: Kind, method: str) -> Handler:
     """Return ``handler`` with a place, an end and a status around it; it is given only what could be parsed."""
 
     async def one(raw: bytes, context: Context) -> Any:
-        async with _admitted(kind, method, context):
+        async with admitted(kind, method, GrpcLink(context), context.peer()):
             return await handler.unary_unary(_parsed(handler, raw), context)
         return None  # the status says why
 
     async def told(raw: bytes, context: Context) -> None:
-        async with _admitted(kind, method, context):
+        async with admitted(kind, method, GrpcLink(context), context.peer()):
             await handler.unary_stream(_parsed(handler, raw), context)
 
     async def talk(_: object, context: Context) -> None:
-        async with _admitted(kind, method, context):
+        async with admitted(kind, method, GrpcLink(context), context.peer()):
             async for answer in handler.stream_stream(_messages(handler, context), context):
                 await context.write(answer)
 
@@ -197,10 +199,10 @@ def _bounded(handler: Handler, kind: Kind, method: str) -> Handler:
 
 
 @asynccontextmanager
-async def _admitted(kind: Kind, method: str, context: Context) -> AsyncIterator[None]:
+async def admitted(kind: Kind, method: str, link: Closing, peer: str) -> AsyncIterator[None]:
     """Give the block a place and no more than its time; whatever it raises becomes the status."""
-    async with ending(method, GrpcLink(context)):
-        with kind.room.place(context.peer()) if kind.room else nullcontext():
+    async with ending(method, link):
+        with kind.room.place(peer) if kind.room else nullcontext():
             try:
                 async with asyncio.timeout(kind.most_ms / 1000):
                     yield

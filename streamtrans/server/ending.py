@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from streamtrans.core import loggable
-from streamtrans.server.link import Link, LinkLost
+from streamtrans.server.link import Closing, LinkLost
 from streamtrans.server.refusal import internal, refusal_in
 
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def ending(name: str, link: Link) -> AsyncIterator[None]:
-    """End a call as what the block raises says, or, for a fault of ours, without a word of what happened.
+async def ending(name: str, link: Closing) -> AsyncIterator[None]:
+    """End a call well, or as what the block raises says, or, for a fault of ours, without a word of what happened.
 
     Args:
         name: what the log calls the call, such as ``session 7``.
@@ -26,9 +26,9 @@ async def ending(name: str, link: Link) -> AsyncIterator[None]:
     Raises:
         CancelledError: the client is gone, so there is nobody to tell.
     """
+    refusal, gone = None, False
     try:
         yield
-        return
     except asyncio.CancelledError as error:  # by gRPC, when the client goes away or the server stops
         _let_go(error)
         raise
@@ -38,11 +38,12 @@ async def ending(name: str, link: Link) -> AsyncIterator[None]:
             _log.info("%s: %s, %s", name, refusal.code.name, refusal.message)
         elif _lost(error):
             _log.info("%s: the client went away", name)
+            gone = True
         else:
             _log.error("%s failed: %s", name, loggable(error))
             refusal = internal(name)
         _let_go(error)
-    if refusal is None:
+    if gone:
         raise asyncio.CancelledError
     await link.close(refusal)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from streamtrans.server.link import LinkLost
+from streamtrans.server.link import LinkLost, Metadata
 from streamtrans.server.refusal import Refusal, invalid
 from streamtrans.wire import ClientMessage, ServerMessage
 
@@ -19,7 +19,7 @@ _GONE_S = 0.05
 """From the end of a vanished client's messages to the news that it is gone; who only half-closes waits so long."""
 
 
-def metadata_of(context: Context) -> tuple[tuple[str, str | bytes], ...]:
+def metadata_of(context: Context) -> Metadata:
     """Return what came beside the messages of a call."""
     return tuple((name, value) for name, value in context.invocation_metadata() or ())
 

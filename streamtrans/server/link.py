@@ -1,4 +1,4 @@
-"""What a call needs of the wire that it comes over; gRPC is one, see ``grpc_link.py``."""
+"""What a call needs of the wire that it comes over: gRPC (``grpc_link.py``) or a WebSocket (``web_link.py``)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from typing import Protocol
 from streamtrans.server.refusal import Refusal
 from streamtrans.wire import ClientMessage, ServerMessage
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+"""What comes beside the messages of a call, such as who calls."""
+
 
 class LinkLost(Exception):
     """The client has left, so nobody needs to be told anything."""
 
 
-class Link(Protocol):
+class Closing(Protocol):
+    """What can be ended with a status."""
+
+    async def close(self, refusal: Refusal | None = None) -> None:
+        """End the call: well, or as ``refusal`` says."""
+        ...
+
+
+class Link(Closing, Protocol):
     """Messages of one call, one way and the other, and how it ends."""
 
     async def read(self) -> ClientMessage | None:
@@ -30,8 +41,4 @@ class Link(Protocol):
         Raises:
             LinkLost: nobody is there to read it.
         """
-        ...
-
-    async def close(self, refusal: Refusal | None = None) -> None:
-        """End the call: well, or as ``refusal`` says."""
         ...

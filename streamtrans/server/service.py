@@ -19,7 +19,7 @@ from streamtrans.server.grpc_link import Context, GrpcLink, metadata_of
 from streamtrans.server.intake import Intake
 from streamtrans.server.keeper import Keeper
 from streamtrans.server.keys import Holder, Keys
-from streamtrans.server.link import Link
+from streamtrans.server.link import Link, Metadata
 from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics, Stream
 from streamtrans.server.opening import open_stream, watched_language
@@ -66,7 +66,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self._keys = Keys(config.keys, config.retry_after_ms, config.signers)
         self._sessions = Room("sessions", config.max_sessions, config.sessions_per_connection, config.retry_after_ms)
         patience_ms = min(config.first_message_ms, config.limits.idle_ms)
-        self._anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
+        self.anteroom = Anteroom(config.max_waiting, patience_ms, config.retry_after_ms)
+        """Of all carriers."""
         self._calls: dict[Call, asyncio.Event] = {}
         """Those that run, and what is set once their streams are ended or wait to be resumed."""
         self._viewable: WeakValueDictionary[str, LiveSession] = WeakValueDictionary()
@@ -90,13 +91,29 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         """Serve one stream."""
         session_id, link = uuid.uuid4().hex, GrpcLink(context)
         async with ending(f"session {session_id}", link):
-            with Stream(self.metrics) as stream:
-                holder = self._keys.holder(metadata_of(context), "speak")
-                await self._stream(session_id, link, context.peer(), stream, holder)
+            await self.stream(session_id, link, context.peer(), metadata_of(context))
 
     async def ListCapabilities(self, _request: CapabilitiesRequest, context: Context) -> CapabilitiesResponse:
         """Say what is offered; raises a refusal for the doors to tell."""
-        self._keys.holder(metadata_of(context))
+        return self.capabilities(metadata_of(context))
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether who calls must say who he is."""
+        return self._config.keys is not None or self._config.signers is not None
+
+    async def stream(self, session_id: str, link: Link, peer: str, metadata: Metadata) -> None:
+        """Serve one stream, whatever it comes over; raises what ends it for :func:`~.ending.ending` to tell."""
+        with Stream(self.metrics) as stream:
+            await self._stream(session_id, link, peer, stream, self._keys.holder(metadata, "speak"))
+
+    def capabilities(self, metadata: Metadata) -> CapabilitiesResponse:
+        """Say what is offered.
+
+        Raises:
+            Refusal: nothing is, at this time or to who calls.
+        """
+        self._keys.holder(metadata)
         served = self._ready()
         return capabilities_to_proto(
             Capabilities(
@@ -140,7 +157,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
     async def _stream(self, session_id: str, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
-        first = await self._anteroom.first_message(link, peer)
+        first = await self.anteroom.wait(link.read, peer)
         self._ready()  # it may have changed while the client kept us waiting
         if first is not None and (resume := resume_from_proto(first.config)) is not None:
             await self._go_on(resume, link, peer, stream, holder)
@@ -220,7 +237,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             raise self.stopped() from None
         finally:
             del self._calls[call]
-            task = asyncio.current_task()  # which gRPC cancels when the client is gone
+            task = asyncio.current_task()  # which is cancelled when the client is gone
             left = call.broken or speaker.reader.finished or (task is not None and task.cancelling() > 0)
             resumable = speaker.live.opening.options.resumable and not call.left
             fenced = speaker.keeper is not None and speaker.keeper.fenced

@@ -122,9 +122,9 @@ async def test_of_many_who_say_nothing_the_oldest_of_the_largest_crowd_goes():
     room = Anteroom(3, 60_000, 500)
     tasks = []
     for peer in "abb":
-        tasks.append(asyncio.create_task(room.first_message(Silent(), peer)))
+        tasks.append(asyncio.create_task(room.wait(Silent().read, peer)))
         await asyncio.sleep(0)
-    assert await room.first_message(Prompt(), "a") == "config"
+    assert await room.wait(Prompt().read, "a") == "config"
     await asyncio.wait([tasks[1]], timeout=5)
     assert [task.done() for task in tasks] == [False, True, False]
     with pytest.raises(Refusal, match="send `config` as soon as you call"):

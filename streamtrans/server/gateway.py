@@ -1,0 +1,319 @@
+"""Calls over WebSockets, and the pages beside them: the same service, doors and limits as over gRPC.
+
+```
+/v1/stream          WebSocket: StreamTranslate         /healthz   whether the process is well
+/v1/capabilities    GET: ListCapabilities, as JSON      /readyz    whether it takes streams now
+/                   the pages of the folder page/
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+from aiohttp import web
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from streamtrans.core import BadConfig
+from streamtrans.server.config import ServerConfig, Tls
+from streamtrans.server.doors import Anteroom, Kind, admitted
+from streamtrans.server.ending import ending
+from streamtrans.server.link import Metadata
+from streamtrans.server.listening import bound
+from streamtrans.server.origins import Origins
+from streamtrans.server.refusal import Refusal
+from streamtrans.server.service import TranslationService
+from streamtrans.server.web_link import WebLink
+from streamtrans.wire import FORMS, status_frame
+
+_PAGES = Path(__file__).with_name("page")
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "Server": "streamtrans",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer. Scripts and styles come from here alone, and nobody may put the page into one of his."""
+
+_HTTP = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+}
+"""Status → that of HTTP (google/rpc/code.proto); others are 500."""
+
+_RECEIVED_BYTES = 65_536
+"""What the system keeps of a client that is held; larger lets it run further ahead of what is heard."""
+
+_UNSENT_BYTES = 16_384
+"""Beyond what the system takes, a message waits until its reader has read so far."""
+
+_KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+"""Finds clients whose network vanished within 40 seconds, in seconds and tries; where the system can be told."""
+
+_PING_S = 20.0
+"""Who stands between cuts connections on which nothing is said, often after 60 s."""
+
+_KEPT_OPEN_S = 15.0
+"""How long a connection of pages is kept for the next request."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """What listens on the HTTP port of a server; enter it to listen.
+
+    Args:
+        config: where, and whom to admit.
+        service: what is called.
+        kinds: the places of short calls, which gRPC's callers have too.
+        serving: whether streams are taken now.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        service: TranslationService,
+        kinds: dict[str, Kind],
+        serving: Callable[[], bool],
+    ) -> None:
+        self.port = 0
+        """Set once it listens."""
+        self._config = config
+        self._service = service
+        self._kinds = kinds
+        self._serving = serving
+        self._origins = Origins(filter(None, map(str.strip, config.allow_origin.split(","))), config.http_host)
+        self._links: dict[WebLink, asyncio.Event] = {}
+        """Those that are open, and what is set when they are over."""
+        self._silent: set[asyncio.BaseProtocol] = set()
+        """Connections that have asked for nothing yet."""
+        self._undo = AsyncExitStack()
+        self._pinging: asyncio.Task[None] | None = None
+
+    async def listen(self) -> None:
+        """Begin.
+
+        Raises:
+            BadConfig: the address can't be listened on, or a TLS file can't be read.
+        """
+        app = web.Application(middlewares=[self._note])
+        app.on_response_prepare.append(_dress)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_get("/v1/capabilities", self._capabilities)
+        app.router.add_get("/v1/stream", self._stream)
+        for path in sorted(_PAGES.iterdir()):
+            app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _page(path))
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, keepalive_timeout=_KEPT_OPEN_S, handle_signals=False
+        )
+        tls = _tls(self._config.tls) if self._config.tls is not None else None
+        listener = bound(self._config.http_host, self._config.http_port or 0)
+        _tune(listener)
+        self.port = listener.getsockname()[1]
+        await runner.setup()
+        self._undo.push_async_callback(runner.cleanup)
+        made = runner.server
+        assert made is not None
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: self._connection(made), sock=listener, ssl=tls)
+        self._undo.callback(server.close)
+        self._pinging = asyncio.create_task(self._ping())
+        self._undo.callback(self._pinging.cancel)
+
+    async def close(self, within_s: float) -> None:
+        """Let the calls that are open come to their ends within ``within_s``, then close everything."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._links:
+                    await next(iter(self._links.values())).wait()
+        await self._undo.aclose()
+
+    def _connection(self, server: web.Server) -> asyncio.Protocol:
+        """Return who serves a new connection: nobody where there are too many, and not for long who asks nothing."""
+        if len(server.connections) >= self._config.max_web_connections:
+            return _Full()
+        handler = server()
+        self._silent.add(handler)
+        asyncio.get_running_loop().call_later(self._config.first_message_ms / 1000, self._look, handler)
+        return handler
+
+    def _look(self, handler: web.RequestHandler) -> None:
+        if handler in self._silent:
+            self._silent.discard(handler)
+            handler.force_close()
+
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._silent.discard(request.protocol)
+        return await handler(request)
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        well = not self._service.failed.is_set()
+        return web.Response(text="well\n" if well else "the engine has stopped\n", status=200 if well else 503)
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        ready = self._serving() and not self._service.draining
+        return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
+
+    async def _capabilities(self, request: web.Request) -> web.Response:
+        method = "ListCapabilities"
+        return await self._brief(request, method, lambda: self._service.capabilities(_metadata(request) or ()))
+
+    async def _brief(self, request: web.Request, method: str, answer: Callable[[], Message]) -> web.Response:
+        """Answer what takes no time, as JSON, within the places that gRPC's callers have too."""
+        told = _Answer()
+        name, kind = next((name, kind) for name, kind in self._kinds.items() if name.endswith(f"/{method}"))
+        async with admitted(kind, name, told, _peer(request)):
+            text = json_format.MessageToJson(answer(), indent=None, ensure_ascii=False)
+            return web.Response(text=text, content_type="application/json")
+        return told.response()
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        async with self._socket(request) as (link, response):
+            if link is not None:
+                session_id = uuid.uuid4().hex
+                async with ending(f"session {session_id}", link):
+                    metadata = _metadata(request)
+                    if metadata is None and self._service.asks_for_keys:
+                        metadata = await self._anteroom.wait(link.introduction, _peer(request))
+                    await self._service.stream(session_id, link, _peer(request), metadata or ())
+        return response
+
+    @property
+    def _anteroom(self) -> Anteroom:
+        return self._service.anteroom
+
+    @asynccontextmanager
+    async def _socket(self, request: web.Request) -> AsyncIterator[tuple[WebLink | None, web.StreamResponse]]:
+        """Give a link over the WebSocket that is asked for, or only the answer that there is none, and why."""
+        refused = self._refused(request)
+        transport = request.transport
+        if refused is not None or transport is None:
+            yield None, refused or web.Response(status=400)
+            return
+        most = self._config.limits.max_message_bytes
+        response = web.WebSocketResponse(
+            protocols=tuple(FORMS), compress=False, max_msg_size=2 * most, writer_limit=_UNSENT_BYTES, decode_text=False
+        )
+        await response.prepare(request)
+        link = WebLink(response, transport, FORMS[response.ws_protocol or ""](), most)
+        over = self._links[link] = asyncio.Event()
+        try:
+            yield link, response
+        finally:
+            del self._links[link]
+            over.set()
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        """Say why there can be no WebSocket, where that is so."""
+        if not self._origins.admit(request.headers.get("Origin"), request.host):
+            problem = f"pages of {request.headers['Origin']} may not call here; who runs the server may allow them"
+            return web.Response(text=problem + " (--allow-origin)\n", status=403)
+        offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+        if not any(name in FORMS for name in offered):
+            return web.Response(text=f"offer one of the subprotocols {', '.join(FORMS)}\n", status=400)
+        return None
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(_PING_S)
+            for link in tuple(self._links):
+                await link.ping()
+
+
+class _Full(asyncio.Protocol):
+    """Who closes a connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class _Answer:
+    """What :func:`~streamtrans.server.ending.ending` says of a request, for HTTP."""
+
+    def __init__(self) -> None:
+        self._refusal: Refusal | None = None
+
+    async def close(self, refusal: Refusal | None = None) -> None:
+        """Take down how it ended."""
+        self._refusal = refusal
+
+    def response(self) -> web.Response:
+        """Return the answer to who was refused."""
+        refusal = self._refusal
+        assert refusal is not None
+        number: int = refusal.code.value[0]
+        text = status_frame(number, refusal.code.name, refusal.message, refusal.details)
+        return web.Response(text=text, content_type="application/json", status=_HTTP.get(refusal.code, 500))
+
+
+def _metadata(request: web.Request) -> Metadata | None:
+    """Return who calls, by the headers; ``None`` where they don't say it."""
+    said = request.headers.get("Authorization")
+    return None if said is None else (("authorization", said),)
+
+
+def _peer(request: web.Request) -> str:
+    """Return what counts as one connection: all that come from one address, as each holds but one call."""
+    return f"web:{request.remote}"
+
+
+def _page(path: Path) -> Handler:
+    body, kind = path.read_bytes(), _TYPES[path.suffix]
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"})
+
+    return answer
+
+
+async def _dress(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _tls(tls: Tls) -> ssl.SSLContext:
+    """Return the context for files that gRPC has taken already."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password="")
+        if tls.client_roots is not None:
+            context.load_verify_locations(tls.client_roots)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"a TLS file can't be read: {error}") from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _tune(listener: socket.socket) -> None:
+    """Let what is accepted keep little, and find out who is gone."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options: Any = vars(socket)
+    for name, value in _KEEPALIVE.items():
+        if name in options:
+            listener.setsockopt(socket.IPPROTO_TCP, options[name], value)

@@ -9,7 +9,7 @@ import json
 import reprlib
 import types
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -38,25 +38,30 @@ def parse(data: bytes | str, most: int) -> Any:
 
 
 def inflate(data: bytes, most: int) -> bytes:
-    """Undo ``zlib.compress`` of at most ``most`` bytes.
+    """Undo ``zlib.compress`` of at most ``most`` bytes. What comes to more costs the memory of a block.
 
     Raises:
         BadValue: it comes to more, or is no such thing.
     """
-    inflater, blocks, length = zlib.decompressobj(), [], 0
+    length = 0
+    for block in _inflated(data):  # looked at before any of it is kept
+        length += len(block)
+        if length > most:
+            raise BadValue(f"it inflates to more than the {most:,} bytes that are read")
+    return b"".join(_inflated(data))
+
+
+def _inflated(data: bytes) -> Iterator[bytes]:
+    inflater = zlib.decompressobj()
     try:
         while not inflater.eof:
             block = inflater.decompress(data, _BLOCK)
             data = inflater.unconsumed_tail
             if not block and not inflater.eof:
                 raise BadValue("what was deflated is cut off")
-            blocks.append(block)
-            length += len(block)
-            if length > most:
-                raise BadValue(f"it inflates to more than the {most:,} bytes that are read")
+            yield block
     except zlib.error as error:
         raise BadValue(f"it can't be inflated: {error}") from None
-    return b"".join(blocks)
 
 
 def typed(hint: Any, value: Any, where: str = "") -> Any:

@@ -133,7 +133,7 @@ def test_a_tokenizer_that_unpacks_to_much_more_than_it_is_costs_little(tmp_path)
     assert len(bomb) < 2 << 20
     grown, said = peak_mb(written([(Kind.HEADER, to_json(HEADER)), (Kind.TOKENIZER, bomb)]), tmp_path / "x")
     assert "inflates to more than" in said
-    assert grown < 100
+    assert grown < 20
 
 
 def test_a_length_that_no_file_has_costs_nothing(tmp_path):

@@ -134,7 +134,7 @@ def test_what_is_cut_off_is_refused():
             inflate(whole[:length], 10_000)
 
 
-def test_a_bomb_costs_what_was_allowed():
+def test_a_bomb_costs_little_more_than_a_block():
     code = (
         "import resource, zlib\n"
         "from streamtrans.foreign import BadValue, inflate\n"
@@ -146,4 +146,4 @@ def test_a_bomb_costs_what_was_allowed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     unit = 1 if sys.platform == "darwin" else 1024
-    assert int(done.stdout) * unit < 50 << 20
+    assert int(done.stdout) * unit < 10 << 20  # where 32 MB were allowed

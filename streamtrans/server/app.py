@@ -348,7 +348,7 @@ async def _gateway(
     try:
         from streamtrans.server.gateway import Gateway
     except ImportError as error:
-        raise BadConfig(f"HTTP needs {error.name}: pip install 'streamtrans[gateway]'") from error
+        raise BadConfig(f"HTTP needs the package {error.name}, which comes with the extra gateway") from error
     gateway = Gateway(config, service, places, serving)
     await gateway.listen()
     _warn(config, config.http_host, gateway.port)

@@ -23,7 +23,7 @@ _READY_S = 300.0
 _LEAVE_S = 10.0
 """How long it may take to end."""
 
-_ENDINGS = (signal.SIGHUP, signal.SIGTERM)
+_ENDINGS = () if sys.platform == "win32" else (signal.SIGHUP, signal.SIGTERM)
 """What comes when a terminal is closed, or the program is asked to end; else the server would stay alone."""
 
 _LAST = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtrans.cli.serve import _folder
+from streamtrans.cli.serve import Telling
 from streamtrans.client import StreamOptions, Summary
 from streamtrans.core import BadConfig
 from streamtrans.server import ServerConfig
@@ -53,12 +53,12 @@ def test_an_old_file_or_a_link_is_replaced_and_not_written_into(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
 def test_a_folder_that_is_made_is_its_owners_alone(tmp_path, umask, capsys):
-    assert mode(_folder(tmp_path / "tapes")) == "0o700"
+    assert mode(Telling(record=tmp_path / "tapes").folder()) == "0o700"
     assert capsys.readouterr().err == ""
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o755)
-    assert mode(_folder(shared)) == "0o755"
+    assert mode(Telling(record=shared).folder()) == "0o755"
     assert "others may look into" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ import sys
 
 LESS = """
 import asyncio, importlib, os, pkgutil, signal, subprocess, sys, tempfile
-import grpc.aio, numpy, rich, soundfile, tokenizers, torch, typer, huggingface_hub, transformers
+import aiohttp, grpc.aio, numpy, rich, soundfile, textual.app, tokenizers, torch, typer, huggingface_hub, transformers
 for missing in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty", "posix_spawn"):
     sys.modules[missing] = None
 for missing in ("fork", "getloadavg", "sysconf", "sched_getaffinity", "geteuid", "getuid", "uname"):

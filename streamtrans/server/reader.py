@@ -151,6 +151,8 @@ class Reader:
         kind = payload_of(sealed)
         if kind == "speech":
             began = sealed.speech.type == SPEECH_STARTED
+            if began:
+                self.forget({said.started.segment for said in self._live.hub.said})
             self.told_at["started" if began else "ended", sealed.speech.segment_id] = sealed.event_sequence
         elif kind == "caption" and sealed.caption.final:
             self.told_at[sealed.caption.segment_id, sealed.caption.language] = sealed.event_sequence

@@ -157,6 +157,10 @@ def _check_layout(layout: object) -> dict[str, Any]:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise ValueError("its model must hold vocab and merges")
+    for merge in merges:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise ValueError(f"a merge is {str(merge)[:40]!r}; a merge is two pieces of text")
     added = layout.get("added_tokens", [])
     if not isinstance(added, list):
         raise ValueError("its added_tokens must be a list")
@@ -175,7 +179,7 @@ def _whole_layout(layout: dict[str, Any]) -> dict[str, Any]:
     merges stand in the order of what they make, as they do in Whisper's, the place of a lost one is known.
     """
     vocab, merges = layout["model"]["vocab"], layout["model"]["merges"]
-    made = ["".join(merge.split(" ", 1) if isinstance(merge, str) else map(str, merge)) for merge in merges]
+    made = ["".join(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges]
     numbers = [vocab.get(name, -1) for name in made]
     added = {entry.get("content") for entry in layout.get("added_tokens", []) if isinstance(entry, dict)}
     lost = vocab.keys() - set(made) - added

@@ -1,6 +1,8 @@
 """Shared by all tests."""
 
+import logging
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,10 @@ import pytest
 # Spinning OpenMP threads beside a busy neighbour make tiny passes twenty times slower: one thread per test process.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Who runs tests in the background may have them, and what they start, ignore Ctrl-C; some tests are about it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 """Recordings and texts that aren't part of the project; those who develop it may have them beside it."""
@@ -67,3 +73,14 @@ def as_the_processor_is_hidden():
         patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_their_test():
+    """What a program logs to is the test's own: the next one would write to a stream that is closed."""
+    before, level = logging.root.handlers[:], logging.root.level
+    yield
+    for handler in logging.root.handlers[:]:
+        if handler not in before and not type(handler).__module__.startswith("_pytest"):
+            logging.root.removeHandler(handler)
+    logging.root.setLevel(level)

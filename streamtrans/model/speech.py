@@ -75,7 +75,7 @@ class TorchSpeechModel(Writer):
     ) -> None:
         config = network.config
         rules = Rules(config.vocab_size, tokenizer.eot, manner.suppressed, manner.begin_suppressed, manner.begin)
-        super().__init__(name, tokenizer, rules, slot_shape(config), device=device, dtype=dtype)
+        super().__init__(name, tokenizer, rules, device=device, dtype=dtype)
         self.tokenizer = tokenizer
         self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -241,6 +241,11 @@ class TorchSpeechModel(Writer):
         for number, layer in enumerate(decoder.layers):
             x = layer(x, SlotHistory(span, number), batch.crossing(number, alignment.of(number)))
         return x, alignment.frames()
+
+    @property
+    def shape(self) -> SlotShape:
+        """What one of its slots holds."""
+        return slot_shape(self.config)
 
     def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         decoder = self.network.model.decoder

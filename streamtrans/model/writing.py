@@ -41,16 +41,20 @@ class Writer(ABC):
         name: str,
         vocabulary: Vocabulary,
         rules: Rules,
-        shape: SlotShape,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.name, self.vocabulary, self.shape = name, vocabulary, shape
+        self.name, self.vocabulary = name, vocabulary
         self.device, self.dtype = torch.device(device), dtype
         self.precision = str(dtype).removeprefix("torch.")
         self.scorer = Scorer(name, rules, self.device, dtype)
         self._rates: dict[str, float] = {}  # tokens per second, by language
+
+    @property
+    @abstractmethod
+    def shape(self) -> SlotShape:
+        """What one of its slots holds, as long as it has the layers that it has."""
 
     @property
     def eot(self) -> int:

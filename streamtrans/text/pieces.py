@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import tokenizers
 
 from streamtrans.core import BadModel, Tokens
-from streamtrans.text.tokenizer import MOST_TOKENS, byte_alphabet
+from streamtrans.text.tokenizer import MOST_TOKENS
 from streamtrans.text.vocabulary import Vocabulary
-
-SPACE = "▁"
-"""What SentencePiece writes for a space."""
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_BYTES = {character: byte for byte, character in byte_alphabet().items()}
 
 KIND = "pieces"
 """How a layout says that it is one of these."""
@@ -67,49 +58,3 @@ class Pieces(Vocabulary):
             return cls([piece.encode("latin-1") for piece in pieces], eot)
         except UnicodeEncodeError:
             raise BadModel(f"{origin}: a piece holds what is no byte") from None
-
-
-def spelt(content: str) -> bytes:
-    """Return the bytes of a SentencePiece token: ``▁`` is a space, ``<0x41>`` the byte it names."""
-    byte = _BYTE.fullmatch(content)
-    return bytes([int(byte[1], 16)]) if byte else content.replace(SPACE, " ").encode()
-
-
-def spelt_in_bytes(content: str) -> bytes:
-    """Return the bytes of a token of byte-level BPE; what is written otherwise is taken as it stands."""
-    if all(character in _BYTES for character in content):
-        return bytes(_BYTES[character] for character in content)
-    return content.encode()
-
-
-def read_backend(folder: Path) -> tokenizers.Tokenizer:
-    """Read ``tokenizer.json`` of a folder, of whatever kind.
-
-    Raises:
-        BadModel: it is missing, or can't be read.
-    """
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise BadModel(f"{folder} has no tokenizer.json; save the model with its fast tokenizer")
-    try:
-        backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:
-        if type(error) is not Exception and not isinstance(error, OSError | ValueError):
-            raise  # the library raises nothing narrower for what it can't build
-        raise BadModel(f"{path}: not a tokenizer that can be built ({error})") from None
-    return backend
-
-
-def pieces_of(backend: tokenizers.Tokenizer) -> list[bytes]:
-    """Return the bytes of every token of a Hugging Face tokenizer; special tokens have none."""
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    added = backend.get_added_tokens_decoder()
-    in_bytes = isinstance(backend.decoder, tokenizers.decoders.ByteLevel)
-    spell = spelt_in_bytes if in_bytes else spelt
-    pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)
-    for content, token in vocabulary.items():
-        if token not in added:
-            pieces[token] = spell(content)
-        elif not added[token].special:
-            pieces[token] = content.encode()
-    return pieces

@@ -63,19 +63,20 @@ class RedisStore:
             )
         except ValueError as error:
             raise BadConfig(f"the store {self._place} is no address of a Redis server: {error}") from error
+        self._claim, self._put, self._drop = map(self._redis.register_script, (_CLAIM, _PUT, _DROP))
 
     async def claim(self, name: str) -> tuple[int, bytes] | None:
         """See :meth:`Store.claim`."""
-        found = await self._ask(self._redis.eval(_CLAIM, 1, _key(name), MOST_BYTES))
+        found = await self._ask(self._claim(keys=[_key(name)], args=[MOST_BYTES]))
         return (int(found[0]), bytes(found[1])) if found and found[1] else None
 
     async def put(self, name: str, epoch: int, data: bytes) -> bool:
         """See :meth:`Store.put`."""
-        return bool(await self._ask(self._redis.eval(_PUT, 1, _key(name), epoch, data, self._keep_ms)))
+        return bool(await self._ask(self._put(keys=[_key(name)], args=[epoch, data, self._keep_ms])))
 
     async def drop(self, name: str, epoch: int) -> None:
         """See :meth:`Store.drop`."""
-        await self._ask(self._redis.eval(_DROP, 1, _key(name), epoch))
+        await self._ask(self._drop(keys=[_key(name)], args=[epoch]))
 
     async def owns(self, name: str, epoch: int) -> bool:
         """See :meth:`Store.owns`."""

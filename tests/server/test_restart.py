@@ -223,9 +223,9 @@ async def test_what_was_changed_by_others_is_nothing(house, tmp_path, change):
             assert not any(each.caption.final for each in talker.responses)
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)
-        [file] = next(place.iterdir()).iterdir()
-        kept = json.loads(file.read_text())
         await killed(server)
+    [file] = next(place.iterdir()).iterdir()  # while the server lives, one that is being written may lie beside it
+    kept = json.loads(file.read_text())
     change(kept)
     file.write_text(json.dumps(kept))
     async with server_with(house, str(place)) as server:

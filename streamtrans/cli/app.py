@@ -5,7 +5,8 @@ A verb is added by a file here and a line in :data:`VERBS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import typer
@@ -42,13 +43,9 @@ VERBS: Table[Any] = Table(
 class _Verbs(Commands):
     """The verbs of the table."""
 
-    def further(self) -> Sequence[str]:
-        """Return their names."""
-        return tuple(VERBS)
-
-    def make(self, name: str) -> Any:
-        """Import one of them."""
-        return load_verb(name)
+    def further(self) -> Mapping[str, Callable[[], Any]]:
+        """Return by name what imports each of them."""
+        return {name: partial(load_verb, name) for name in VERBS}
 
 
 def load_verb(name: str) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -23,16 +24,16 @@ RESULTS = Path("benchmarks/results")
 _RESULTS = Annotated[Path, typer.Option(help="Folder that keeps the figures, one JSON file per measurement.")]
 
 
+def _made(name: str) -> Any:
+    return command(name, verb(name))
+
+
 class _Measurements(Commands):
     """The measurements of the table, and what runs several."""
 
-    def further(self) -> Sequence[str]:
-        """Return their names."""
-        return tuple(MEASUREMENTS)
-
-    def make(self, name: str) -> Any:
-        """Import one of them."""
-        return command(name, verb(name))
+    def further(self) -> Mapping[str, Callable[[], Any]]:
+        """Return by name what imports each of them."""
+        return {name: partial(_made, name) for name in MEASUREMENTS}
 
 
 bench = typer.Typer(

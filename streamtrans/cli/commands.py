@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -66,13 +66,9 @@ class Commands(TyperGroup):
 
     context_class = _Context
 
-    def further(self) -> Sequence[str]:
-        """Return their names."""
-        return ()
-
-    def make(self, name: str) -> Any:
-        """Make one of them."""
-        raise NotImplementedError
+    def further(self) -> Mapping[str, Callable[[], Any]]:
+        """Return by name what makes each of them."""
+        return {}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the further commands in the order of their table, then those that are there."""
@@ -80,7 +76,8 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return one of them, ``None`` where there is no such."""
-        return self.make(cmd_name) if cmd_name in self.further() else super().get_command(ctx, cmd_name)
+        make = self.further().get(cmd_name)
+        return super().get_command(ctx, cmd_name) if make is None else make()
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write what each command does, in a whole sentence."""

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -30,15 +30,16 @@ from streamtrans.core import (
     StateHandle,
     Tokens,
 )
-from streamtrans.decode import Conversation, DraftContext, decode, parse_drafters
+from streamtrans.decode import DraftContext, decode, parse_drafters
 from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.device import Device
 from streamtrans.engine.outcomes import attempt, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
-from streamtrans.engine.states import Kept, States
+from streamtrans.engine.states import States
 from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Trouble
-from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Heard, Hearing, Propose, SpeechModel
+from streamtrans.engine.work import Talk, Work
+from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose, SpeechModel
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
@@ -46,35 +47,6 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class _Work:
-    """A submitted job, from queue to answer. ``talks`` is empty until it is admitted.
-
-    ``begin`` is the sample where the first frame of what was heard begins, ``state`` what the next job goes on from.
-    """
-
-    job: Job
-    reply: Reply
-    prompts: tuple[Tokens, ...]
-    ticket: Ticket
-    kept: Kept
-    talks: list[_Talk] = field(default_factory=list)
-    begin: int = 0
-    state: object | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Talk:
-    """One conversation: the text of one target. ``pending`` is what it waits for, ``since`` when it asked."""
-
-    work: _Work
-    conversation: Conversation
-    cache: DecoderCache
-    pending: Forward | Propose | None = None
-    since: int = 0
-    hypothesis: Hypothesis | None = None
 
 
 class Engine:
@@ -106,8 +78,8 @@ class Engine:
         self._door = threading.Lock()  # so that no request slips in behind the one that closes
         self._closed = False
         self._detects: list[tuple[Detect, Reply]] = []
-        self._waiting: dict[Ticket, _Work] = {}
-        self._live: list[_Work] = []
+        self._waiting: dict[Ticket, Work] = {}
+        self._live: list[Work] = []
         self._count = 0
         self._thread = threading.Thread(target=self._run, name="streamtrans-device", daemon=True)
         self._thread.start()
@@ -216,7 +188,7 @@ class Engine:
             return
         self._count += 1
         ticket = Ticket(self._count, request.last, len(prompts))
-        self._waiting[ticket] = _Work(request, reply, prompts, ticket, kept)
+        self._waiting[ticket] = Work(request, reply, prompts, ticket, kept)
 
     def _prompts(self, job: Job) -> tuple[Tokens, ...]:
         if len(job.targets) > self.capacity:
@@ -272,7 +244,7 @@ class Engine:
             else:
                 self._advance([(talk, None) for talk in work.talks])
 
-    def _listen(self, works: Sequence[_Work]) -> list[Heard]:
+    def _listen(self, works: Sequence[Work]) -> list[Heard]:
         """Hear what is new to each job's stream, and final readings anew as a whole where that is wanted."""
         whole = self.config.final_hearing == "whole"
         return self._device.listen(
@@ -282,7 +254,7 @@ class Engine:
             ]
         )
 
-    def _open(self, work: _Work, heard: Heard) -> None:
+    def _open(self, work: Work, heard: Heard) -> None:
         """Begin a conversation per target, all about one memory."""
         eot, model = self.model.eot, self.model
         work.begin, work.state = heard.begin, heard.state
@@ -302,9 +274,9 @@ class Engine:
             cache = self._slots.open(heard.memory)
             locate = partial(self._locate, work)
             conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit, locate=locate)
-            work.talks.append(_Talk(work, conversation, cache))
+            work.talks.append(Talk(work, conversation, cache))
 
-    def _locate(self, work: _Work, frame: int) -> int:
+    def _locate(self, work: Work, frame: int) -> int:
         """Return the sample of the stream where a frame of a job's memory ends: never after its audio."""
         return min(work.begin + (frame + 1) * self.model.frame_samples, work.job.end)
 
@@ -317,12 +289,12 @@ class Engine:
         requests = [talk.pending for talk in talks if isinstance(talk.pending, kind)]
         self._advance(list(zip(talks, each(call, requests), strict=True)))
 
-    def _advance(self, answers: Sequence[tuple[_Talk, Choices | Guess | Exception | None]]) -> None:
+    def _advance(self, answers: Sequence[tuple[Talk, Choices | Guess | Exception | None]]) -> None:
         """Hand conversations their answers (``None`` begins one) and note what they want next."""
         for talk, answer in answers:
             if not talk.work.talks:
                 continue  # a sibling failed a moment ago, and the job with it
-            outcome = answer if isinstance(answer, Exception) else attempt(partial(_send, talk, answer))
+            outcome = answer if isinstance(answer, Exception) else attempt(partial(talk.send, answer))
             if isinstance(outcome, Hypothesis):
                 talk.pending, talk.hypothesis = None, outcome
                 self._close_if_done(talk.work)
@@ -332,13 +304,13 @@ class Engine:
                 self._count += 1
                 talk.pending, talk.since = outcome, self._count
 
-    def _close_if_done(self, work: _Work) -> None:
+    def _close_if_done(self, work: Work) -> None:
         hypotheses = tuple(talk.hypothesis for talk in work.talks if talk.hypothesis is not None)
         if len(hypotheses) == len(work.prompts):
             kept = self._states.put(work.kept, work.state) if work.job.keep else None
             self._end(work, Reading(hypotheses, kept))
 
-    def _end(self, work: _Work, outcome: Reading | Exception) -> None:
+    def _end(self, work: Work, outcome: Reading | Exception) -> None:
         """Give back all that a job holds, then answer it."""
         for talk in work.talks:
             attempt(talk.conversation.close)
@@ -395,12 +367,3 @@ class Engine:
 
 
 _CLOSED = "the engine was closed while this request waited: submit it to a new one"
-
-
-def _send(talk: _Talk, answer: Choices | Guess | None) -> Forward | Propose | Hypothesis:
-    """Return what the conversation wants next, or what it came to."""
-    try:
-        return next(talk.conversation) if answer is None else talk.conversation.send(answer)
-    except StopIteration as end:  # kept, its traceback would hold the frames of this turn, and they it
-        hypothesis: Hypothesis = end.value
-        return hypothesis

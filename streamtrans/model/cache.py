@@ -67,24 +67,6 @@ class SlotShape:
     group: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedText:
-    """What is left of a text that was read to be translated.
-
-    ``prompt`` asks for its translation. Frame ``i`` of what a translation looks at is a token of the text:
-    ``reach[i]`` counts the characters up to its end, 0 where it is none of the text.
-    """
-
-    encoded: EncodedSpeech
-    prompt: Tokens
-    reach: tuple[int, ...]
-
-    @property
-    def frames(self) -> int:
-        """Tokens of the text."""
-        return len(self.reach)
-
-
 class SlotCache:
     """One text in one slot: a number of read positions, behind those of its memory where that is read as text."""
 
@@ -165,21 +147,20 @@ class Slots:
         """Slots that can still be opened."""
         return self.capacity - len(self._open)
 
-    def open(self, memory: EncodedSpeech | EncodedText, prompt: Tokens = ()) -> SlotCache:
+    def open(self, memory: EncodedSpeech, prompt: Tokens = ()) -> SlotCache:
         """Take the lowest free slot and lay what the memory holds into it; the ``prompt`` is read with the text."""
         del prompt
         slot = next((number for number in range(self.capacity) if number not in self._open), None)
         if slot is None:
             raise RuntimeError(f"all {self.capacity} cache slots are taken; the scheduler should have waited")
-        encoded = memory.encoded if isinstance(memory, EncodedText) else memory
-        pairs = (*encoded.decoder, *encoded.speculator)
+        pairs = (*memory.decoder, *memory.speculator)
         for keys, values, pair in zip(self.cross_keys, self.cross_values, pairs, strict=True):
-            keys[slot, :, :, : encoded.frames] = pair.keys
-            values[slot, :, : encoded.frames] = pair.values
-        for (keys, values), pair in zip(self.lanes, encoded.prefix, strict=bool(encoded.prefix)):
+            keys[slot, :, :, : memory.frames] = pair.keys
+            values[slot, :, : memory.frames] = pair.values
+        for (keys, values), pair in zip(self.lanes, memory.prefix, strict=bool(memory.prefix)):
             keys[slot, :, : pair.keys.shape[1]] = pair.keys
             values[slot, :, : pair.keys.shape[1]] = pair.values
-        cache = SlotCache(self, slot, encoded)
+        cache = SlotCache(self, slot, memory)
         self._open[slot] = cache
         return cache
 

@@ -23,13 +23,12 @@ from streamtrans.core import milliseconds, samples
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.intake import Bucket, Pace, Samples, too_fast, too_many
 from streamtrans.server.keys import Holder, Spent
-from streamtrans.server.link import Link, LinkLost
+from streamtrans.server.link import Link, LinkLost, read
 from streamtrans.server.opening import nothing_in_it, retargeted
 from streamtrans.server.outbox import Answer, Overflow
 from streamtrans.server.refusal import (
     Refusal,
     exhausted,
-    idle,
     lost_audio,
     lost_events,
     out_of_order,
@@ -44,7 +43,6 @@ from streamtrans.wire import (
     ConfigApplied,
     ConfigRejected,
     GoAway,
-    Limits,
     Measured,
     Notice,
     Resume,
@@ -64,19 +62,6 @@ _CHECKPOINT = samples(1_000)
 
 _HURRY = 0.25
 """Share of the time for last words that is kept for sending them: what isn't read by then stays unread."""
-
-
-async def read(link: Link, limits: Limits, deadline: float) -> ClientMessage | None:
-    """Return the next message, ``None`` at the end; ``deadline`` is a time of the event loop.
-
-    Raises:
-        Refusal: nothing came in time, or what came is no message.
-    """
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await link.read()
-    except TimeoutError as error:
-        raise idle(limits.idle_ms) from error
 
 
 class Call:

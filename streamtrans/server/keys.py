@@ -10,7 +10,6 @@ import hashlib
 import re
 import secrets
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from streamtrans.core import SAMPLE_RATE, BadConfig
 from streamtrans.foreign.values import BadValue, typed
 from streamtrans.server.intake import Bucket
 from streamtrans.server.refusal import Refusal, exhausted
+from streamtrans.server.tables import read_tables
 from streamtrans.server.tokens import Tokens
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -232,20 +232,7 @@ def read_keys(path: Path) -> dict[str, Grant]:
     Raises:
         BadConfig: the file can't be read, or something in it is wrong.
     """
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadConfig(f"the keys {path} can't be read: {error.strerror}") from error
-    except ValueError as error:  # UnicodeDecodeError is one too
-        raise BadConfig(f"the keys {path} are no TOML: {error}") from error
-    grants: dict[str, Grant] = {}
-    for name, grant in given.items():
-        try:
-            grants[name] = typed(Grant, grant, name)
-        except BadValue as error:
-            raise BadConfig(f"{path}: {error}") from error
-        except BadConfig as error:
-            raise BadConfig(f"{path}: {name}.{error}") from error
+    grants = read_tables(path, Grant, "keys")
     if len({grant.sha256 for grant in grants.values()}) < len(grants):
         raise BadConfig(f"{path}: two names have one key, so their quotas can't be told apart")
     return grants

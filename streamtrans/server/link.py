@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
-from streamtrans.server.refusal import Refusal
-from streamtrans.wire import ClientMessage, ServerMessage
+from streamtrans.server.refusal import Refusal, idle
+from streamtrans.wire import ClientMessage, Limits, ServerMessage
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 """What comes beside the messages of a call, such as who calls."""
@@ -42,3 +43,16 @@ class Link(Closing, Protocol):
             LinkLost: nobody is there to read it.
         """
         ...
+
+
+async def read(link: Link, limits: Limits, deadline: float) -> ClientMessage | None:
+    """Return the next message, ``None`` at the end; ``deadline`` is a time of the event loop.
+
+    Raises:
+        Refusal: nothing came in time, or what came is no message.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await link.read()
+    except TimeoutError as error:
+        raise idle(limits.idle_ms) from error

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import jwt
 
 from streamtrans.core import BadConfig, needs
 from streamtrans.foreign.values import BadValue, typed
+from streamtrans.server.tables import read_tables
 
 AUDIENCE = "streamtrans"
 RIGHTS = ("speak", "watch")
@@ -135,21 +135,7 @@ def read_signers(path: Path) -> dict[str, Signer]:
     Raises:
         BadConfig: the file can't be read, or something in it is wrong.
     """
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadConfig(f"the signers {path} can't be read: {error.strerror}") from error
-    except ValueError as error:  # UnicodeDecodeError is one too
-        raise BadConfig(f"the signers {path} are no TOML: {error}") from error
-    signers: dict[str, Signer] = {}
-    for name, signer in given.items():
-        try:
-            signers[name] = typed(Signer, signer, name)
-        except BadValue as error:
-            raise BadConfig(f"{path}: {error}") from error
-        except BadConfig as error:
-            raise BadConfig(f"{path}: {name}.{error}") from error
-    return signers
+    return read_tables(path, Signer, "signers")
 
 
 def add_signer(path: Path, name: str, algorithm: Algorithm) -> None:

@@ -12,11 +12,15 @@ elsewhere than it did, and none gets another number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from streamtrans.core import BadConfig, Tokens, samples
 from streamtrans.segment import Before, EndpointRules
+from streamtrans.stream.lines import Line
 from streamtrans.stream.progress import Cursors
+from streamtrans.stream.segments import Segment
 
 _WARM_UP = samples(1_000)
 """Audio that detectors with a memory hear again before anything depends on them."""
@@ -42,6 +46,21 @@ class KeptSegment:
     credible: bool = False
     needed: int = 0
     """Samples of speech from which it is."""
+
+    @classmethod
+    def of(cls, segment: Segment) -> Self:
+        """Return what is kept of ``segment``."""
+        lines = tuple(KeptLine(line.language, line.committed, line.closed) for line in segment.lines)
+        return cls(segment.number, segment.start, lines, segment.end, segment.credible, segment.needed)
+
+    def recalled(self, line_in: Callable[[str], Line], *, fresh: bool) -> Segment:
+        """Return the segment, with new lines that have promised what those had; ``fresh`` as of :class:`Segment`."""
+        lines = [line_in(kept.language) for kept in self.lines]
+        for line, kept in zip(lines, self.lines, strict=True):
+            line.recall(kept.tokens, closed=kept.closed)
+        segment = Segment(self.number, self.start, lines, fresh=fresh)
+        segment.end, segment.credible, segment.needed = self.end, self.credible, self.needed
+        return segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Self
 
 from streamtrans.core import DecodeStats, Reading
@@ -20,6 +20,10 @@ class Cursors:
     decoded: int = 0
     committed: int = 0
     final: int = 0
+
+    def grown(self, other: Cursors) -> Cursors:
+        """Return whichever is further, of each."""
+        return Cursors(*map(max, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)

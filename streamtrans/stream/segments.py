@@ -24,6 +24,12 @@ class Segment:
         """The lines that have no final caption yet."""
         return [line for line in self.lines if not line.closed]
 
+    @property
+    def promised_to(self) -> int:
+        """End of the audio whose reading made the last promise in each of the lines that are open."""
+        promised = [line.promised_at for line in self.open_lines]
+        return min((self.start if at is None else at for at in promised), default=self.start)
+
     def line(self, language: str) -> Line | None:
         """Return the line in ``language``, if there is one."""
         return next((line for line in self.lines if line.language == language), None)

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from streamtrans.core import samples
 from streamtrans.stream.lines import Line
+from streamtrans.stream.segments import Segment
 
 STEP = samples(20)
 """How finely moments are tried."""
@@ -50,3 +51,24 @@ def sentence_end(lines: Sequence[Line], start: int) -> Joint | None:
     earliest, latest = moments[first], moments[first + count - 1]
     # Not before the last word's moment: its end would be heard as the beginning of the next sentence.
     return Joint(earliest + TAIL, max(earliest, start + LEAST), min(latest, earliest + REACH))
+
+
+def agreed_end(segment: Segment, heard: int, lag: int, patience: int) -> Joint | None:
+    """Return where an open segment, heard up to sample ``heard``, may end with a sentence; ``None``: nowhere yet.
+
+    All of its lines saw the end ``lag`` samples ago, or at least half of them ``patience`` samples ago.
+    """
+    if not segment.credible:
+        return None  # a sentence of words that nobody may have said
+    lines = segment.open_lines
+    ready = [line for line in lines if line.ending is not None]
+    joint = sentence_end(ready, segment.start)
+    wanted = lag if len(ready) == len(lines) else max(lag, patience)
+    if joint is None or 2 * len(ready) < len(lines) or heard - joint.last < wanted:
+        return None
+    for line in lines:
+        # Whoever saw no end may have promised words behind it, and they would be said twice.
+        until = 0 if line in ready else line.promised_until()
+        if until is None or until > joint.first:
+            return None
+    return joint

@@ -33,11 +33,11 @@ from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.grid import Grid
 from streamtrans.stream.lines import Line, Speller, speaking
 from streamtrans.stream.listener import Listener, Samples
-from streamtrans.stream.memory import KeptLine, KeptSegment, Memory, hearing_again
+from streamtrans.stream.memory import KeptSegment, Memory, hearing_again
 from streamtrans.stream.policies import Span, load_policy
 from streamtrans.stream.progress import Cursors, SessionStats
 from streamtrans.stream.segments import Segment
-from streamtrans.stream.sentences import sentence_end
+from streamtrans.stream.sentences import agreed_end
 
 _log = logging.getLogger(__name__)
 
@@ -160,17 +160,7 @@ class Session:
     def memory(self) -> Memory:
         """Return what this session needs to go on elsewhere; all that ``events`` has returned is in it."""
         listener = self._listener
-        pending = tuple(
-            KeptSegment(
-                segment.number,
-                segment.start,
-                tuple(KeptLine(line.language, line.committed, line.closed) for line in segment.lines),
-                segment.end,
-                segment.credible,
-                segment.needed,
-            )
-            for segment in self._segments
-        )
+        pending = tuple(map(KeptSegment.of, self._segments))
         first = min(pending[0].start if pending else listener.safe_until, listener.safe_until)
         return Memory(
             begins=max(0, first - hearing_again(self.config.endpoints)),
@@ -188,13 +178,8 @@ class Session:
         self._cursors = memory.cursors
         after: int | None = None
         for kept in memory.pending:
-            lines = [self._line(line.language) for line in kept.lines]
-            for line, promised in zip(lines, kept.lines, strict=True):
-                line.recall(promised.tokens, closed=promised.closed)
             fresh = kept.start != after or not self.config.carry_state
-            segment = Segment(kept.number, kept.start, lines, fresh=fresh)
-            segment.end, segment.credible, segment.needed = kept.end, kept.credible, kept.needed
-            self._segments.append(segment)
+            self._segments.append(kept.recalled(self._line, fresh=fresh))
             after = kept.end
 
     def requests(self) -> list[Request]:
@@ -340,22 +325,10 @@ class Session:
 
         What was said after that moves to a new segment with the words it has, so nothing is read, or shown, twice.
         """
-        if not segment.credible:
-            return  # a sentence of words that nobody may have said
-        lines = segment.open_lines
-        ready = [line for line in lines if line.ending is not None]
-        joint = sentence_end(ready, segment.start)
+        ready = [line for line in segment.open_lines if line.ending is not None]
+        joint = agreed_end(segment, heard.end, self._lag, self._patience)
         if joint is None:
             return
-        some = 2 * len(ready) >= len(lines)
-        wanted = self._lag if len(ready) == len(lines) else max(self._lag, self._patience)
-        if not some or heard.end - joint.last < wanted:
-            return
-        for line in lines:
-            # Whoever saw no end may have promised words behind it, and they would be said twice.
-            until = 0 if line in ready else line.promised_until()
-            if until is None or until > joint.first:
-                return
         boundaries = self._listener.divide(joint.moment, joint.first, joint.last)
         if not boundaries:
             return
@@ -450,19 +423,8 @@ class Session:
             self._stats = self._stats.plus(skipped=1)
 
     def _update_cursors(self) -> None:
-        before = self._cursors
-        safe = self._listener.safe_until
+        final = decoded = committed = self._listener.safe_until
         if self._segments:
             first = self._segments[0]
-            final, decoded = first.start, first.read_to
-            lines = first.open_lines
-            promised = [line.promised_at for line in lines if line.promised_at is not None]
-            committed = min(promised, default=first.start) if len(promised) == len(lines) else first.start
-        else:
-            final = decoded = committed = safe
-        self._cursors = Cursors(
-            received=max(before.received, self._listener.received),
-            decoded=max(before.decoded, decoded),
-            committed=max(before.committed, committed),
-            final=max(before.final, final),
-        )
+            final, decoded, committed = first.start, first.read_to, first.promised_to
+        self._cursors = self._cursors.grown(Cursors(self._listener.received, decoded, committed, final))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ from hypothesis import strategies as st
 from streamtrans.core import AudioTooLong, BadModel, UnsupportedLanguage
 from streamtrans.decode import DraftContext, Drafter, NoDraft, converse, decode, parse_drafters
 from streamtrans.model.api import Forward, Guess, Propose
+from streamtrans.model.cache import CrossingPair
 from streamtrans.model.guessing import Guesser
 from streamtrans.model.kvspn import flatten_group
 from streamtrans.model.layers import attend_or_zero
 from streamtrans.model.loading import load_model
 from streamtrans.model.network import Texts
+from streamtrans.model.scoring import Rules, Scorer
 from streamtrans.model.speech import TorchSpeechModel
 from tests.checkpoints import SPECULATORS, make_whisper_m2m
 from tests.model.test_parity import speech
@@ -102,6 +106,41 @@ def test_what_was_truncated_leaves_no_trace(model: TorchSpeechModel, kept: int, 
     both = model.step([Forward(rest, cache, rows=len(rest), draft=rest[1:]) for cache in (used, fresh)])
     assert both[0].tokens == both[1].tokens
     assert both[0].logprobs == pytest.approx(both[1].logprobs, abs=1e-10)
+
+
+@settings(max_examples=20, deadline=None)
+@given(before=st.integers(1, 6), read=st.integers(0, 4))
+def test_what_stands_before_every_text_is_read_and_never_forgotten(
+    model: TorchSpeechModel, before: int, read: int
+) -> None:
+    memory = model.encode([AUDIOS[3]])[0]
+    slots = model.allocate(2)
+    whole = slots.open(memory)
+    model.step([Forward(LINE[:before], whole, rows=1)])
+    prefix = tuple(
+        CrossingPair(keys[whole.slot, :, :before].clone(), values[whole.slot, :, :before].clone())
+        for keys, values in slots.lanes
+    )
+    behind = slots.open(replace(memory, prefix=prefix))
+    assert (behind.length, behind.end) == (0, before)  # it isn't counted: a text begins behind it
+    if read:
+        model.step([Forward((9,) * read, behind, rows=1)])
+        behind.truncate(0)
+    rest = LINE[before:]
+    both = model.step([Forward(rest, cache, rows=len(rest)) for cache in (whole, behind)])
+    assert both[0].tokens == both[1].tokens
+    assert both[0].logprobs == pytest.approx(both[1].logprobs, abs=1e-10)
+
+
+def test_of_several_ends_each_counts_as_the_first() -> None:
+    rules = Rules(6, eot=1, ends=frozenset({4, 5}))
+    scorer = Scorer("m", rules, torch.device("cpu"), torch.float32)
+    ends, goes_on = [0.0, 1.0, 2.0, 0.0, 5.0, 3.0], [0.0, 1.0, 6.0, 0.0, 5.0, 3.0]
+    cache = SimpleNamespace(length=0)
+    [answer] = scorer.answer(torch.tensor([ends, goes_on]), [Forward((0, 0), cache, rows=2, width=6)])  # type: ignore[arg-type]
+    assert answer.tokens == (1, 2)
+    assert [token for token, _ in answer.candidates[0]][:4] == [1, 2, 0, 3]
+    assert all(logprob == -torch.inf for token, logprob in answer.candidates[0] if token in rules.ends)
 
 
 def taught(model: TorchSpeechModel, audio: np.ndarray, line: tuple[int, ...], starts: list[int]) -> torch.Tensor:

@@ -86,7 +86,8 @@ async def _end(server: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             server.terminate()
         try:
-            await asyncio.wait_for(server.wait(), _LEAVE_S)
+            async with asyncio.timeout(_LEAVE_S):
+                await server.wait()
         except TimeoutError:
             server.kill()
             await server.wait()

@@ -223,7 +223,8 @@ async def _heard(
         with stream:
             while not stop.is_set():
                 try:
-                    chunk = await asyncio.wait_for(waiting.get(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        chunk = await waiting.get()
                 except TimeoutError:
                     continue  # a device that stalls must not keep Ctrl-C waiting
                 if lost.is_set():

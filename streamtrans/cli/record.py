@@ -226,7 +226,8 @@ async def _played(path: Path, stop: asyncio.Event) -> AsyncIterator[Samples]:
     for block in stream_file(path, _BLOCK_S):
         played += len(block)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), max(0.0, began + played / SAMPLE_RATE - loop.time()))
+            async with asyncio.timeout(max(0.0, began + played / SAMPLE_RATE - loop.time())):
+                await stop.wait()
         if stop.is_set():
             return
         yield block

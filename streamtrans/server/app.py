@@ -198,7 +198,8 @@ class TranslationServer:
         told = Health.SERVING
         while not self.failed.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.failed.wait(), _WATCH_S)
+                async with asyncio.timeout(_WATCH_S):
+                    await self.failed.wait()
             served = self._service.served
             if served is not None:
                 self._service.capacity.look(served.stats() if served.stats is not None else None)

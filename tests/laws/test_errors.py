@@ -24,6 +24,21 @@ def broad(handler):
     )
 
 
+def test_nobody_waits_in_a_way_that_forgets_a_cancellation():
+    """Before Python 3.12 ``asyncio.wait_for`` does where what it waits for ends in the same moment: a call hangs."""
+    found = [
+        path.name
+        for root in ROOTS
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "wait_for"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "asyncio"
+    ]
+    assert not found, "use asyncio.timeout"
+
+
 def test_whatever_comes_is_caught_in_declared_places_only():
     found = [
         path.relative_to(HOUSE).as_posix() if path.is_relative_to(HOUSE) else path.name

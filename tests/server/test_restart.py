@@ -232,6 +232,26 @@ async def test_what_was_changed_by_others_is_nothing(house, tmp_path, change):
         assert await refused(server, asking(talker.token, talker.last)) in (CODE.NOT_FOUND, CODE.INVALID_ARGUMENT)
 
 
+async def test_a_cancellation_that_the_package_forgets_is_not_forgotten(redis_place):
+    store = store_at(redis_place, 1.0)
+    going = asyncio.Event()
+
+    async def forgetful():
+        going.set()
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            return 1
+
+    asking = asyncio.create_task(store._ask(forgetful()))
+    await going.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await store._ask(asyncio.sleep(0, 2)) == 2
+    await store.close()
+
+
 async def test_audio_that_does_not_come_again_is_a_loss_said_aloud(house, place):
     async with server_with(house, place) as server:
         talker = Talker(house, server.port, spoken(house), pace_s=0.002)

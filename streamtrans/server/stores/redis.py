@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar
@@ -87,10 +88,16 @@ class RedisStore:
         await self._redis.aclose()
 
     async def _ask(self, asking: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
-            return await asking
+            answer = await asking
         except self._errors as error:
             raise StoreFailed(f"the store {self._place}: {error}") from error
+        # The package sends by `asyncio.wait_for`, which before Python 3.12 forgets who cancels it as it ends.
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return answer
 
 
 def _key(name: str) -> str:

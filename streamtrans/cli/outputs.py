@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from streamtrans.cli.inputs import STANDARD_INPUT, Recording
-from streamtrans.cli.subtitles import FORMATS, Cue, Timed
-from streamtrans.core import BadConfig, Option, milliseconds
+from streamtrans.core import BadConfig, Option
+from streamtrans.text.subtitles import FORMATS, cue
 
 if TYPE_CHECKING:
     from streamtrans.cli.reading import Translated
@@ -106,20 +106,7 @@ class Output:
     def write(self, recording: Recording, done: Translated) -> Iterator[str]:
         """Write the files of a recording; yield what goes wrong."""
         for language in self.targets:
-            cues = [
-                Cue(
-                    milliseconds(caption.start),
-                    milliseconds(min(caption.end, done.samples)),
-                    caption.text + ("" if caption.complete else " […]"),
-                    tuple(
-                        Timed(word.text, milliseconds(word.start), milliseconds(word.end))
-                        for word in caption.words
-                        if word.start is not None and word.end is not None
-                    ),
-                )
-                for caption in done.captions
-                if caption.language == language
-            ]
+            cues = [cue(caption, done.samples) for caption in done.captions if caption.language == language]
             for extension in self.formats:
                 try:
                     path = self.place(recording, language, extension)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.cli.subtitles import (
+from streamtrans.text.subtitles import (
     CUE_LINES,
     GAP_MS,
     LINE_WIDTH,

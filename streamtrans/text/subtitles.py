@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from streamtrans.core import Caption, milliseconds
+
 LINE_WIDTH = 42
 """Columns per line; a Chinese character takes two, and a longer word stays whole."""
 
@@ -55,6 +57,18 @@ class Cue:
     end_ms: int
     text: str
     words: tuple[Timed, ...] = ()
+
+
+def cue(caption: Caption, most: int | None = None) -> Cue:
+    """Return a final caption as a cue that ends with the audio, which has ``most`` samples."""
+    end = caption.end if most is None else min(caption.end, most)
+    words = tuple(
+        Timed(word.text, milliseconds(word.start), milliseconds(word.end))
+        for word in caption.words
+        if word.start is not None and word.end is not None
+    )
+    text = caption.text + ("" if caption.complete else " […]")
+    return Cue(milliseconds(caption.start), milliseconds(end), text, words)
 
 
 def srt(captions: Iterable[Cue]) -> str:

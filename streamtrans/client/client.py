@@ -131,18 +131,22 @@ class TranslationClient:
             async for event in events:
                 yield event
 
-    async def watch(self, viewer_token: str, language: str) -> AsyncGenerator[Event | Notice, None]:
+    async def watch(
+        self, viewer_token: str, language: str, *, session_id: str = ""
+    ) -> AsyncGenerator[Event | Notice, None]:
         """Read along with somebody else's stream, in any language; yield complete captions, speech and notices.
 
         Args:
-            viewer_token: ``started.viewer_token`` of the speaker's stream.
+            viewer_token: ``started.viewer_token`` of the speaker's stream, or a signed token with the right `watch`.
             language: BCP-47; it may be one that nobody has asked for yet.
+            session_id: which stream, where a signed token is for more than one.
 
         Raises:
             ClientError: the server refused, or ended the call before the stream was over.
         """
         call = self._connection[1].WatchCaptions(
-            WatchRequest(viewer_token=viewer_token, language=language), metadata=self._metadata
+            WatchRequest(viewer_token=viewer_token, language=language, session_id=session_id),
+            metadata=self._metadata,
         )
         reducer = Reducer()
         try:

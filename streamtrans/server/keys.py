@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,10 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ship
 from streamtrans.core import SAMPLE_RATE, BadConfig
 from streamtrans.foreign.values import BadValue, typed
 from streamtrans.server.intake import Bucket
+from streamtrans.server.link import Metadata
 from streamtrans.server.refusal import Refusal, exhausted
 from streamtrans.server.tables import read_tables
-from streamtrans.server.tokens import Tokens
+from streamtrans.server.tokens import Claims, Tokens
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -175,15 +176,12 @@ class Keys:
                 grant.sha256: Holder(name, grant, retry_after_ms) for name, grant in read_keys(path).items()
             }
 
-    def holder(
-        self, metadata: Iterable[tuple[str, str | bytes]], right: str | None = None, session: str | None = None
-    ) -> Holder:
+    def holder(self, metadata: Metadata, right: str | None = None) -> Holder:
         """Return who calls, by the metadata of his call, for what he has the ``right``; keys have all of them.
 
         Args:
             metadata: of the call.
             right: one of :data:`~streamtrans.server.tokens.RIGHTS`; ``None``: what anybody with a key or a token may.
-            session: which one is watched; a token may be for one alone.
 
         Raises:
             Refusal: no key is there, or it is unknown or past its time; which of these isn't told. Or a token is, and
@@ -191,26 +189,40 @@ class Keys:
         """
         if self._holders is None:
             return self._anybody
-        said = [value for name, value in metadata if name.lower() == "authorization" and isinstance(value, str)]
-        scheme, _, key = said[-1].partition(" ") if said else ("", "", "")
+        key = bearer(metadata)
         # What is looked up is a hash: how long it takes tells nothing of a key.
-        holder = None
-        if scheme.lower() == "bearer":
-            holder = self._holders.get(hashed(key.strip())) or self._signed(key.strip(), right, session)
+        holder = (self._holders.get(hashed(key)) or self._signed(key, right)) if key else None
         if holder is None or (holder.ends_at is not None and datetime.now(UTC) >= holder.ends_at):
             problem = "this server asks for a key that it knows: send the metadata `authorization: Bearer KEY`"
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, problem)
         return holder
 
-    def _signed(self, token: str, right: str | None, session: str | None) -> Holder | None:
-        """Return who has ``token``, ``None`` where it is none: one holder for all tokens of one name and its quotas."""
+    def viewing(self, token: str, session: str) -> Claims | None:
+        """Return what a signed token says that lets one watch; ``None`` where it is none, or holds no more.
+
+        Args:
+            token: what a viewer shows.
+            session: which one he asks for; empty: the only one of his token.
+
+        Raises:
+            Refusal: it is for something else, or for another session.
+        """
+        claims = self._claims(token, "watch")
+        if claims is not None and claims.session is not None and session not in ("", claims.session):
+            raise _forbidden("this token is for another session")
+        return claims
+
+    def _claims(self, token: str, right: str | None) -> Claims | None:
         claims = None if self._tokens is None else self._tokens.claims(token)
+        if claims is not None and right is not None and right not in claims.rights:
+            raise _forbidden(f"this token is for {', '.join(claims.rights) or 'nothing'}, and not to {right}")
+        return claims
+
+    def _signed(self, token: str, right: str | None) -> Holder | None:
+        """Return who has ``token``, ``None`` where it is none: one holder for all tokens of one name and its quotas."""
+        claims = self._claims(token, right)
         if claims is None:
             return None
-        if right is not None and right not in claims.rights:
-            raise _forbidden(f"this token is for {', '.join(claims.rights) or 'nothing'}, and not to {right}")
-        if claims.session is not None and session is not None and claims.session != session:
-            raise _forbidden("this token is for another session")
         quotas: dict[str, Any] = claims.quotas
         grant = Grant(hashed(f"{claims.signer}/{claims.sub}"), **quotas)
         holder = self._by_token.pop(grant, None) or Holder(claims.sub, grant, self._retry_after_ms)
@@ -220,6 +232,13 @@ class Keys:
             if idle is not None:
                 del self._by_token[idle]
         return holder
+
+
+def bearer(metadata: Metadata) -> str:
+    """Return the key or token that came with a call; empty without one."""
+    said = [value for name, value in metadata if name.lower() == "authorization" and isinstance(value, str)]
+    scheme, _, key = said[-1].partition(" ") if said else ("", "", "")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def _forbidden(message: str) -> Refusal:

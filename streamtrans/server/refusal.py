@@ -113,6 +113,11 @@ def no_viewer() -> Refusal:
     return Refusal(grpc.StatusCode.UNAUTHENTICATED, problem)
 
 
+def expired() -> Refusal:
+    """End what a signed token was for while it held: UNAUTHENTICATED."""
+    return Refusal(grpc.StatusCode.UNAUTHENTICATED, "the token has expired; call again with a new one")
+
+
 def lost_events(last: int) -> Refusal:
     """Refuse to resume where responses are lost: DATA_LOSS."""
     problem = f"what followed the response {last} is not kept any more, or was never sent; open a new stream"

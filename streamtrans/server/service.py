@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from weakref import WeakValueDictionary
 
@@ -18,18 +19,18 @@ from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink, metadata_of
 from streamtrans.server.intake import Intake
 from streamtrans.server.keeper import Keeper
-from streamtrans.server.keys import Holder, Keys
+from streamtrans.server.keys import Holder, Keys, bearer
 from streamtrans.server.link import Link, Metadata
 from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics, Stream
 from streamtrans.server.opening import open_stream, watched_language
 from streamtrans.server.reader import Reader
-from streamtrans.server.refusal import Refusal, no_viewer, unavailable, unknown_token
+from streamtrans.server.refusal import Refusal, expired, no_viewer, unavailable, unknown_token
 from streamtrans.server.registry import Registry, Speaker, stats_of
 from streamtrans.server.spans import exporting
 from streamtrans.server.stores import store_at
 from streamtrans.server.taking_over import Deal
-from streamtrans.server.viewers import Viewer
+from streamtrans.server.viewers import Viewer, Write
 from streamtrans.wire import (
     MODES,
     Capabilities,
@@ -135,15 +136,44 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
 
     async def WatchCaptions(self, request: WatchRequest, context: Context) -> None:
         """Let somebody read along; raises a refusal for the doors to tell."""
-        live = self._viewable.get(request.viewer_token)
-        if live is None:
-            raise no_viewer()
+        await self.watch(request, context.write, metadata_of(context))
+
+    async def watch(self, request: WatchRequest, write: Write, metadata: Metadata) -> None:
+        """Let somebody read along, whatever he comes over, who is told by ``write``.
+
+        Raises:
+            Refusal: he may not, doesn't read, or his token has expired meanwhile.
+            StreamtransError: what stopped the stream.
+        """
+        live, holds_s = self._shown(request, bearer(metadata))
         served = self._ready()
         opening = live.opening.session
         language = watched_language(request.language, opening.targets, served, opening.source)
         mode = mode_from_proto(request.mode)
-        viewer = Viewer(live, language, mode, context.write, self._config.limits.idle_ms / 1000)
-        await viewer.run(self._config.retry_after_ms)
+        viewer = Viewer(live, language, mode, write, self._config.limits.idle_ms / 1000)
+        try:
+            async with asyncio.timeout(holds_s):
+                await viewer.run(self._config.retry_after_ms)
+        except TimeoutError as error:
+            raise expired() from error
+
+    def _shown(self, request: WatchRequest, key: str) -> tuple[LiveSession, float | None]:
+        """Return what a viewer may watch, and for how many seconds; ``None``: to its end.
+
+        Raises:
+            Refusal: nothing; what he tried is told only to who has a signed token.
+        """
+        live = self._viewable.get(request.viewer_token)
+        if live is not None:
+            return live, None
+        claims = self._keys.viewing(request.viewer_token or key, request.session_id)
+        if claims is None:
+            raise no_viewer()
+        session_id = claims.session or request.session_id
+        live = next((each for each in self._viewable.values() if each.session_id == session_id), None)
+        if live is None:
+            raise no_viewer()
+        return live, claims.exp - time.time()
 
     async def GetStats(self, _request: StatsRequest, context: Context) -> StatsResponse:
         """Say how the streams of the caller's key are getting on."""

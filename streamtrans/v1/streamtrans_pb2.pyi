@@ -481,14 +481,16 @@ class Translation(_message.Message):
     def __init__(self, source: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchCaptionsRequest(_message.Message):
-    __slots__ = ("viewer_token", "language", "mode")
+    __slots__ = ("viewer_token", "language", "mode", "session_id")
     VIEWER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     viewer_token: str
     language: str
     mode: CaptionMode
-    def __init__(self, viewer_token: _Optional[str] = ..., language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ...) -> None: ...
+    session_id: str
+    def __init__(self, viewer_token: _Optional[str] = ..., language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class WatchCaptionsResponse(_message.Message):
     __slots__ = ("session_id", "event_sequence", "cursors", "server_time_ms", "started", "caption", "speech", "notice", "go_away", "ended")

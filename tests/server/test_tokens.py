@@ -1,5 +1,6 @@
 """Signed tokens: what isn't signed, has expired or is for others is refused before any work; quotas are the name's."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -7,6 +8,8 @@ import json
 import os
 import stat
 import time
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import grpc
 import jwt
@@ -138,14 +141,82 @@ def bearer(token):
     return [("authorization", f"Bearer {token}")]
 
 
-def test_a_right_may_be_for_one_session_alone(signers):
-    keys = Keys(None, signers=signers)
-    token = mint(signers, "guest", 15, rights=("watch",), session="s1")
-    assert keys.holder(bearer(token), "watch", "s1")
-    with pytest.raises(Refusal) as caught:
-        keys.holder(bearer(token), "watch", "s2")
-    assert caught.value.code is CODE.PERMISSION_DENIED
-    assert keys.holder(bearer(mint(signers, "guest", 15, rights=("watch",))), "watch", "s2")
+@asynccontextmanager
+async def on_air(house, signers, engine):
+    """Two speakers, and a viewer with ``see(token, **asked)``."""
+    config = house.configured(signers=signers)
+    async with asyncio.timeout(30), house.running(house.served(engine), config) as (server, nobody):
+        address = f"127.0.0.1:{server.port}"
+        async with (
+            TranslationClient(address, key=mint(signers, "hall", 15)) as client,
+            client.stream(StreamOptions(("de",))) as one,
+            client.stream(StreamOptions(("de",))) as other,
+        ):
+
+            async def see(token, who=nobody, **asked):
+                async for event in who.watch(token, "de", **asked):
+                    if isinstance(event, Caption) and event.final:
+                        return event.committed
+                return None
+
+            yield SimpleNamespace(address=address, one=one, other=other, see=see)
+
+
+UNFIT = FORGED | {
+    "none": lambda path: "",
+    "a key": lambda path: "st_x",
+    "to speak": lambda path: mint(path, "guest", 15),
+}
+
+
+@pytest.mark.parametrize("how", UNFIT)
+async def test_who_may_not_watch_makes_no_work(house, signers, tmp_path, how):
+    engine = house.instant()
+    async with on_air(house, signers, engine) as hall:
+        session_id, token, before = hall.one.started.session_id, UNFIT[how](signers), len(engine.requests)
+        for asked in ({}, {"session_id": session_id}):
+            with pytest.raises(Denied) as caught:
+                await hall.see(token, **asked)
+            assert caught.value.code is (CODE.PERMISSION_DENIED if how == "to speak" else CODE.UNAUTHENTICATED)
+        assert len(engine.requests) == before
+
+
+async def test_a_token_for_one_session_opens_no_other(house, signers):
+    async with on_air(house, signers, house.instant()) as hall:
+        mine, theirs = hall.one.started.session_id, hall.other.started.session_id
+        token = mint(signers, "guest", 15, rights=("watch",), session=mine)
+        with pytest.raises(Denied, match="for another session") as caught:
+            await hall.see(token, session_id=theirs)
+        assert caught.value.code is CODE.PERMISSION_DENIED
+        with pytest.raises(Denied):
+            await hall.see(mint(signers, "guest", 15, rights=("watch",), session="0" * 32))
+        async with TranslationClient(hall.address, key=token) as by_header:
+            seen = [asyncio.create_task(each) for each in (hall.see(token), hall.see("", by_header))]
+            await hall.one.send(house.speech(0.3, 1.2, 0.6))
+            assert len(set(await asyncio.gather(*seen))) == 1
+        assert seen[0].result()
+
+
+async def test_a_token_for_any_session_watches_the_one_that_it_names(house, signers):
+    async with on_air(house, signers, house.instant()) as hall:
+        token = mint(signers, "guest", 15, rights=("watch",))
+        with pytest.raises(Denied):
+            await hall.see(token)
+        watching = asyncio.create_task(hall.see(token, session_id=hall.other.started.session_id))
+        await hall.other.send(house.speech(0.3, 1.2, 0.6))
+        assert await watching
+
+
+async def test_who_watches_does_so_until_his_token_expires(house, signers):
+    async with on_air(house, signers, house.instant()) as hall:
+        now = int(time.time())
+        token = signed(signers, iat=now, exp=now + 2, rights=["watch"], session=hall.one.started.session_id)
+        with pytest.raises(Denied, match="expired") as caught:
+            await hall.see(token)
+        assert caught.value.code is CODE.UNAUTHENTICATED
+        assert time.time() >= now + 2
+        with pytest.raises(Denied):
+            await hall.see(token)
 
 
 def test_all_tokens_of_one_name_share_its_quotas_and_others_dont(signers):

@@ -24,7 +24,6 @@ from google.protobuf.message import DecodeError
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink
-from streamtrans.server.link import Closing
 from streamtrans.server.refusal import exhausted, idle, invalid, too_old
 from streamtrans.wire import SERVICE_NAME
 
@@ -178,16 +177,16 @@ def _bounded(handler: Handler, kind: Kind, method: str) -> Handler:
     """Return ``handler`` with a place, an end and a status around it; it is given only what could be parsed."""
 
     async def one(raw: bytes, context: Context) -> Any:
-        async with admitted(kind, method, GrpcLink(context), context.peer()):
+        async with ending(method, GrpcLink(context)), admitted(kind, context.peer()):
             return await handler.unary_unary(_parsed(handler, raw), context)
         return None  # the status says why
 
     async def told(raw: bytes, context: Context) -> None:
-        async with admitted(kind, method, GrpcLink(context), context.peer()):
+        async with ending(method, GrpcLink(context)), admitted(kind, context.peer()):
             await handler.unary_stream(_parsed(handler, raw), context)
 
     async def talk(_: object, context: Context) -> None:
-        async with admitted(kind, method, GrpcLink(context), context.peer()):
+        async with ending(method, GrpcLink(context)), admitted(kind, context.peer()):
             async for answer in handler.stream_stream(_messages(handler, context), context):
                 await context.write(answer)
 
@@ -199,15 +198,18 @@ def _bounded(handler: Handler, kind: Kind, method: str) -> Handler:
 
 
 @asynccontextmanager
-async def admitted(kind: Kind, method: str, link: Closing, peer: str) -> AsyncIterator[None]:
-    """Give the block a place and no more than its time; whatever it raises becomes the status."""
-    async with ending(method, link):
-        with kind.room.place(peer) if kind.room else nullcontext():
-            try:
-                async with asyncio.timeout(kind.most_ms / 1000):
-                    yield
-            except TimeoutError as error:
-                raise too_old(kind.most_ms) from error
+async def admitted(kind: Kind, peer: str) -> AsyncIterator[None]:
+    """Give the block a place and no more than its time.
+
+    Raises:
+        Refusal: there is no place, or the time is over.
+    """
+    with nullcontext() if kind.room is None else kind.room.place(peer):
+        try:
+            async with asyncio.timeout(kind.most_ms / 1000):
+                yield
+        except TimeoutError as error:
+            raise too_old(kind.most_ms) from error
 
 
 def _parsed(handler: Handler, raw: bytes) -> Any:

@@ -1,10 +1,12 @@
 """Calls over WebSockets, and the pages beside them: the same service, doors and limits as over gRPC.
 
 ```
-/v1/stream          WebSocket: StreamTranslate         /healthz   whether the process is well
-/v1/capabilities    GET: ListCapabilities, as JSON      /readyz    whether it takes streams now
-/                   the pages of the folder page/
+/v1/stream         WebSocket: StreamTranslate     /v1/capabilities   GET: ListCapabilities
+/v1/watch          WebSocket: WatchCaptions       /v1/stats          GET: GetStats
+/healthz           whether the process is well    /readyz            whether it takes streams now
+/                  the pages of the folder page/
 ```
+What GET answers is JSON, or protobuf where ``Accept: application/x-protobuf`` asks for it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from streamtrans.server.origins import Origins
 from streamtrans.server.refusal import Refusal
 from streamtrans.server.service import TranslationService
 from streamtrans.server.web_link import WebLink
-from streamtrans.wire import FORMS, status_frame
+from streamtrans.wire import FORMS, WatchRequest, status_frame
 
 _PAGES = Path(__file__).with_name("page")
 
@@ -78,6 +81,9 @@ _PING_S = 20.0
 
 _KEPT_OPEN_S = 15.0
 """How long a connection of pages is kept for the next request."""
+
+_PROTOBUF = "application/x-protobuf"
+"""How a message as protobuf is called where HTTP asks."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -124,7 +130,9 @@ class Gateway:
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/v1/capabilities", self._capabilities)
+        app.router.add_get("/v1/stats", self._stats)
         app.router.add_get("/v1/stream", self._stream)
+        app.router.add_get("/v1/watch", self._watch)
         for path in sorted(_PAGES.iterdir()):
             app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _page(path))
         runner = web.AppRunner(
@@ -180,15 +188,20 @@ class Gateway:
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
 
     async def _capabilities(self, request: web.Request) -> web.Response:
-        method = "ListCapabilities"
-        return await self._brief(request, method, lambda: self._service.capabilities(_metadata(request) or ()))
+        return await self._brief(request, "ListCapabilities", self._service.capabilities)
 
-    async def _brief(self, request: web.Request, method: str, answer: Callable[[], Message]) -> web.Response:
-        """Answer what takes no time, as JSON, within the places that gRPC's callers have too."""
+    async def _stats(self, request: web.Request) -> web.Response:
+        return await self._brief(request, "GetStats", self._service.stats)
+
+    async def _brief(self, request: web.Request, method: str, answer: Callable[[Metadata], Message]) -> web.Response:
+        """Answer what takes no time, within the places that gRPC's callers have too."""
         told = _Answer()
-        name, kind = next((name, kind) for name, kind in self._kinds.items() if name.endswith(f"/{method}"))
-        async with admitted(kind, name, told, _peer(request)):
-            text = json_format.MessageToJson(answer(), indent=None, ensure_ascii=False)
+        name, kind = self._bounds(method)
+        async with ending(name, told), admitted(kind, _peer(request)):
+            message = answer(_metadata(request) or ())
+            if _PROTOBUF in request.headers.get("Accept", ""):
+                return web.Response(body=message.SerializeToString(), content_type=_PROTOBUF)
+            text = json_format.MessageToJson(message, indent=None, ensure_ascii=False)
             return web.Response(text=text, content_type="application/json")
         return told.response()
 
@@ -197,11 +210,29 @@ class Gateway:
             if link is not None:
                 session_id = uuid.uuid4().hex
                 async with ending(f"session {session_id}", link):
-                    metadata = _metadata(request)
-                    if metadata is None and self._service.asks_for_keys:
-                        metadata = await self._anteroom.wait(link.introduction, _peer(request))
-                    await self._service.stream(session_id, link, _peer(request), metadata or ())
+                    metadata = await self._who(request, link)
+                    await self._service.stream(session_id, link, _peer(request), metadata)
         return response
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        async with self._socket(request) as (link, response):
+            if link is not None:
+                name, kind = self._bounds("WatchCaptions")
+                async with ending(name, link), admitted(kind, _peer(request)):
+                    metadata = await self._who(request, link)
+                    asked = await self._anteroom.wait(partial(link.request, WatchRequest), _peer(request))
+                    await self._service.watch(asked, link.write, metadata)
+        return response
+
+    async def _who(self, request: web.Request, link: WebLink) -> Metadata:
+        """Return who calls, by the headers or by what he says first where that is asked for."""
+        metadata = _metadata(request)
+        if metadata is None and self._service.asks_for_keys:
+            metadata = await self._anteroom.wait(link.introduction, _peer(request))
+        return metadata or ()
+
+    def _bounds(self, method: str) -> tuple[str, Kind]:
+        return next((name, kind) for name, kind in self._kinds.items() if name.endswith(f"/{method}"))
 
     @property
     def _anteroom(self) -> Anteroom:

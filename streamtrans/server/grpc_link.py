@@ -6,11 +6,11 @@ import asyncio
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from streamtrans.server.link import LinkLost, Metadata
 from streamtrans.server.refusal import Refusal, invalid
-from streamtrans.wire import ClientMessage, ServerMessage
+from streamtrans.wire import ClientMessage
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 """What gRPC gives us for a call of any method."""
@@ -44,7 +44,7 @@ class GrpcLink:
         await asyncio.sleep(_GONE_S)
         return None
 
-    async def write(self, message: ServerMessage) -> None:
+    async def write(self, message: Message) -> None:
         """Send ``message``."""
         try:
             await self._context.write(message)

@@ -136,7 +136,11 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
 
     async def WatchCaptions(self, request: WatchRequest, context: Context) -> None:
         """Let somebody read along; raises a refusal for the doors to tell."""
-        await self.watch(request, context.write, metadata_of(context))
+        await self.watch(request, GrpcLink(context).write, metadata_of(context))
+
+    async def GetStats(self, _request: StatsRequest, context: Context) -> StatsResponse:
+        """Say how the streams of the caller's key are getting on; raises a refusal for the doors to tell."""
+        return self.stats(metadata_of(context))
 
     async def watch(self, request: WatchRequest, write: Write, metadata: Metadata) -> None:
         """Let somebody read along, whatever he comes over, who is told by ``write``.
@@ -175,9 +179,13 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             raise no_viewer()
         return live, claims.exp - time.time()
 
-    async def GetStats(self, _request: StatsRequest, context: Context) -> StatsResponse:
-        """Say how the streams of the caller's key are getting on."""
-        holder = self._keys.holder(metadata_of(context))
+    def stats(self, metadata: Metadata) -> StatsResponse:
+        """Say how the streams of the caller's key are getting on.
+
+        Raises:
+            Refusal: who calls has no key.
+        """
+        holder = self._keys.holder(metadata)
         connected = [call.speaker for call in self._calls]
         speakers = [each for each in (*connected, *self.registry) if each.live.holder is holder]
         speakers.sort(key=lambda speaker: speaker.live.began_at)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import TypeVar
 
 import grpc
 from aiohttp import WSMsgType, web
+from google.protobuf.message import Message
 
 from streamtrans.server.link import LinkLost, Metadata
 from streamtrans.server.refusal import Refusal, invalid
@@ -22,7 +24,6 @@ from streamtrans.wire import (
     ClientMessage,
     Form,
     Frame,
-    ServerMessage,
     authorization_in,
     payload_of,
     status_frame,
@@ -36,6 +37,8 @@ _LONGEST_REASON = 123
 
 _APPLICATION_CODES = 4_000
 """Closing codes from here on are ours: this and the status code, such as 4003 for INVALID_ARGUMENT."""
+
+M = TypeVar("M", bound=Message)
 
 
 class WebLink:
@@ -81,20 +84,23 @@ class WebLink:
 
     async def read(self) -> ClientMessage:
         """Return the next message; there is always one, or the client has left."""
-        if not self._introduced:
-            await self.introduction()
-        frame, self._first = self._first, None
-        if frame is None:
-            frame = await self._frame()
-        try:
-            message = self._form.message(frame, ClientMessage)
-        except BadFields as error:
-            raise invalid(error.fields) from error
+        message = await self._message(ClientMessage)
         if payload_of(message) == "end":
-            self._waiting = asyncio.create_task(self._leave_with_client())
+            self._wait()
         return message
 
-    async def write(self, message: ServerMessage) -> None:
+    async def request(self, kind: type[M]) -> M:
+        """Return the one message of a client that only reads from then on.
+
+        Raises:
+            Refusal: what came is no such message.
+            LinkLost: nothing comes any more.
+        """
+        message = await self._message(kind)
+        self._wait()
+        return message
+
+    async def write(self, message: Message) -> None:
         """Send ``message``."""
         await self._send(self._form.frame(message))
 
@@ -122,6 +128,20 @@ class WebLink:
                     await self._socket.close(code=code, message=reason)
         except TimeoutError:
             self._transport.abort()  # closing would wait for what the client doesn't read
+
+    async def _message(self, kind: type[M]) -> M:
+        if not self._introduced:
+            await self.introduction()
+        frame, self._first = self._first, None
+        if frame is None:
+            frame = await self._frame()
+        try:
+            return self._form.message(frame, kind)
+        except BadFields as error:
+            raise invalid(error.fields) from error
+
+    def _wait(self) -> None:
+        self._waiting = asyncio.create_task(self._leave_with_client())
 
     async def _frame(self) -> Frame:
         self._transport.resume_reading()

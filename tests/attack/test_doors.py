@@ -19,7 +19,7 @@ from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import GrpcLink
 from streamtrans.server.link import LinkLost
 from streamtrans.server.refusal import Refusal
-from streamtrans.wire import SERVICE_NAME
+from streamtrans.wire import SERVICE_NAME, ServiceStub, WatchRequest
 from tests.attack.raw import RawClient
 
 CODE = grpc.StatusCode
@@ -85,6 +85,9 @@ async def emptied(server, within_s=5.0):
 async def test_whatever_is_held_open_health_and_an_honest_stream_are_served(house, way, most):
     config = house.configured(max_sessions=20, max_waiting=8, max_sessions_per_connection=8)
     async with house.running(config=config) as (server, client), held(server, house, way, 60, 2) as calls:
+        async with asyncio.timeout(10):
+            while sum(not call.done() for call in calls) > most:
+                await asyncio.sleep(0.05)
         assert sum(not call.done() for call in calls) == most
         assert await status_of(server) == health_pb2.HealthCheckResponse.SERVING
         assert isinstance((await house.collect(client, house.speech(0.2, 0.5)))[-1], Summary)
@@ -142,6 +145,21 @@ def test_a_place_comes_back_and_nothing_is_kept_of_who_had_it():
     with room.place("a"), room.place("b"), pytest.raises(Refusal, match="all 2 seats are taken"):
         room.refuse_when_full("c")
     assert len(room) == len(room._taken) == 0
+
+
+async def test_of_a_full_kind_the_next_call_is_refused_with_the_time_to_wait(house):
+    async with (
+        house.running(config=house.configured(max_viewers=1, retry_after_ms=700)) as (server, client),
+        client.stream(StreamOptions(("de",))) as stream,
+        connected(server) as channel,
+    ):
+        asked = WatchRequest(viewer_token=stream.started.viewer_token, language="de")
+        first, second = (ServiceStub(channel).WatchCaptions(asked) for _ in range(2))
+        assert (await first.read()).HasField("started")
+        assert await second.code() == CODE.RESOURCE_EXHAUSTED
+        assert "all 1 viewers are taken" in await second.details()
+        assert b"RetryInfo" in dict(await second.trailing_metadata())["grpc-status-details-bin"]
+        first.cancel()
 
 
 async def test_clients_that_open_no_window_lose_their_places(house):

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from streamtrans.wire import FORMS, ServerMessage, status_in
+from streamtrans.wire import FORMS, ServerMessage, WatchResponse, status_in
 
 PROTO, JSON = FORMS
 
@@ -13,8 +13,8 @@ PROTO, JSON = FORMS
 class Web:
     """One WebSocket: messages in its form, or anything else."""
 
-    def __init__(self, socket):
-        self.socket, self.form = socket, FORMS[socket.protocol]()
+    def __init__(self, socket, kind=ServerMessage):
+        self.socket, self.form, self.kind = socket, FORMS[socket.protocol](), kind
         self.status = None
 
     async def send(self, *messages):
@@ -31,9 +31,7 @@ class Web:
         if self.status is not None:
             await self.socket.receive()
             return None
-        if self.form.subprotocol == JSON:
-            self.form.frame(ServerMessage())  # as anybody's reader may
-        return self.form.message(frame, ServerMessage)
+        return self.form.message(frame, self.kind)
 
     async def rest(self):
         messages = []
@@ -43,13 +41,15 @@ class Web:
 
 
 @asynccontextmanager
-async def connected(server, subprotocol=JSON, headers=None, scheme="http", **options):
-    address = f"{scheme}://localhost:{server.http_port}/v1/stream"
+async def connected(server, subprotocol=JSON, headers=None, scheme="http", kind=ServerMessage, **options):
+    """Connect to speak, or to watch where ``kind`` is what viewers are told."""
+    path = "watch" if kind is WatchResponse else "stream"
+    address = f"{scheme}://localhost:{server.http_port}/v1/{path}"
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(address, protocols=[subprotocol], headers=headers, **options) as socket,
     ):
-        yield Web(socket)
+        yield Web(socket, kind)
 
 
 async def get(server, path, **options):
@@ -57,5 +57,7 @@ async def get(server, path, **options):
         aiohttp.ClientSession() as session,
         session.get(f"http://localhost:{server.http_port}{path}", **options) as answer,
     ):
-        text = await answer.text()
-        return answer, json.loads(text) if "json" in answer.content_type else text
+        body = await answer.read()
+        if "protobuf" in answer.content_type:
+            return answer, body
+        return answer, json.loads(body) if "json" in answer.content_type else body.decode()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,11 @@ SYSTEM = "system"
 
 _MONITOR, _MONITOR_RATE = "@DEFAULT_MONITOR@", 48_000
 _FILE_RATE = 16_000
+
+_PIPE = "ffmpeg -i ADDRESS -f s16le -ar 16000 -ac 1 - | … --file -"
+
+_HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM")
+"""How files begin that are no bare samples."""
 
 SILENCE_DB = -60.0
 """What a level meter shows as nothing."""
@@ -90,6 +96,47 @@ async def _played(blocks: Iterator[npt.NDArray[np.float32]], stop: asyncio.Event
             yield np.clip(np.rint(block * 32768), -32768, 32767).astype("<i2").tobytes()
     except BadAudio as error:
         raise SourceError(str(error)) from error
+
+
+def piped(stop: asyncio.Event) -> Source:
+    """Listen to standard input, 16-bit samples at 16 kHz, one channel, as they come, until its end or until ``stop``.
+
+    Raises:
+        SourceError: it is a terminal, or, once it is read, a file with a header.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise SourceError(f"standard input is no sound; pipe some in: {_PIPE}")
+    return Source("standard input", _FILE_RATE, 1, _taken(sys.stdin.buffer, stop))
+
+
+async def _taken(pipe: BinaryIO, stop: asyncio.Event) -> AsyncIterator[bytes]:
+    size = _FILE_RATE * CHUNK_MS // 1000 * 2
+    reader = asyncio.StreamReader(limit=2 * size)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    stopped = asyncio.create_task(stop.wait())
+    fresh = True
+    try:
+        while True:
+            reading = asyncio.create_task(reader.readexactly(size))
+            await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                reading.cancel()
+                return
+            try:
+                chunk = reading.result()
+            except asyncio.IncompleteReadError as end:
+                chunk = end.partial
+            if fresh and chunk.startswith(_HEADERS):
+                raise SourceError(f"standard input holds a file with a header; give bare samples: {_PIPE}")
+            fresh = False
+            if chunk:
+                yield chunk
+            if len(chunk) < size:
+                return
+    finally:
+        stopped.cancel()
+        transport.close()
 
 
 def inputs() -> list[Device]:

@@ -6,15 +6,11 @@ many streams it came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from streamtrans.client import Caption
-from streamtrans_clients.boards import marked
-
-_RATE = 16_000
-"""Samples per second of a caption's times."""
+from streamtrans.client import Caption, subtitles
 
 
 class SaveError(Exception):
@@ -85,10 +81,10 @@ class Transcript:
         many = len(self._finals) > 1
         files = {path.with_suffix(f".{code}{path.suffix}") if many else path: code for code in self._finals}
         for file, language in files.items():
-            form = FORMATS[path.suffix.lower()]
+            write = FORMATS[path.suffix.lower()]
             try:
                 with file.open("x", encoding="utf-8") as open_file:
-                    open_file.write(form.head + "".join(map(form.cue, range(1, 10**9), self._finals[language])))
+                    open_file.write(write(map(subtitles.cue, self._finals[language])))
             except FileExistsError:
                 raise SaveError(f"{file} is there already; give another name") from None
             except OSError as error:
@@ -101,31 +97,5 @@ class Transcript:
         return caption.text.split()
 
 
-@dataclass(frozen=True, slots=True)
-class _Format:
-    head: str
-    cue: Callable[[int, Caption], str]
-
-
-def _srt(number: int, caption: Caption) -> str:
-    times = f"{_time(caption.start, ',')} --> {_time(caption.end, ',')}"
-    return f"{number}\n{times}\n{marked(caption)}\n\n"
-
-
-def _vtt(_number: int, caption: Caption) -> str:
-    text = marked(caption).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{_time(caption.start, '.')} --> {_time(caption.end, '.')}\n{text}\n\n"
-
-
-def _txt(_number: int, caption: Caption) -> str:
-    return f"{marked(caption)}\n"
-
-
-FORMATS = {".srt": _Format("", _srt), ".vtt": _Format("WEBVTT\n\n", _vtt), ".txt": _Format("", _txt)}
-"""Ending of a name → what is written."""
-
-
-def _time(count: int, point: str) -> str:
-    milliseconds = count * 1000 // _RATE
-    seconds, thousandths = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{thousandths:03d}"
+FORMATS = {f".{name}": write for name, write in subtitles.FORMATS.items()}
+"""Ending of a name → what is written of cues."""

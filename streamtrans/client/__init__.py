@@ -29,6 +29,7 @@ from streamtrans.client.errors import (
 from streamtrans.client.lasting import Resumed
 from streamtrans.client.stream import StreamEvent, TranslationStream
 from streamtrans.core import BadAudio, BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, asked
+from streamtrans.text import subtitles
 from streamtrans.wire import (
     Capabilities,
     ConfigApplied,
@@ -79,4 +80,5 @@ __all__ = [
     "asked",
     "both_ways",
     "stream_file",
+    "subtitles",
 ]

@@ -74,17 +74,19 @@ def cue(caption: Caption, most: int | None = None) -> Cue:
 def srt(captions: Iterable[Cue]) -> str:
     """Return a SubRip file: numbered cues, comma before the milliseconds."""
     return "".join(
-        f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n{_arrowless(cue.text)}\n\n"
+        f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{_arrowless(cue.text)}\n\n"
         for number, cue in enumerate(split(captions), start=1)
     )
 
 
 def vtt(captions: Iterable[Cue]) -> str:
     """Return a WebVTT file (https://www.w3.org/TR/webvtt1/): ampersand and angle brackets are escaped."""
-    cues = "".join(
-        f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{_escape(cue.text)}\n\n" for cue in split(captions)
-    )
-    return "WEBVTT\n\n" + cues
+    return "WEBVTT\n\n" + vtt_cues(split(captions))
+
+
+def vtt_cues(cues: Iterable[Cue]) -> str:
+    """Return what a WebVTT file says of cues that can be read as they are."""
+    return "".join(f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{_escape(cue.text)}\n\n" for cue in cues)
 
 
 def tsv(captions: Iterable[Cue]) -> str:
@@ -108,9 +110,9 @@ def split(captions: Iterable[Cue]) -> list[Cue]:
     return _spaced([replace(cue, text="\n".join(_lines(cue.text))) for cue in merged])
 
 
-def wrap(text: str) -> list[str]:
-    """Break ``text`` into lines: between words, and between Chinese characters."""
-    return _fill(list(_pieces(text)))
+def wrap(text: str, columns: int = LINE_WIDTH) -> list[str]:
+    """Break ``text`` into lines: between words, and between Chinese characters; what is added later moves nothing."""
+    return _fill(list(_pieces(text)), columns)
 
 
 def _cues(caption: Cue) -> Iterator[Cue]:
@@ -170,11 +172,11 @@ def _even(text: str) -> list[str]:
     return min(fitting, key=oddness)
 
 
-def _fill(pieces: Sequence[str]) -> list[str]:
+def _fill(pieces: Sequence[str], columns: int = LINE_WIDTH) -> list[str]:
     lines: list[str] = []
     line = ""
     for piece in pieces:
-        if line.strip() and _width((line + piece).rstrip()) > LINE_WIDTH:
+        if line.strip() and _width((line + piece).rstrip()) > columns:
             lines.append(line.strip())
             line = piece
         else:
@@ -281,6 +283,7 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _time(ms: int, point: str) -> str:
+def clock(ms: int, point: str) -> str:
+    """Return hours, minutes, seconds and thousandths, with ``point`` before these: ``00:01:02.003``."""
     seconds, ms = divmod(ms, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"

@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from streamtrans_clients import mic
+from streamtrans_clients import mic, options
 
 from streamtrans.client import CaptionChoice, Denied, Summary, Unavailable
 from streamtrans.server import Tls as ServerTls
@@ -63,17 +63,17 @@ def test_help_teaches(run):
 
 async def test_repeated_options_add_up_and_auto_is_any(running, talk):
     async with running() as address:
-        options = wishes("--file", talk, "--to", "de", "--to", "zh,en", "--from", "auto", "--server", address)
-        asked = mic._wishes(options)
+        said = wishes("--file", talk, "--to", "de", "--to", "zh,en", "--from", "auto", "--server", address)
+        asked = options.wishes(said)
     assert (asked.targets, asked.source_languages) == (("de", "zh", "en"), ())
-    assert mic._wishes(wishes()).targets == ("en",)
+    assert options.wishes(wishes()).targets == ("en",)
 
 
 def test_what_is_said_of_captions_reaches_the_server_and_what_is_not_is_left_to_it(run):
     said = ("--mode", "stable", "--erasure-budget", "0.2", "--latency-budget", "1500")
-    asked = mic._wishes(wishes(*said, "--min-silence", "700", "--max-segment", "8000"))
+    asked = options.wishes(wishes(*said, "--min-silence", "700", "--max-segment", "8000"))
     assert asked.captions == CaptionChoice("stable", 0.2, 1500, 700, 8000)
-    assert mic._wishes(wishes()).captions == CaptionChoice()
+    assert options.wishes(wishes()).captions == CaptionChoice()
     status, _, err = run("--max-segment", "0")
     assert status == 2
     assert "--max-segment is 0; give milliseconds, such as 1500" in err
@@ -123,7 +123,7 @@ async def test_ctrl_c_ends_the_sound_and_awaits_the_captions(running, talk, caps
 
 async def test_a_second_ctrl_c_ends_at_once():
     stop = asyncio.Event()
-    handler = mic._stopper(asyncio.get_running_loop(), stop)
+    handler = options.stopper(asyncio.get_running_loop(), stop)
     handler(signal.SIGINT, None)
     await asyncio.sleep(0.01)
     assert stop.is_set()
@@ -157,7 +157,7 @@ async def test_a_key_comes_from_a_file(running, talk, tmp_path, capsys):
         arguments = ("--file", talk, "--to", "de", "--server", address)
         with pytest.raises(Denied, match="a key that it knows") as caught:
             await mic._listen(wishes(*arguments))
-        assert mic._explained(caught.value, address).endswith("; here it comes from a file: --key FILE")
+        assert options.explained(caught.value, address).endswith("; here it comes from a file: --key FILE")
         summary = await mic._listen(wishes(*arguments, "--key", tmp_path / "mic.key"))
     assert summary.segments == 1
 

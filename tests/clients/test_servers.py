@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from streamtrans_clients import SourceError, mic
+from streamtrans_clients import SourceError, mic, options
 from streamtrans_clients.servers import own_server
 
 from streamtrans.client import TranslationClient, Unavailable
@@ -42,8 +42,8 @@ def test_a_server_is_started_only_where_none_is_named_and_none_is_there(monkeypa
         started.append(True)
         return own_server((sys.executable, "-c", "print('none today')"))
 
-    monkeypatch.setattr(mic, "ADDRESS", "127.0.0.1:1")
-    monkeypatch.setattr(mic, "own_server", own)
+    monkeypatch.setattr(options, "ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(options, "own_server", own)
     with pytest.raises(SystemExit, match="2"):
         mic.main(["--file", str(talk)])
     told = capsys.readouterr().err

@@ -1,5 +1,6 @@
 import asyncio
 import math
+import os
 import sys
 import types
 
@@ -9,7 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streamtrans_clients import SourceError, loudness, microphone, microphones, recording
-from streamtrans_clients.sources import SILENCE_DB, monitors, system_sound
+from streamtrans_clients.sources import SILENCE_DB, monitors, piped, system_sound
 
 from streamtrans.audio import read_audio
 
@@ -264,3 +265,41 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     with pytest.raises(SourceError, match="libportaudio2"):
         microphones()
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Return what writes into the standard input, a pipe; ``None`` ends it."""
+    ends = os.pipe()
+    reading, writing = os.fdopen(ends[0], "rb", buffering=0), os.fdopen(ends[1], "wb", buffering=0)
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=reading, isatty=lambda: False))
+    yield lambda data: writing.close() if data is None else writing.write(data)
+    writing.close()
+
+
+async def test_samples_in_a_pipe_are_heard_as_they_come_to_the_last_one(standard_input):
+    source = piped(asyncio.Event())
+    assert (source.sample_rate_hertz, source.channels) == (16_000, 1)
+    standard_input(bytes(3_200) + b"\1\0" * 100)
+    chunks = aiter(source.chunks)
+    async with asyncio.timeout(5):
+        assert await anext(chunks) == bytes(3_200)  # long before the pipe ends
+        standard_input(None)
+        assert [chunk async for chunk in chunks] == [b"\1\0" * 100]
+
+
+async def test_a_pipe_in_which_nothing_comes_is_left_when_told(standard_input):
+    stop = asyncio.Event()
+    chunks = aiter(piped(stop).chunks)
+    asyncio.get_running_loop().call_later(0.05, stop.set)
+    async with asyncio.timeout(5):
+        assert [chunk async for chunk in chunks] == []
+
+
+async def test_a_file_in_a_pipe_and_a_terminal_are_told_what_to_do(standard_input, monkeypatch):
+    standard_input(b"RIFF" + bytes(4_000))
+    with pytest.raises(SourceError, match=r"header; give bare samples: ffmpeg .* -f s16le -ar 16000 -ac 1"):
+        await gather(piped(asyncio.Event()))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=None, isatty=lambda: True))
+    with pytest.raises(SourceError, match="standard input is no sound; pipe some in: ffmpeg"):
+        piped(asyncio.Event())

@@ -21,7 +21,7 @@ def test_each_language_has_a_file_of_its_own(tmp_path):
     assert [file.name for file in files] == ["talk.de.srt", "talk.fr.srt"]
     assert files[0].read_text(encoding="utf-8") == (
         "1\n00:00:00,600 --> 00:00:01,600\nGuten Tag\n\n"
-        "2\n01:02:05,000 --> 01:02:06,000\nHallo & <auf> Wiedersehen […]\n\n"
+        "2\n01:02:05,000 --> 01:02:06,705\nHallo & <auf> Wiedersehen […]\n\n"
     )
     vtt = said.save(tmp_path / "talk.vtt")[0].read_text(encoding="utf-8")
     assert vtt.startswith("WEBVTT\n\n00:00:00.600 --> 00:00:01.600\nGuten Tag\n\n")

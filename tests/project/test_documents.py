@@ -31,6 +31,7 @@ DOCUMENTS = [
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "extending.md",
     ROOT / "docs" / "operations.md",
+    ROOT / "docs" / "python.md",
     ROOT / "docs" / "training.md",
     *DECISIONS,
 ]

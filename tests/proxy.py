@@ -68,12 +68,13 @@ class Proxy:
 
 
 @asynccontextmanager
-async def through_proxy(cuts=(), **limits):
-    config = configured(Limits(max_real_time_factor=1e6, burst_ms=10**7, **limits))
+async def through_proxy(cuts=(), scheme=None, **limits):
+    """A client of a server behind a proxy, over gRPC or, by ``scheme``, WebSockets."""
+    config = configured(Limits(max_real_time_factor=1e6, burst_ms=10**7, **limits), http_port=0 if scheme else None)
     async with (
         asyncio.timeout(25),
         running(config=config) as (server, _),
-        Proxy(server.port, cuts) as proxy,
-        TranslationClient(proxy.address) as client,
+        Proxy(server.http_port if scheme else server.port, cuts) as proxy,
+        TranslationClient(f"{scheme}://{proxy.address}" if scheme else proxy.address) as client,
     ):
         yield proxy, client, server

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         summary = asyncio.run(_served_and_heard(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
-    except (ClientError, SourceError, OSError) as error:
+    except (BadConfig, ClientError, SourceError, OSError) as error:
         sys.exit(_refuse(f"error: {explained(error, options.server or ADDRESS)}"))
     if summary is not None:
         Console(stderr=True).print(_summary_line(summary), style="dim", highlight=False)

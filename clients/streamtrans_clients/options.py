@@ -60,7 +60,9 @@ def add_languages(made: argparse.ArgumentParser) -> None:
 def add_server(made: argparse.ArgumentParser) -> None:
     """Ask for the server, and how to be let in."""
     made.add_argument(
-        "--server", metavar="HOST:PORT", help=f"default: {ADDRESS}, and where none is there one of its own"
+        "--server",
+        metavar="HOST:PORT",
+        help=f"or ws://HOST:PORT, wss://HOST:PORT; default: {ADDRESS}, and where none is there one of its own",
     )
     made.add_argument(
         "--tls", nargs="?", const="", metavar="CA.pem", help="encrypt; with a file: trust its certificate"

@@ -14,7 +14,8 @@ An async client without torch::
 from streamtrans.audio import stream_file
 from streamtrans.client.blocking import BlockingStream
 from streamtrans.client.both import both_ways
-from streamtrans.client.client import Tls, TranslationClient
+from streamtrans.client.carrier import Tls
+from streamtrans.client.client import TranslationClient
 from streamtrans.client.errors import (
     ClientError,
     DataLost,

@@ -19,7 +19,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
-from streamtrans.client.client import Tls, TranslationClient
+from streamtrans.client.carrier import Tls
+from streamtrans.client.client import TranslationClient
 from streamtrans.client.stream import Sound, StreamEvent
 from streamtrans.wire import StreamOptions, Summary
 
@@ -34,7 +35,7 @@ class BlockingStream:
     error, or an interrupt, ends the stream at once.
 
     Args:
-        address: ``host:port``.
+        address: ``host:port``, or ``ws://host:port``.
         options: what is sent, and what is wanted.
         on_event: told of everything that the server says. What it raises ends the stream.
         tls: encrypts the connection.

@@ -6,36 +6,26 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from streamtrans.client.both import both_ways
-from streamtrans.client.errors import Unavailable, client_error
-from streamtrans.client.stream import Metadata, Sound, StreamEvent, TranslationStream
+from streamtrans.client.carrier import Carrier, Tls, carrier_to
+from streamtrans.client.errors import Unavailable
+from streamtrans.client.link import Link
+from streamtrans.client.stream import Sound, StreamEvent, TranslationStream
 from streamtrans.core import Event
 from streamtrans.wire import (
-    SERVICE_NAME,
     Capabilities,
-    CapabilitiesRequest,
     Notice,
     Reducer,
-    ServiceStub,
     StreamOptions,
     WatchRequest,
     capabilities_from_proto,
     notice_from_proto,
-)
-
-_CHANNEL_OPTIONS = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),  # a speaker may be silent for minutes
-    ("grpc.initial_reconnect_backoff_ms", 100),  # a broken stream is missed every second
-    ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
 _TIMEOUT_S = 30.0
@@ -44,54 +34,36 @@ _TIMEOUT_S = 30.0
 _RESUME_S = 30.0
 """How long a server is tried to be reached again; servers keep broken streams as long, unless they say otherwise."""
 
-_WAITING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.NOT_FOUND)
-"""Answers of the health service that may yet change."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM bytes for an encrypted connection."""
-
-    root_certificates: bytes | None = None
-    """Who may sign the server's certificate; ``None`` takes the system's list."""
-    private_key: bytes | None = None
-    """With ``certificate_chain``: identifies the client to servers that ask for it."""
-    certificate_chain: bytes | None = None
-
 
 class TranslationClient:
     """A connection to one server; use it as an async context manager.
 
     Args:
-        address: ``host:port``.
-        tls: encrypts the connection; without it everything is sent in plain text, the key too.
+        address: ``host:port`` of gRPC, or ``ws://host:port``, ``wss://host:port`` of the port for HTTP.
+        tls: encrypts the connection; without it everything but ``wss://`` is sent in plain text, the key too.
         key: shows servers that ask for one who calls.
+
+    Raises:
+        BadConfig: there can't be such a connection.
     """
 
     def __init__(self, address: str, *, tls: Tls | None = None, key: str | None = None) -> None:
         self.address = address
-        self._tls = tls
-        self._metadata: Metadata = () if key is None else (("authorization", f"Bearer {key}"),)
-        self._open: tuple[grpc.aio.Channel, ServiceStub] | None = None
+        self._way = carrier_to(address, tls, key)
+        self._open = False
 
     async def __aenter__(self) -> Self:
         """Prepare the connection; it is made when it is first needed."""
-        if self._tls is None:
-            channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
-        else:
-            credentials = grpc.ssl_channel_credentials(
-                self._tls.root_certificates, self._tls.private_key, self._tls.certificate_chain
-            )
-            channel = grpc.aio.secure_channel(self.address, credentials, options=_CHANNEL_OPTIONS)
-        self._open = (channel, ServiceStub(channel))
+        await self._way.open()
+        self._open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connection; streams on it end."""
-        await self._connection[0].close(None)
-        self._open = None
+        await self._carrier.close()
+        self._open = False
 
     def stream(
         self, options: StreamOptions, *, timeout_s: float = _TIMEOUT_S, resume_s: float = _RESUME_S
@@ -100,7 +72,7 @@ class TranslationClient:
 
         With ``options.resumable`` it goes on over another connection when one breaks, which is tried for ``resume_s``.
         """
-        return TranslationStream(self._connection[1], options, timeout_s, resume_s, self._metadata)
+        return TranslationStream(self._carrier.speak, options, timeout_s, resume_s)
 
     async def translate(
         self,
@@ -144,21 +116,18 @@ class TranslationClient:
         Raises:
             ClientError: the server refused, or ended the call before the stream was over.
         """
-        call = self._connection[1].WatchCaptions(
-            WatchRequest(viewer_token=viewer_token, language=language, session_id=session_id),
-            metadata=self._metadata,
-        )
+        link = Link(self._carrier.watch())
         reducer = Reducer()
         try:
-            async for response in call:
+            asked = WatchRequest(viewer_token=viewer_token, language=language, session_id=session_id)
+            await link.write(asked, last=True)
+            while (response := await link.read()) is not None:
                 if response.WhichOneof("event") == "notice":
                     yield notice_from_proto(response.notice)
                 elif (event := reducer.reduce(response)) is not None:
                     yield event
-        except grpc.aio.AioRpcError as error:
-            raise client_error(error) from error
         finally:
-            call.cancel()
+            await link.close()
 
     async def capabilities(self, *, timeout_s: float = _TIMEOUT_S) -> Capabilities:
         """Ask what the server offers.
@@ -166,41 +135,27 @@ class TranslationClient:
         Raises:
             ClientError: the server refused, there is none, or it says nothing in time.
         """
-        try:
-            response = await self._connection[1].ListCapabilities(
-                CapabilitiesRequest(), timeout=timeout_s, metadata=self._metadata
-            )
-        except grpc.aio.AioRpcError as error:
-            raise client_error(error) from error
-        return capabilities_from_proto(response)
+        return capabilities_from_proto(await self._carrier.capabilities(timeout_s))
 
     async def wait_ready(self, timeout_s: float = 60.0) -> None:
-        """Wait until the server's health service says SERVING.
+        """Wait until the server says that it serves.
 
         Raises:
             Unavailable: it didn't in time.
             ClientError: what answers is no such server.
         """
-        health = health_pb2_grpc.HealthStub(self._connection[0])
-        request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
         deadline, pause_s, seen = time.monotonic() + timeout_s, 0.02, "no answer"
         while (left_s := deadline - time.monotonic()) > 0:
-            try:
-                status = (await health.Check(request, timeout=left_s, wait_for_ready=True)).status
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in _WAITING:
-                    raise client_error(error) from error
-                seen = error.details() or error.code().name
-            else:
-                if status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-                seen = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
+            missing = await self._carrier.missing(left_s)
+            if missing is None:
+                return
+            seen = missing
             await asyncio.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
             pause_s = min(2 * pause_s, 0.5)
         raise Unavailable(grpc.StatusCode.UNAVAILABLE, f"{self.address} was not ready within {timeout_s:g} s ({seen})")
 
     @property
-    def _connection(self) -> tuple[grpc.aio.Channel, ServiceStub]:
-        if self._open is None:
+    def _carrier(self) -> Carrier:
+        if not self._open:
             raise RuntimeError("the client isn't open; use it in `async with TranslationClient(...) as client`")
-        return self._open
+        return self._way

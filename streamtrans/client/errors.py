@@ -100,14 +100,14 @@ _KINDS: dict[grpc.StatusCode, type[ClientError]] = {
 def client_error(error: grpc.aio.AioRpcError) -> ClientError:
     """Return the named error for what gRPC raised."""
     metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]  # the stubs name a class where pairs come
-    return error_of(error.code(), error.details() or "", metadata)
+    return error_of(error.code(), error.details() or "", details_in(metadata))
 
 
-def error_of(code: grpc.StatusCode, message: str, metadata: Iterable[tuple[str, str | bytes]]) -> ClientError:
-    """Return the named error for a status and its trailing metadata."""
+def error_of(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> ClientError:
+    """Return the named error for a status."""
     fields: list[tuple[str, str]] = []
     retry_after_s = None
-    for detail in _details(metadata):
+    for detail in details:
         bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(bad):
             fields += [(violation.field, violation.description) for violation in bad.field_violations]
@@ -116,7 +116,8 @@ def error_of(code: grpc.StatusCode, message: str, metadata: Iterable[tuple[str, 
     return _KINDS.get(code, ServerFault)(code, message, tuple(fields), retry_after_s)
 
 
-def _details(metadata: Iterable[tuple[str, str | bytes]]) -> Iterable[Any]:
+def details_in(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Any, ...]:
+    """Return the details of a status, which gRPC has among the trailing metadata."""
     for key, value in metadata:
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:

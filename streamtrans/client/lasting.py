@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import grpc
 
+from streamtrans.client.carrier import Call
 from streamtrans.client.errors import ClientError, DataLost, Overloaded, TimedOut, Unavailable
-from streamtrans.client.link import MADE_UP, Link, StreamCall
+from streamtrans.client.link import Link
 from streamtrans.wire import (
     Checkpoint,
     ClientMessage,
@@ -44,7 +45,7 @@ _PARTING_S = 0.5
 """How long a server is waited for that is told that the stream is left; one that isn't told keeps it for a while."""
 
 _BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
-"""What gRPC calls a connection that is gone."""
+"""What a connection that is gone is called."""
 
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.DATA_LOSS)
 """A server's answers to who comes back too late."""
@@ -69,7 +70,7 @@ class LastingLink:
         within_s: how long it may take to come back, and how long acknowledgements may be missing.
     """
 
-    def __init__(self, call: Callable[[], StreamCall], most_bytes: int, within_s: float) -> None:
+    def __init__(self, call: Callable[[], Call[ServerMessage]], most_bytes: int, within_s: float) -> None:
         self.closed = False
         self._resumed: Resumed | None = None
         self._call = call
@@ -256,7 +257,7 @@ class LastingLink:
         self._gone += 1
         self._sent = max(self._sent, self._gone)
 
-    async def _send(self, link: Link) -> None:
+    async def _send(self, link: Link[ServerMessage]) -> None:
         """Send what is kept, from the oldest on, and what is added to it, until the call breaks."""
         while True:
             while self._begun < self._gone + len(self._kept):
@@ -340,7 +341,7 @@ def _unacknowledged(within_s: float) -> ClientError:
 
 def _is_break(error: ClientError) -> bool:
     """Say whether the connection is to blame, and no server that gives a reason and a time."""
-    return (error.code in _BROKEN and error.retry_after_s is None) or (error.code, error.message) == MADE_UP
+    return error.code in _BROKEN and error.retry_after_s is None
 
 
 def _is_passing(error: ClientError) -> bool:

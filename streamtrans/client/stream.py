@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +13,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
+from streamtrans.client.carrier import Call
 from streamtrans.client.errors import DataLost, InvalidRequest, ServerFault, TimedOut
 from streamtrans.client.lasting import KEPT_S, LastingLink, Resumed
 from streamtrans.client.link import Link
@@ -30,7 +30,6 @@ from streamtrans.wire import (
     Notice,
     Reducer,
     ServerMessage,
-    ServiceStub,
     Started,
     StreamOptions,
     Summary,
@@ -57,10 +56,6 @@ _CHUNK_S = 0.25
 """Audio in one message; a longer piece is cut. Larger saves messages, smaller starts sooner."""
 
 
-Metadata = tuple[tuple[str, str], ...]
-"""What is sent beside the messages of a call: who calls."""
-
-
 class TranslationStream:
     """A stream that was admitted: send audio into it and iterate over what comes back, at the same time.
 
@@ -75,7 +70,7 @@ class TranslationStream:
     """
 
     def __init__(
-        self, stub: ServiceStub, options: StreamOptions, timeout_s: float, resume_s: float, metadata: Metadata = ()
+        self, call: Callable[[], Call[ServerMessage]], options: StreamOptions, timeout_s: float, resume_s: float
     ) -> None:
         self.options = options
         self.cursors = Cursors()
@@ -83,11 +78,10 @@ class TranslationStream:
         self.round_trip_ms: float | None = None
         """Of the newest answered :meth:`ping`."""
         self.summary: Summary | None = None
-        self._stub = stub
-        self._metadata = metadata
+        self._call = call
         self._timeout_s = timeout_s
         self._resume_s = resume_s
-        self._link: Link | LastingLink | None = None
+        self._link: Link[ServerMessage] | LastingLink | None = None
         self._started: Started | None = None
         self._fresh = True
         self._reducer = Reducer()
@@ -224,11 +218,10 @@ class TranslationStream:
             raise DataLost(grpc.StatusCode.DATA_LOSS, "the stream ended without a summary")
         raise StopAsyncIteration
 
-    def _new_link(self) -> Link | LastingLink:
-        call = partial(self._stub.StreamTranslate, metadata=self._metadata)
+    def _new_link(self) -> Link[ServerMessage] | LastingLink:
         if not self.options.resumable:
-            return Link(call())
-        return LastingLink(call, round(KEPT_S * self.options.sample_rate_hertz) * self._frame, self._resume_s)
+            return Link(self._call())
+        return LastingLink(self._call, round(KEPT_S * self.options.sample_rate_hertz) * self._frame, self._resume_s)
 
     @property
     def _frame(self) -> int:
@@ -236,7 +229,7 @@ class TranslationStream:
         return BYTES_PER_SAMPLE.get(self.options.encoding, 1) * self.options.channels
 
     @property
-    def _running(self) -> Link | LastingLink:
+    def _running(self) -> Link[ServerMessage] | LastingLink:
         if self._link is None:
             raise RuntimeError("the stream isn't open; use it in `async with client.stream(...) as stream`")
         return self._link

@@ -79,7 +79,7 @@ class ProtoForm:
 class JsonForm:
     """Canonical JSON of protobuf in text frames, and audio in binary ones, which it numbers: one object a connection.
 
-    Names that a message doesn't have, and those that come twice, are refused.
+    Names that a message doesn't have, and those that come twice, are refused; a server may tell newer ones.
     """
 
     subprotocol = "streamtrans.v1+json"
@@ -143,7 +143,7 @@ def status_frame(code: int, name: str, message: str = "", details: Iterable[Mess
 
 def status_in(frame: Frame) -> tuple[int, str, tuple[Box, ...]] | None:
     """Return code, message and details of a status; ``None`` for any other frame."""
-    if not isinstance(frame, str) or not frame.startswith('{"status"'):
+    if not isinstance(frame, str) or '"status"' not in frame:
         return None
     try:
         told = _read(frame)["status"]
@@ -185,7 +185,8 @@ def _fill_in(message: Message, given: dict[str, Any]) -> None:
     audio = given.get("audio")
     data = audio.pop("data", None) if isinstance(audio, dict) else None
     try:
-        json_format.ParseDict(given, message, max_recursion_depth=_DEPTH)
+        newer = not isinstance(message, pb.StreamTranslateRequest | pb.WatchCaptionsRequest)
+        json_format.ParseDict(given, message, ignore_unknown_fields=newer, max_recursion_depth=_DEPTH)
     except json_format.ParseError as error:
         raise BadFields([("message", _told(str(error)))]) from error
     if data is not None:

@@ -20,7 +20,7 @@ from streamtrans.client import (
     Unavailable,
     Unsupported,
 )
-from streamtrans.client.errors import error_of
+from streamtrans.client.errors import details_in, error_of
 from streamtrans.core import StreamtransError
 from streamtrans.wire import BadFields
 
@@ -63,7 +63,7 @@ def test_a_server_that_is_there_but_not_ready_is_told_how_to_wait_for():
     retry, box = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1)), Any()
     box.Pack(retry)
     details = status_pb2.Status(code=14, message="not warm", details=[box]).SerializeToString()
-    loading = error_of(CODE.UNAVAILABLE, "not warm", (("grpc-status-details-bin", details),))
+    loading = error_of(CODE.UNAVAILABLE, "not warm", details_in([("grpc-status-details-bin", details)]))
     assert loading.retry_after_s == 1
     assert "await client.wait_ready()" in "".join(traceback.format_exception(loading))
     assert "wait_ready" not in "".join(traceback.format_exception(error_of(CODE.UNAVAILABLE, "refused", ())))
@@ -127,11 +127,11 @@ def test_details_are_unpacked():
     boxes[2].Pack(error_details_pb2.Help())
     status = status_pb2.Status(code=8, message="why", details=boxes)
     metadata = (("x", "y"), ("grpc-status-details-bin", status.SerializeToString()))
-    error = error_of(CODE.RESOURCE_EXHAUSTED, "why", metadata)
+    error = error_of(CODE.RESOURCE_EXHAUSTED, "why", details_in(metadata))
     assert error.retry_after_s == 1.5
     assert error.fields == (("targets", "empty"),)
 
 
 def test_broken_details_hide_nothing():
-    error = error_of(CODE.INTERNAL, "why", (("grpc-status-details-bin", b"\xff\xff"),))
+    error = error_of(CODE.INTERNAL, "why", details_in([("grpc-status-details-bin", b"\xff\xff")]))
     assert str(error) == "INTERNAL: why"

@@ -44,7 +44,10 @@ async def _running(*, loaded=None, **changes):
     async with TranslationServer(config, load) as server:
         if loaded is None:
             await server.ready()
-        yield f"localhost:{server.port}" if config.tls else f"127.0.0.1:{server.port}"
+        if server.http_port:
+            yield f"ws://127.0.0.1:{server.http_port}"
+        else:
+            yield f"localhost:{server.port}" if config.tls else f"127.0.0.1:{server.port}"
 
 
 @pytest.fixture

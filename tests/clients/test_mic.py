@@ -55,6 +55,19 @@ async def test_a_server_that_still_loads_is_waited_for(running, talk, capsys):
     assert summary.segments == 1
 
 
+async def test_a_server_is_reached_over_a_websocket_by_the_same_option(running, talk, capsys):
+    async with running(http_port=0) as address:
+        summary = await mic._listen(wishes("--file", talk, "--to", "de", "--server", address))
+    assert capsys.readouterr().out.startswith("00:00 de ")
+    assert summary.segments == 1
+
+
+def test_an_address_that_is_none_is_an_error_in_words(run, talk):
+    status, _, err = run("--file", talk, "--server", "https://talks.example")
+    assert status == 2
+    assert "write wss://" in err
+
+
 def test_help_teaches(run):
     status, out, _ = run("--help")
     assert status == 0

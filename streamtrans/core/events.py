@@ -43,7 +43,7 @@ class Caption:
     same segment and language. ``stability`` is the smallest token probability of the tail
     (1.0 for an empty tail). ``start`` and ``end`` are samples; while the segment is open, ``end`` is
     what has been ``heard`` of it. A text that isn't ``complete`` was ended by the model's limit, not by the model.
-    ``words`` are there where the session was asked for them; they don't travel.
+    ``words`` of a final caption are there where the session was asked for them.
     ``moved`` is what was shown at the end of a final caption's segment and is shown in the next one now.
     """
 

@@ -62,7 +62,7 @@ def open_stream(message: ClientMessage | None, served: Served, config: ServerCon
         for index, tag in enumerate(wishes.source_languages)
     ]
     source = sources[0] if len(sources) == 1 else None
-    template = replace(config.session, targets=tuple(targets), source=source, vad=vad)
+    template = replace(config.session, targets=tuple(targets), source=source, vad=vad, words=wishes.word_times)
     captions = wishes.captions.over(config.captions)
     session, setting = _arranged(template, captions, wishes.min_interval_ms, served)
     _check_pairs(session, served)

@@ -135,7 +135,7 @@ class Resume(_message.Message):
     def __init__(self, token: _Optional[str] = ..., last_event_sequence: _Optional[int] = ...) -> None: ...
 
 class SessionConfig(_message.Message):
-    __slots__ = ("audio_format", "source_languages", "targets", "partials", "mode", "erasure_budget", "latency_budget_ms", "endpointing", "resume", "resumable")
+    __slots__ = ("audio_format", "source_languages", "targets", "partials", "mode", "erasure_budget", "latency_budget_ms", "endpointing", "word_times", "resume", "resumable")
     AUDIO_FORMAT_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class SessionConfig(_message.Message):
     ERASURE_BUDGET_FIELD_NUMBER: _ClassVar[int]
     LATENCY_BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTING_FIELD_NUMBER: _ClassVar[int]
+    WORD_TIMES_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     RESUMABLE_FIELD_NUMBER: _ClassVar[int]
     audio_format: AudioFormat
@@ -154,9 +155,10 @@ class SessionConfig(_message.Message):
     erasure_budget: float
     latency_budget_ms: int
     endpointing: Endpointing
+    word_times: bool
     resume: Resume
     resumable: bool
-    def __init__(self, audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[TargetConfig, _Mapping]]] = ..., partials: _Optional[_Union[Partials, _Mapping]] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., erasure_budget: _Optional[float] = ..., latency_budget_ms: _Optional[int] = ..., endpointing: _Optional[_Union[Endpointing, _Mapping]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., resumable: bool = ...) -> None: ...
+    def __init__(self, audio_format: _Optional[_Union[AudioFormat, _Mapping]] = ..., source_languages: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[_Union[TargetConfig, _Mapping]]] = ..., partials: _Optional[_Union[Partials, _Mapping]] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., erasure_budget: _Optional[float] = ..., latency_budget_ms: _Optional[int] = ..., endpointing: _Optional[_Union[Endpointing, _Mapping]] = ..., word_times: bool = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., resumable: bool = ...) -> None: ...
 
 class AudioChunk(_message.Message):
     __slots__ = ("data", "sequence")
@@ -347,7 +349,7 @@ class GoAway(_message.Message):
     def __init__(self, time_left_ms: _Optional[int] = ..., reason: _Optional[_Union[GoAwayReason, str]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class Caption(_message.Message):
-    __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms", "incomplete")
+    __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms", "words", "incomplete")
     SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -360,6 +362,7 @@ class Caption(_message.Message):
     END_MS_FIELD_NUMBER: _ClassVar[int]
     STABILITY_FIELD_NUMBER: _ClassVar[int]
     HEARD_MS_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     segment_id: int
     revision: int
@@ -373,8 +376,21 @@ class Caption(_message.Message):
     end_ms: int
     stability: float
     heard_ms: int
+    words: _containers.RepeatedCompositeFieldContainer[Word]
     incomplete: bool
-    def __init__(self, segment_id: _Optional[int] = ..., revision: _Optional[int] = ..., language: _Optional[str] = ..., committed_append: _Optional[str] = ..., tentative: _Optional[str] = ..., withdrawn: _Optional[int] = ..., snapshot: bool = ..., final: bool = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., stability: _Optional[float] = ..., heard_ms: _Optional[int] = ..., incomplete: bool = ...) -> None: ...
+    def __init__(self, segment_id: _Optional[int] = ..., revision: _Optional[int] = ..., language: _Optional[str] = ..., committed_append: _Optional[str] = ..., tentative: _Optional[str] = ..., withdrawn: _Optional[int] = ..., snapshot: bool = ..., final: bool = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., stability: _Optional[float] = ..., heard_ms: _Optional[int] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., incomplete: bool = ...) -> None: ...
+
+class Word(_message.Message):
+    __slots__ = ("text", "confidence", "start_ms", "end_ms")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    END_MS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    confidence: float
+    start_ms: int
+    end_ms: int
+    def __init__(self, text: _Optional[str] = ..., confidence: _Optional[float] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ...) -> None: ...
 
 class SpeechEvent(_message.Message):
     __slots__ = ("type", "segment_id", "offset_ms")

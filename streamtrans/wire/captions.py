@@ -19,6 +19,7 @@ from streamtrans.core import (
     SpeechEnded,
     SpeechStarted,
     StreamtransError,
+    Word,
     milliseconds,
     samples,
 )
@@ -152,6 +153,7 @@ class Reducer:
             heard=samples(message.heard_ms),
             stability=message.stability,
             complete=not message.incomplete,
+            words=tuple(map(_word, message.words)),
         )
         self._held[key] = caption
         if caption.final:
@@ -193,4 +195,16 @@ def _message(caption: Caption, *, append: str, withdrawn: int, snapshot: bool) -
         stability=caption.stability,
         heard_ms=milliseconds(caption.heard),
         incomplete=not caption.complete,
+        words=map(_word_to_proto, caption.words),
     )
+
+
+def _word_to_proto(word: Word) -> pb.Word:
+    start_ms, end_ms = (None if at is None else milliseconds(at) for at in (word.start, word.end))
+    return pb.Word(text=word.text, confidence=word.confidence, start_ms=start_ms, end_ms=end_ms)
+
+
+def _word(message: pb.Word) -> Word:
+    start = samples(message.start_ms) if message.HasField("start_ms") else None
+    end = samples(message.end_ms) if message.HasField("end_ms") else None
+    return Word(message.text, message.confidence, start, end)

@@ -109,6 +109,8 @@ class StreamOptions:
                 raise BadFields([(name, f"{wrong[0]!r} is no language; give strings such as 'de'")])
             object.__setattr__(self, name, tuple(given))
 
+    word_times: bool = False
+    """Whether final captions tell when each word was said."""
     resumable: bool = False
     """Whether the stream outlives its call for a while, so that another one can go on with it."""
 
@@ -152,6 +154,7 @@ def options_to_proto(options: StreamOptions) -> pb.SessionConfig:
             source_languages=options.source_languages,
             targets=[pb.TargetConfig(language=language) for language in options.targets],
             partials=pb.Partials(min_interval_ms=options.min_interval_ms or 0),
+            word_times=options.word_times,
             resumable=options.resumable,
         )
     )
@@ -204,6 +207,7 @@ def options_from_proto(config: pb.SessionConfig, max_targets: int | None = None)
         max_segment_ms=endpointing.max_segment_ms or None,
         erasure_budget=erasure,
         latency_budget_ms=config.latency_budget_ms or None,
+        word_times=config.word_times,
         resumable=config.resumable,
     )
 

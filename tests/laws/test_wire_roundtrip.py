@@ -7,7 +7,7 @@ from dataclasses import replace
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from streamtrans.core import Caption, Event, SpeechEnded, SpeechStarted
+from streamtrans.core import Caption, Event, SpeechEnded, SpeechStarted, Word
 from streamtrans.wire import Cursors, Encoder, Envelope, Reducer, ServerMessage
 
 SPELLINGS = st.text(
@@ -18,6 +18,9 @@ SPELLINGS = st.text(
     max_size=12,
 )
 MS = 16  # samples; positions on whole milliseconds survive the wire
+
+PLACES = st.none() | st.integers(0, 10_000).map(lambda ms: MS * ms)
+WORDS = st.lists(st.builds(Word, SPELLINGS, st.floats(0, 1), PLACES, PLACES), max_size=3).map(tuple)
 
 
 @st.composite
@@ -46,7 +49,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
         for language in languages:
             text = committed[language] + draw(SPELLINGS)
             closing = Caption(segment, revision[language] + 1, language, text, "", True, start, position, position)
-            events.append(replace(closing, complete=draw(st.booleans())))
+            events.append(replace(closing, complete=draw(st.booleans()), words=draw(WORDS)))
     return events
 
 
@@ -64,7 +67,11 @@ def received(messages: list[ServerMessage]) -> list[Event | None]:
 @settings(max_examples=60, deadline=None)
 @given(histories())
 def test_reducing_what_was_sent_gives_back_the_events(events: list[Event]) -> None:
-    assert received(sent(events)) == events
+    back = received(sent(events))
+    assert back == events
+    assert [each.words for each in back if isinstance(each, Caption)] == [
+        each.words for each in events if isinstance(each, Caption)
+    ]
 
 
 @settings(max_examples=60, deadline=None)

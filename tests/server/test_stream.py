@@ -51,6 +51,23 @@ async def test_a_stream_from_started_to_summary(house):
     assert server.active_sessions == 0
 
 
+async def test_final_captions_tell_when_words_were_said_to_who_asks(house):
+    """The toy model can't tell when it listened to what, so its words have a confidence and no times."""
+    audio = house.speech(0.5, 1.5, 0.7, 1.2, 0.6)
+    async with house.running() as (_, client):
+        asked = await house.collect(client, audio, StreamOptions(("de", "fr"), word_times=True))
+        silent = await house.collect(client, audio, StreamOptions(("de", "fr")))
+    assert asked[0].options.word_times
+    assert not silent[0].options.word_times
+    assert finals(asked) == finals(silent) != []
+    for caption in captions(asked):
+        said = [word.text for word in caption.words]
+        assert said == (caption.text.split() if caption.final else [])
+        assert all(word.confidence == pytest.approx(0.5) for word in caption.words)
+        assert all((word.start, word.end) == (None, None) for word in caption.words)
+    assert not any(caption.words for caption in captions(silent))
+
+
 async def test_the_wire_changes_nothing(house):
     audio = house.speech(0.5, 1.5, 0.7, 1.2, 0.6)
     pcm = (audio * 32767).round() / np.float32(32768)

@@ -32,6 +32,7 @@ OPTIONS = st.builds(
     min_silence_ms=COUNTS,
     max_segment_ms=COUNTS,
     resumable=st.booleans(),
+    word_times=st.booleans(),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from streamtrans.core import BadModel, CaptionChoice, Option, UnsupportedLanguage, asked, milliseconds
 from streamtrans.foreign import Chosen
@@ -16,9 +16,9 @@ from streamtrans.segment import EndpointRules
 
 if TYPE_CHECKING:
     from streamtrans.engine import Engine, EngineConfig
-    from streamtrans.model.api import SpeechModel
+    from streamtrans.model.api import SpeechModel, TextModel, WritingModel
     from streamtrans.model.speech import TorchSpeechModel
-    from streamtrans.stream import SessionConfig, Settings
+    from streamtrans.stream import SessionConfig, Settings, Spellers
 
 SMALL_MODEL = 100_000_000
 """Parameters below which a second thread costs more than it brings: a small product is over before it has woken up.
@@ -74,6 +74,14 @@ class ModelChoice:
         int | None,
         Option("CPU threads of the model. By default one for a small model, else one per core.", least=1),
     ] = None
+    translator: Annotated[
+        str | None,
+        Option(
+            "Translator of texts: checkpoint folder, or hub name such as facebook/m2m100_418M. The model then writes"
+            " down what is said, in the language that --source names, and this one translates it.",
+            metavar="FOLDER|NAME",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         from streamtrans.vad import vad_window
@@ -99,12 +107,61 @@ _ANY = CaptionChoice()
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory and the engine that runs it; close the engine when done."""
+    """A model in memory, the translator behind it if there is one, and the engine of both; close that when done."""
 
-    model: TorchSpeechModel
+    model: SpeechModel
     config: EngineConfig
     engine: Engine
     settings: Settings
+    translator: TextModel | None = None
+
+    @property
+    def name(self) -> str:
+        """What serves, to show."""
+        return self.model.name if self.translator is None else f"{self.model.name} → {self.translator.name}"
+
+    @property
+    def spellers(self) -> Spellers:
+        """Who spells the captions."""
+        from streamtrans.stream import Stages
+
+        ear, translator = self.model.vocabulary, self.translator
+        return ear if translator is None else Stages(ear, translator.vocabulary)
+
+    @property
+    def layout(self) -> str:
+        """What a recording keeps of that."""
+        from streamtrans.stream import layout
+
+        return layout(self.model.vocabulary, None if self.translator is None else self.translator.vocabulary)
+
+    @property
+    def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Spoken language and what can be made of it; empty: any of :attr:`languages` becomes any."""
+        if self.translator is None:
+            return self.model.translations
+        heard = [spoken for spoken, _ in self.model.translations] or self.model.languages
+        return tuple((spoken, (spoken, *self.translator.targets(spoken))) for spoken in heard)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes that can be spoken or written."""
+        if self.translator is None:
+            return self.model.languages
+        return tuple(dict.fromkeys(code for spoken, written in self.translations for code in (spoken, *written)))
+
+    def ask(self, target: str, source: str | None) -> None:
+        """Refuse what can't be written of ``source``.
+
+        Raises:
+            UnsupportedLanguage: that is so, or the spoken language must be named.
+        """
+        if self.translator is None:
+            self.model.prompt(target, source)
+        else:
+            from streamtrans.engine import check_stages
+
+            check_stages(self.model, self.translator, target, source)
 
     @property
     def endpoints(self) -> EndpointRules:
@@ -140,13 +197,13 @@ class Loaded:
             UnsupportedLanguage: at least one.
         """
         named = (*targets, source) if source else targets
-        unknown = [language for language in named if language not in self.model.languages]
+        unknown = [language for language in named if language not in self.languages]
         if unknown:
             raise UnsupportedLanguage(
-                f"{self.model.name} doesn't know {', '.join(unknown)}; it knows {', '.join(self.model.languages)}"
+                f"{self.name} doesn't know {', '.join(unknown)}; it knows {', '.join(self.languages)}"
             )
         for target in targets:
-            self.model.prompt(target, source)
+            self.ask(target, source)
 
 
 def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
@@ -156,16 +213,21 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
         BadModel: the checkpoint is missing or broken.
         BadConfig: the device isn't there, or the drafter needs what the model lacks.
     """
+    import torch
+
     from streamtrans.engine import Engine
-    from streamtrans.model.loading import find_folder
+    from streamtrans.model.loading import find_folder, load_speech, load_translator
     from streamtrans.stream import Settings
     from streamtrans.vad import load_vad
 
     settings = Settings.load(find_folder(choice.model))
-    model = load_alone(choice)
+    model = load_speech(choice.model, device=choice.device, dtype=choice.dtype)
+    translator = None
+    if choice.translator is not None:
+        translator = load_translator(choice.translator, device=choice.device, dtype=choice.dtype)
+    torch.set_num_threads(choice.threads or default_threads(model, translator))
     config = choice.engine_config(slots)
-    # Its caches are of its own class; the protocol lets it demand that.
-    return Loaded(model, config, Engine(cast("SpeechModel", model), load_vad, config), settings)
+    return Loaded(model, config, Engine(model, load_vad, config, translator), settings, translator)
 
 
 def load_alone(choice: ModelChoice) -> TorchSpeechModel:
@@ -184,11 +246,12 @@ def load_alone(choice: ModelChoice) -> TorchSpeechModel:
     return model
 
 
-def default_threads(model: TorchSpeechModel) -> int:
-    """Return one thread for a small model, as many as there are cores for a larger one."""
+def default_threads(*models: WritingModel | TorchSpeechModel | None) -> int:
+    """Return one thread for small models, as many as there are cores for a larger one."""
     import torch
 
-    return 1 if model.parameters < SMALL_MODEL else torch.get_num_threads()
+    largest = max(model.parameters for model in models if model is not None)
+    return 1 if largest < SMALL_MODEL else torch.get_num_threads()
 
 
 def identity(model: str | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -57,7 +57,7 @@ from streamtrans.evaluate.spoken import dev_rows
 from streamtrans.evaluate.together import play_together
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, identity, load
-from streamtrans.stream import SessionConfig, Speller
+from streamtrans.stream import SessionConfig, Spellers
 from streamtrans.vad import load_vad
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ class Rereading:
         loaded = load(self.choice, slots=1)
         loaded.engine.close()  # each way of drafting gets its own
         chosen = [(self._session(loaded, code), audio) for code, audio in spoken]
-        model = cast("SpeechModel", loaded.model)  # its caches are of its own class
-        found = measure_rereading(model, loaded.model.tokenizer, chosen, config, progress=partial(progress, "samples"))
+        found = measure_rereading(loaded.model, loaded.spellers, chosen, config, progress=partial(progress, "samples"))
         first = chosen[0][0]
         session = {name: getattr(first, name) for name in ("mode", "policy", "policy_n", "reading_interval_ms")}
         about = {
@@ -198,7 +197,7 @@ class Tally:
 
 def measure_rereading(
     model: SpeechModel,
-    speller: Speller,
+    speller: Spellers,
     recordings: Sequence[tuple[SessionConfig, Samples]],
     config: RereadingConfig | None = None,
     *,

@@ -35,7 +35,7 @@ from streamtrans.evaluate.replay import replay
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import ModelChoice, identity, load
 from streamtrans.segment import EndpointRules
-from streamtrans.stream import EngineLike, SessionConfig, Speller
+from streamtrans.stream import EngineLike, SessionConfig, Spellers
 from streamtrans.vad import VADS, Vad, load_vad
 
 SOUNDS = ("silence", "white", "pink", "hum", "music", "band")
@@ -109,7 +109,7 @@ class Silence:
                 stack.callback(loaded.engine.close)
                 for name in detectors:
                     session = loaded.session_config(self.to, None, name, CaptionChoice(self.mode))
-                    listen[name] = partial(committed, session, loaded.model.tokenizer, loaded.engine)
+                    listen[name] = partial(committed, session, loaded.spellers, loaded.engine)
             found = measure(config, detectors, listen, recorded, progress=lambda done: progress("sounds", done, None))
         columns = [name for name in found[0] if name != "texts"]
         table = Table("sounds without speech", columns, [[line[name] for name in columns] for line in found])
@@ -152,7 +152,7 @@ def alarms(vad: Vad, audio: Samples, rules: EndpointRules | None = None) -> dict
     }
 
 
-def committed(config: SessionConfig, speller: Speller, engine: EngineLike, audio: Samples) -> dict[str, Any]:
+def committed(config: SessionConfig, speller: Spellers, engine: EngineLike, audio: Samples) -> dict[str, Any]:
     """Play ``audio`` to a session, and count what its viewers get to read.
 
     ``committed`` are characters that stay, white space left out; ``shown`` the most that any revision showed besides.

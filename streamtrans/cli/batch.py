@@ -50,7 +50,7 @@ def translate_all(
             work = partial(
                 translate_file,
                 config=config,
-                tokenizer=loaded.model.tokenizer,
+                tokenizer=loaded.spellers,
                 engine=loaded.engine,
                 watcher=Watcher(
                     lambda path, samples: updates.put(partial(display.heard, path, samples)),

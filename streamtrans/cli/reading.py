@@ -20,7 +20,7 @@ from typing import Any
 from streamtrans.audio import Samples, stream_file
 from streamtrans.cli.inputs import Recording
 from streamtrans.core import SAMPLE_RATE, BadAudio, Caption, DecodeStats, Event, StreamtransError, Word, milliseconds
-from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Speller, settle
+from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Spellers, settle
 from streamtrans.vad import vad_window
 
 BLOCK_S = {"final": 2.0, "live": 0.48, "stable": 0.48}
@@ -98,7 +98,7 @@ class Translated:
 def translate_file(
     recording: Recording,
     config: SessionConfig,
-    tokenizer: Speller,
+    tokenizer: Spellers,
     engine: EngineLike,
     *,
     watcher: Watcher,
@@ -143,7 +143,7 @@ def translate_file(
     )
 
 
-def _sessions(config: SessionConfig, tokenizer: Speller) -> list[Session]:
+def _sessions(config: SessionConfig, tokenizer: Spellers) -> list[Session]:
     """Return a session for all languages, or where they would share the ends of sentences, one for each."""
     window = vad_window(config.vad)
     if config.mode == "final":

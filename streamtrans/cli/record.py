@@ -82,7 +82,7 @@ def record(
         loaded.check_languages(targets, languages.source)
         config = loaded.session_config(targets, languages.source, choice.vad, captions)
         window = vad_window(choice.vad)
-        session = Session(config, loaded.model.tokenizer, window=window)
+        session = Session(config, loaded.spellers, window=window)
         recorder = Recorder(session, FileSink(out), origin_of(choice, loaded), window=window)
         _refuse_unwritten(out, recorder)
         try:
@@ -117,11 +117,11 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
     }
     packages = {name: version(name) for name in PACKAGES}
     return Origin(
-        loaded.model.name,
+        loaded.name,
         fingerprint(folder),
         settings,
         {"streamtrans": __version__, **packages},
-        loaded.model.tokenizer.layout(),
+        loaded.layout,
     )
 
 

@@ -23,8 +23,9 @@ from streamtrans.stream import (
     EngineLike,
     Recording,
     Session,
-    Speller,
+    Spellers,
     fingerprint,
+    read_layout,
     rerun,
 )
 from streamtrans.stream.records import checked
@@ -126,15 +127,13 @@ def _run(
     return result
 
 
-def _recorded(recording: Recording) -> tuple[Speller, None]:
+def _recorded(recording: Recording) -> tuple[Spellers, None]:
     """Return the tokenizer in the recording."""
-    from streamtrans.text import Tokenizer
-
     text = recording.origin.tokenizer
     if not text:
         raise BadRecording(f"{recording.name} holds no tokenizer; replay it with its model, without --answers")
     try:
-        return Tokenizer.of(parse(text, len(text)), origin=recording.name), None
+        return read_layout(parse(text, len(text)), origin=recording.name), None
     except BadValue as error:
         raise BadRecording(f"{recording.name}: the tokenizer in it can't be read: {error}") from None
 
@@ -179,7 +178,7 @@ class _Loading:
 
 def _computing(
     recording: Recording, stack: ExitStack, choice: ModelChoice, drafter: str | None
-) -> tuple[Speller, EngineLike]:
+) -> tuple[Spellers, EngineLike]:
     """Load the model that the recording was made with, as it was loaded then."""
     from streamtrans.model.loading import find_folder
 
@@ -207,7 +206,7 @@ def _computing(
     )
     loaded = load(as_then, slots=engine.slots)
     stack.callback(loaded.engine.close)
-    return loaded.model.tokenizer, loaded.engine
+    return loaded.spellers, loaded.engine
 
 
 def _printer(*, stderr: bool) -> Callable[[Event], None]:

@@ -180,14 +180,14 @@ def _virtual(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list
 
     with loaded.engine, progress() as bar:
         for talk in talks:
-            loaded.check_languages(targets_of(talk, wanted.targets, loaded.model.languages), talk.language)
+            loaded.check_languages(targets_of(talk, wanted.targets, loaded.languages), talk.language)
         task = bar.add_task("seconds of talks", total=None)
         return evaluate_streaming(
             talks,
-            loaded.model.tokenizer,
+            loaded.spellers,
             loaded.engine,
             config,
-            languages=loaded.model.languages,
+            languages=loaded.languages,
             endpoints=loaded.endpoints,
             progress=lambda name, done, total: bar.update(
                 task, description=name, completed=done // SAMPLE_RATE, total=total // SAMPLE_RATE
@@ -221,7 +221,7 @@ def _real(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list[Se
     if wanted.offline:
         loaded: Loaded = load(choice)
         with loaded.engine:
-            reader = OfflineReader(loaded.engine, loaded.model.tokenizer)
+            reader = OfflineReader(loaded.engine, loaded.spellers)
             results = [
                 replace(result, runs=tuple(reader.read(run, run.talk.load()) for run in result.runs))
                 for result in results

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from streamtrans.core import Job, Reading, StateHandle, milliseconds
 from streamtrans.engine import EngineStats
 from streamtrans.runtime import ModelChoice, load
-from streamtrans.stream import Settings
-from streamtrans.text import Tokenizer
+from streamtrans.stream import Settings, Spellers
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Offer:
     languages: tuple[str, ...]
     translations: tuple[tuple[str, tuple[str, ...]], ...]
     max_segment_ms: int
-    tokenizer: Tokenizer
+    tokenizer: Spellers
     settings: Settings
     slots: int
     """Texts that one worker decodes at once."""
@@ -45,15 +44,15 @@ class Worker:
 
     async def offer(self) -> Offer:
         """Say what the model can do."""
-        model = self._loaded.model
+        loaded = self._loaded
         return Offer(
-            model_name=model.name,
-            languages=model.languages,
-            translations=model.translations,
-            max_segment_ms=min(30_000, milliseconds(model.max_samples)),
-            tokenizer=model.tokenizer,
-            settings=self._loaded.settings,
-            slots=self._loaded.engine.capacity,
+            model_name=loaded.name,
+            languages=loaded.languages,
+            translations=loaded.translations,
+            max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
+            tokenizer=loaded.spellers,
+            settings=loaded.settings,
+            slots=loaded.engine.capacity,
         )
 
     async def pulse(self) -> Pulse:

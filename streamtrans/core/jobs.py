@@ -92,7 +92,8 @@ class Hypothesis:
     ``logprobs`` holds one natural-log probability per token. ``complete`` is false where the
     length limit, and not end-of-text, ended it. ``ends``, where the model can tell, says per token until which sample
     of the stream it was listening when it wrote it: the end of the frame in the middle of its attention. A token
-    of the job's prefix has an entry too.
+    of the job's prefix has an entry too. ``sources``, of a translated text, says per token how many tokens of the
+    transcript it rests on: it never falls from one to the next.
     """
 
     tokens: Tokens
@@ -100,6 +101,7 @@ class Hypothesis:
     complete: bool = True
     stats: DecodeStats = DecodeStats()
     ends: tuple[int, ...] = ()
+    sources: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,20 @@ from streamtrans.core import Detect, Detection, Job, Request
 from streamtrans.engine.outcomes import attempt, detection
 from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Stopwatch
-from streamtrans.model.api import CacheSlots, Choices, Forward, Guess, Heard, Hearing, Propose, SpeechModel
+from streamtrans.model.api import (
+    CacheSlots,
+    Choices,
+    Forward,
+    Guess,
+    Heard,
+    Hearing,
+    Propose,
+    SpeechModel,
+    TextMemory,
+    TextModel,
+    WritingModel,
+    Written,
+)
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
@@ -62,10 +75,15 @@ class Device:
         self.count(encodes=len(hearings), encode_batches=1, samples=sum(heard.encoded for heard in found))
         return found
 
-    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
-        """Run one pass of the target model."""
+    def read(self, translator: TextModel, texts: Sequence[Written]) -> list[TextMemory]:
+        """Read texts that are to be translated."""
         with self._decoding():
-            choices = self.model.step(forwards)
+            return translator.read(texts)
+
+    def step(self, model: WritingModel, forwards: Sequence[Forward]) -> list[Choices]:
+        """Run one pass of a model."""
+        with self._decoding():
+            choices = model.step(forwards)
         self.count(forwards=len(forwards), passes=1)
         return choices
 
@@ -84,9 +102,11 @@ class Device:
 
     def _read_silence(self, job: Job) -> None:
         [heard] = self.listen([Hearing(np.zeros(max(0, job.end - job.start), np.float32), job.start)])
-        cache, language = self.slots.open(heard.memory), self.model.languages[0]
+        language = self.model.languages[0]
+        prompt = self.model.prompt(language, language)
+        cache = self.slots.open(heard.memory, prompt)
         try:
-            self.step([Forward(self.model.prompt(language, language), cache, rows=1)])
+            self.step(self.model, [Forward(prompt[cache.length :], cache, rows=1)])
         finally:
             self.slots.wipe(cache)
             self.slots.release(cache)

@@ -28,18 +28,18 @@ from streamtrans.core import (
     Reply,
     Request,
     StateHandle,
-    Tokens,
 )
-from streamtrans.decode import DraftContext, decode, parse_drafters
+from streamtrans.decode import parse_drafters
 from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.device import Device
 from streamtrans.engine.outcomes import attempt, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
+from streamtrans.engine.stages import Stage, open_ear, open_translations, plan, to_translate, without_speculator
 from streamtrans.engine.states import States
 from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Trouble
-from streamtrans.engine.work import Talk, Work
-from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose, SpeechModel
+from streamtrans.engine.work import Plan, Talk, Work
+from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose, SpeechModel, TextModel
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
@@ -56,20 +56,31 @@ class Engine:
         model: the weights; after construction only the device thread calls it.
         vads: makes the detector of a name; called once per name, on the device thread.
         config: how much at once, and how to decode.
+        translator: of what the model hears into other languages.
 
     Raises:
         BadConfig: the drafter needs a speculative network and the model has none.
     """
 
-    def __init__(self, model: SpeechModel, vads: Callable[[str], Vad], config: EngineConfig | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: SpeechModel,
+        vads: Callable[[str], Vad],
+        config: EngineConfig | None = None,
+        translator: TextModel | None = None,
+    ) -> None:
+        self.model, self.translator = model, translator
         self.config = config or EngineConfig()
         spec = self.config.drafter or ("echo,kvspn" if model.has_speculator else "echo")
-        self._drafters = parse_drafters(spec)
-        if self._drafters.needs_speculator and not model.has_speculator:
+        drafters = parse_drafters(spec)
+        if drafters.needs_speculator and not model.has_speculator:
             raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo")
-        self._slots = model.allocate(self.config.slots)
-        self._device = Device(model, vads, self._slots, self.config.stall_s)
+        slots = self.config.slots
+        self._ear = Stage(model, model.allocate(slots), drafters, model.draft_acceptance)
+        self._stages = [self._ear]
+        if translator is not None:
+            self._stages.append(Stage(translator, translator.allocate(slots), without_speculator(drafters)))
+        self._device = Device(model, vads, self._ear.slots, self.config.stall_s)
         self._states = States(self.config.state_s)
         self._trouble = {detects: Trouble() for detects in (True, False)}
         self._suspect: Request | None = None  # its failure may be the device's
@@ -87,7 +98,7 @@ class Engine:
     @property
     def capacity(self) -> int:
         """Texts that can be decoded at once."""
-        return self._slots.capacity
+        return self._ear.slots.capacity
 
     @property
     def owner(self) -> str:
@@ -97,7 +108,11 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """A snapshot of the counters; any thread may ask."""
-        return replace(self._device.stats, waiting=len(self._waiting), live=len(self._live), free=self._slots.free)
+        return replace(self._device.stats, waiting=len(self._waiting), live=len(self._live), free=self._free)
+
+    @property
+    def _free(self) -> int:
+        return self.capacity - sum(work.plan.slots for work in [*self._live])
 
     @property
     def health(self) -> Health:
@@ -162,8 +177,8 @@ class Engine:
     def _take(self) -> bool:
         """Take in all that was submitted, waiting only if there is nothing to do; false says to stop."""
         idle = not (self._detects or self._waiting or self._live)
-        if idle and self._slots.free != self._slots.capacity:
-            raise RuntimeError(f"idle with {self._slots.capacity - self._slots.free} slots taken: a leak")
+        if idle and (taken := sum(stage.slots.capacity - stage.slots.free for stage in self._stages)):
+            raise RuntimeError(f"idle with {taken} slots taken: a leak")
         try:
             # What is kept grows old while nobody asks for anything, too.
             patience_s = self.config.state_s if idle and len(self._states) else None
@@ -178,25 +193,25 @@ class Engine:
         if isinstance(request, Detect):
             self._detects.append((request, reply))
             return
-        found = attempt(lambda: (self._prompts(request), self._states.take(request)))
+        found = attempt(lambda: (self._plan(request), self._states.take(request)))
         if isinstance(found, Exception):
             self._finish(reply, found)
             return
-        prompts, kept = found
-        if not prompts:
+        wanted, kept = found
+        if not wanted.slots:
             self._finish(reply, Reading(()))
             return
         self._count += 1
-        ticket = Ticket(self._count, request.last, len(prompts))
-        self._waiting[ticket] = Work(request, reply, prompts, ticket, kept)
+        ticket = Ticket(self._count, request.last, wanted.slots)
+        self._waiting[ticket] = Work(request, reply, wanted, ticket, kept)
 
-    def _prompts(self, job: Job) -> tuple[Tokens, ...]:
+    def _plan(self, job: Job) -> Plan:
         if len(job.targets) > self.capacity:
             raise BadConfig(
                 f"a job in {len(job.targets)} languages needs as many slots, and this engine has"
                 f" {self.capacity}: ask for fewer languages, or start it with more slots"
             )
-        return tuple(self.model.prompt(target.language, job.source) for target in job.targets)
+        return plan(job, self.model, self.translator)
 
     def _turn(self) -> None:
         """Give everybody one step, the quick ones first: a detector never waits for a long text."""
@@ -204,8 +219,10 @@ class Engine:
         self._drop_cancelled()
         self._run_detectors()
         self._start_jobs()
-        self._answer(Forward, self._device.step)
-        self._answer(Propose, self._device.propose)
+        for stage in self._stages:
+            self._answer(Forward, stage, partial(self._device.step, stage.model))
+        self._answer(Propose, self._ear, self._device.propose)
+        self._translate()
         self._try_device()
 
     def _drop_cancelled(self) -> None:
@@ -227,7 +244,7 @@ class Engine:
         """Encode the jobs that fit, and open one slot per target of each: encode once, decode many."""
         tickets = admit(
             self._waiting,
-            self._slots.free,
+            self._free,
             most=self.config.max_batch,
             head_start=self.config.final_head_start,
         )
@@ -255,34 +272,30 @@ class Engine:
         )
 
     def _open(self, work: Work, heard: Heard) -> None:
-        """Begin a conversation per target, all about one memory."""
-        eot, model = self.model.eot, self.model
         work.begin, work.state = heard.begin, heard.state
-        for target, prompt in zip(work.job.targets, work.prompts, strict=True):
-            context = DraftContext(
-                len(prompt),
-                eot,
-                target.draft,
-                self.config.top_k,
-                self.config.draft_tokens,
-                acceptance=model.draft_acceptance,
-                biases=target.biases,
-            )
-            drafter = self._drafters.make(context)
-            needed = model.tokens_per_second(target.language)
-            limit = self.config.limit(model.max_tokens, prompt, work.job.end - work.job.start, needed)
-            cache = self._slots.open(heard.memory)
-            locate = partial(self._locate, work)
-            conversation = decode(prompt, target.prefix, cache, drafter, eot=eot, limit=limit, locate=locate)
-            work.talks.append(Talk(work, conversation, cache))
+        open_ear(work, self._ear, heard.memory, self.config, self.model.frame_samples)
 
-    def _locate(self, work: Work, frame: int) -> int:
-        """Return the sample of the stream where a frame of a job's memory ends: never after its audio."""
-        return min(work.begin + (frame + 1) * self.model.frame_samples, work.job.end)
+    def _translate(self) -> None:
+        """Read, all in one batch, what has been heard and is to be translated, and begin a conversation per text."""
+        works = [work for work in self._live if work.to_translate]
+        if self.translator is None or not works:
+            return
+        vocabulary = self.model.vocabulary
+        texts = [text for work in works for text in to_translate(work, vocabulary)]
+        read = iter(each(partial(self._device.read, self.translator), texts))
+        for work in works:
+            memories = [next(read) for _ in work.plan.translator]
+            opened = attempt(partial(open_translations, work, self._stages[-1], memories, self.config, vocabulary))
+            if isinstance(opened, Exception):
+                self._end(work, opened)
+            else:
+                self._advance([(talk, None) for talk in work.talks if talk.hypothesis is None])
+                self._close_if_done(work)
 
-    def _answer(self, kind: type[A], call: Callable[[Sequence[A]], Sequence[Choices | Guess]]) -> None:
-        """Run the oldest requests of one kind as one batch, and let their conversations go on."""
-        pending = (talk for work in self._live for talk in work.talks if isinstance(talk.pending, kind))
+    def _answer(self, kind: type[A], stage: Stage, call: Callable[[Sequence[A]], Sequence[Choices | Guess]]) -> None:
+        """Run the oldest requests of one kind to one model as one batch, and let their conversations go on."""
+        asking = (talk for work in self._live for talk in work.talks if talk.stage is stage)
+        pending = (talk for talk in asking if isinstance(talk.pending, kind))
         talks = oldest(pending, self.config.max_batch)
         if not talks:
             return
@@ -305,18 +318,17 @@ class Engine:
                 talk.pending, talk.since = outcome, self._count
 
     def _close_if_done(self, work: Work) -> None:
-        hypotheses = tuple(talk.hypothesis for talk in work.talks if talk.hypothesis is not None)
-        if len(hypotheses) == len(work.prompts):
+        if work.idle and not work.to_translate:
             kept = self._states.put(work.kept, work.state) if work.job.keep else None
-            self._end(work, Reading(hypotheses, kept))
+            self._end(work, Reading(work.hypotheses(), kept))
 
     def _end(self, work: Work, outcome: Reading | Exception) -> None:
         """Give back all that a job holds, then answer it."""
         for talk in work.talks:
             attempt(talk.conversation.close)
             if isinstance(outcome, Exception) and not isinstance(outcome, EngineClosed):
-                attempt(partial(self._slots.wipe, talk.cache))
-            self._slots.release(talk.cache)
+                attempt(partial(talk.stage.slots.wipe, talk.cache))
+            talk.stage.slots.release(talk.cache)
         work.talks.clear()
         if self._waiting.pop(work.ticket, None) is None:
             self._live.remove(work)

@@ -20,7 +20,7 @@ from streamtrans.core import (
     Target,
     Tokens,
 )
-from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Speller
+from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Spellers
 from streamtrans.stream import replay as step_through
 from streamtrans.vad import vad_window
 
@@ -56,7 +56,7 @@ class Replay:
 
 
 def replay(
-    config: SessionConfig, speller: Speller, engine: EngineLike, audio: Samples, *, chunk: int = 1_600
+    config: SessionConfig, speller: Spellers, engine: EngineLike, audio: Samples, *, chunk: int = 1_600
 ) -> Replay:
     """Stream ``audio`` into a new session, as if the engine needed no time.
 

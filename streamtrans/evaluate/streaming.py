@@ -22,7 +22,7 @@ from streamtrans.evaluate.scoring import TalkRun, as_log, score_direction
 from streamtrans.evaluate.settings import Setting
 from streamtrans.evaluate.together import replay_together
 from streamtrans.segment import EndpointRules
-from streamtrans.stream import EngineLike, Speller
+from streamtrans.stream import EngineLike, Spellers, spelling
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is done, samples done, of how many)."""
@@ -122,7 +122,7 @@ def targets_of(talk: Talk, asked: Sequence[str], known: Collection[str]) -> tupl
 
 def evaluate_streaming(
     talks: Sequence[Talk],
-    speller: Speller,
+    speller: Spellers,
     engine: Measuring,
     config: StreamingConfig,
     *,
@@ -184,7 +184,7 @@ def evaluate_streaming(
 class OfflineReader:
     """Reads the segments of runs at once, each alone and without drafts; what was read once is remembered."""
 
-    def __init__(self, engine: EngineLike, speller: Speller) -> None:
+    def __init__(self, engine: EngineLike, speller: Spellers) -> None:
         self._engine = engine
         self._speller = speller
         self._texts: dict[tuple[str, int, int, tuple[str, ...]], tuple[str, ...]] = {}
@@ -210,7 +210,10 @@ class OfflineReader:
                 self._texts[key] = ("",) * len(targets)
                 continue
             assert isinstance(reading, Reading)
-            self._texts[key] = tuple(self._speller.decode(each.tokens) for each in reading.hypotheses)
+            self._texts[key] = tuple(
+                spelling(self._speller, target, source).decode(each.tokens)
+                for target, each in zip(targets, reading.hypotheses, strict=True)
+            )
         offline = {target: [self._texts[key][index] for key in keys] for index, target in enumerate(targets)}
         return replace(run, offline=offline, problems=(*run.problems, *problems))
 

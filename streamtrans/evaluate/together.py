@@ -22,7 +22,7 @@ from streamtrans.core import (
     Request,
 )
 from streamtrans.evaluate.replay import Replay
-from streamtrans.stream import EngineLike, Session, SessionConfig, Speller
+from streamtrans.stream import EngineLike, Session, SessionConfig, Spellers
 from streamtrans.vad import vad_window
 
 Ask = Callable[[Sequence[Request]], Sequence[Future[Detection | Reading]]]
@@ -63,7 +63,7 @@ class Played:
 
 def replay_together(
     recordings: Sequence[tuple[SessionConfig, Samples]],
-    speller: Speller,
+    speller: Spellers,
     engine: EngineLike,
     *,
     chunk: int = 1_600,
@@ -89,7 +89,7 @@ def replay_together(
 
 def play_together(
     recordings: Sequence[tuple[SessionConfig, Samples]],
-    speller: Speller,
+    speller: Spellers,
     ask: Ask,
     *,
     chunk: int = 1_600,
@@ -120,7 +120,7 @@ class _Player:
         self,
         config: SessionConfig,
         audio: Samples,
-        speller: Speller,
+        speller: Spellers,
         chunk: int,
         heard: Callable[[int], None] | None,
     ) -> None:

@@ -216,6 +216,21 @@ class WritingModel(Protocol):
         ...
 
     @property
+    def device(self) -> object:
+        """Where it computes, to show."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """In what it computes, to show."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        ...
+
+    @property
     def eot(self) -> int:
         """The end-of-text token: the one that it answers with, where it knows several."""
         ...

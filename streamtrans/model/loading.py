@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.foreign import Table
+from streamtrans.model.api import SpeechModel, TextModel
 from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
@@ -23,7 +25,9 @@ from streamtrans.text import Tokenizer
 
 _log = logging.getLogger(__name__)
 
-FAMILIES: Table[Callable[..., TorchSpeechModel]] = Table(
+M = TypeVar("M")
+
+FAMILIES: Table[Callable[..., SpeechModel]] = Table(
     "model_type",
     {
         "whisper": "streamtrans.model.whisper:load",
@@ -31,6 +35,15 @@ FAMILIES: Table[Callable[..., TorchSpeechModel]] = Table(
     },
 )
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
+
+TRANSLATORS: Table[Callable[..., TextModel]] = Table(
+    "model_type",
+    {
+        "m2m_100": "streamtrans.model.seq2seq.m2m:load",
+        "marian": "streamtrans.model.seq2seq.marian:load",
+    },
+)
+"""The same for translators of texts."""
 
 DTYPES = {"float64": torch.float64, "float16": torch.float16, **PRECISIONS}
 """What ``dtype`` may be → the dtype of what isn't packed."""
@@ -52,6 +65,10 @@ COMPANIONS = (
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
+    "tekken.json",
     "streaming.json",
 )
 """What a folder may hold besides weights, at its top."""
@@ -61,7 +78,7 @@ EMBEDDED = Path(__file__).parent.parent / "models" / "nano"
 """The model in the package, used where none is named."""
 
 
-def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> TorchSpeechModel:
+def load_speech(where: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> SpeechModel:
     """Load a checkpoint folder, a hub name (``org/name``), or the embedded model where ``where`` is ``None``.
 
     Args:
@@ -71,21 +88,60 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
             what can't be had is replaced by the next best.
 
     Raises:
-        BadModel: no such folder, a file is missing, unsafe or does not fit the others.
+        BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it is a translator of texts.
         BadConfig: the device or the dtype doesn't exist here.
     """
+    return _load(FAMILIES, where, device, dtype, dict.fromkeys(TRANSLATORS, "give it with --translator"))
+
+
+def load_translator(where: str | Path, *, device: str = "auto", dtype: str = "auto") -> TextModel:
+    """Load a translator of texts as :func:`load_speech` loads what hears.
+
+    Raises:
+        BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it hears speech.
+        BadConfig: the device or the dtype doesn't exist here.
+    """
+    return _load(TRANSLATORS, where, device, dtype, dict.fromkeys(FAMILIES, "give it with --model"))
+
+
+def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> TorchSpeechModel:
+    """Load as :func:`load_speech` does what is to be trained, compressed or measured layer by layer.
+
+    Raises:
+        BadModel: as there, or the model isn't shaped like a Whisper.
+        BadConfig: the device or the dtype doesn't exist here.
+    """
+    model = load_speech(where, device=device, dtype=dtype)
+    if not isinstance(model, TorchSpeechModel):
+        raise BadModel(f"{model.name} isn't shaped like a Whisper, and this is for models that are; it can be served")
+    return model
+
+
+def _load(
+    families: Table[Callable[..., M]], where: str | Path | None, device: str, dtype: str, elsewhere: Mapping[str, str]
+) -> M:
     folder = find_folder(where)
     chosen = choose_device(device)
     raw = read_json(folder / "config.json")
+    kind = raw.get("model_type")
     try:
-        load = FAMILIES.load(raw.get("model_type"))
+        load = families.load(kind)
     except BadConfig as error:
-        raise BadModel(f"{folder / 'config.json'}: {error}") from None
-    width = raw.get("d_model")
-    precision = choose_precision(dtype, chosen, width if isinstance(width, int) else 0)
-    model = load(folder, device=chosen, dtype=DTYPES[precision])
-    model.pack(precision if chosen.type == "cpu" and precision in PRECISIONS else None)
-    return model
+        hint = f"; it is of another kind: {elsewhere[kind]}" if isinstance(kind, str) and kind in elsewhere else ""
+        raise BadModel(f"{folder / 'config.json'}: {error}{hint}") from None
+    precision = choose_precision(dtype, chosen, _width(raw))
+    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else None
+    return load(folder, device=chosen, dtype=DTYPES[precision], packed=packed)
+
+
+def _width(raw: Mapping[str, object]) -> int:
+    """Return the width of a network by its ``config.json``, 0 where that doesn't say it."""
+    inner = raw.get("text_config")
+    for part in (raw, inner if isinstance(inner, dict) else {}):
+        for name in ("d_model", "hidden_size"):
+            if isinstance(width := part.get(name), int):
+                return width
+    return 0
 
 
 def find_folder(where: str | Path | None) -> Path:
@@ -192,6 +248,16 @@ def load_network(folder: Path, config: NetworkConfig) -> Network:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("text_encoder.")}
     with torch.device("meta"):
         network = Network(config)
+    fill(network, tensors, folder)
+    return network
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Give a network the tensors of a folder.
+
+    Raises:
+        BadModel: they aren't the ones that its ``config.json`` asks for, or hold no numbers.
+    """
     wanted = network.state_dict()
     missing = sorted(set(wanted) - set(tensors))
     surplus = sorted(set(tensors) - set(wanted))
@@ -212,7 +278,6 @@ def load_network(folder: Path, config: NetworkConfig) -> Network:
         if tensor.dim() == 1 and not tensors[name].isfinite().all():  # where one is broken, norms and biases are
             raise BadModel(f"{folder}: {name} holds infinite numbers or none at all; its training has failed")
     network.load_state_dict(tensors, assign=True)
-    return network
 
 
 def read_tensors(folder: Path) -> Mapping[str, Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from streamtrans.core import LIVE, BadConfig, CaptionChoice
-from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Speller
+from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Spellers
 from streamtrans.text import joins_without_spaces
 from streamtrans.wire import Limits
 
@@ -185,7 +185,7 @@ class Served:
     """A warm model and what it can do; ``vads`` names the detectors, the default first."""
 
     engine: EngineLike
-    tokenizer: Speller
+    tokenizer: Spellers
     languages: tuple[str, ...]
     """Canonical codes."""
     model_name: str

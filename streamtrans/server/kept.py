@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from streamtrans.core import BadConfig, Caption, Event, SpeechEnded, SpeechStarted, StreamtransError
 from streamtrans.foreign.values import BadValue, typed
-from streamtrans.stream import Memory, Speller
+from streamtrans.stream import Memory, Spellers, spelling
 from streamtrans.wire import ClientMessage, Summary
 
 _VERSION = 1
@@ -139,16 +139,21 @@ class Kept:
         message.config.ParseFromString(base64.b64decode(self.config, validate=True))
         return message
 
-    def check(self, speller: Speller) -> None:
+    def check(self, spellers: Spellers) -> None:
         """See to it that the kept tokens spell the kept text.
 
         Raises:
             NotOurs: they don't, so another model wrote them.
         """
         shown = {(e.segment, e.language): e.committed for said in self.said for e in said.captions}
+        sources = self.opening().config.source_languages
+        source = sources[0] if len(sources) == 1 else None
         for segment in self.memory.pending:
             for line in segment.lines:
-                if line.tokens and speller.decode(line.tokens) != shown.get((segment.number, line.language), ""):
+                if line.hidden or not line.tokens:
+                    continue
+                text = spelling(spellers, line.language, source).decode(line.tokens)
+                if text != shown.get((segment.number, line.language), ""):
                     raise NotOurs("its tokens don't spell its text: another model wrote them")
 
     @property

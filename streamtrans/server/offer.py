@@ -18,13 +18,13 @@ def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Se
     """Describe what is served; the detector that was asked for is the default, the others stay available."""
     return Served(
         engine=loaded.engine,
-        tokenizer=loaded.model.tokenizer,
-        languages=loaded.model.languages,
-        model_name=loaded.model.name,
+        tokenizer=loaded.spellers,
+        languages=loaded.languages,
+        model_name=loaded.name,
         vads=_detectors(vad),
         max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
-        ask=loaded.model.prompt,
-        translations=loaded.model.translations,
+        ask=loaded.ask,
+        translations=loaded.translations,
         settings=loaded.settings,
         origin=origin,
         stats=lambda: loaded.engine.stats,

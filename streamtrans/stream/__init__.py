@@ -17,6 +17,7 @@ from streamtrans.stream.records import BadRecording
 from streamtrans.stream.rerun import Difference, Differs, rerun
 from streamtrans.stream.session import Session
 from streamtrans.stream.settings import Setting, Settings, Unmet, arrange
+from streamtrans.stream.stages import Spellers, Stages, layout, read_layout, spelling
 
 __all__ = [
     "POLICIES",
@@ -40,13 +41,18 @@ __all__ = [
     "Settings",
     "Span",
     "Speller",
+    "Spellers",
+    "Stages",
     "Unmet",
     "arrange",
     "drive",
     "fingerprint",
+    "layout",
     "load_policy",
     "pump",
+    "read_layout",
     "replay",
     "rerun",
     "settle",
+    "spelling",
 ]

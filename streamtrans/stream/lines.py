@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -50,6 +51,10 @@ def speaking(speller: Speller, language: str) -> Speller:
     return speller.speaking(language) if isinstance(speller, Polyglot) else speller
 
 
+_NEAR = 4
+"""Tokens between where a translation's sentence ends and where what it rests on says so: then its own end is right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of the first sentence of a line that goes on: it is ``tokens[:stop]``, the next ``tokens[resume:]``."""
@@ -59,10 +64,18 @@ class Ending:
 
 
 class Line:
-    """The readings of one (segment, language)."""
+    """The readings of one (segment, language).
 
-    def __init__(self, language: str, speller: Speller, policy: Policy, config: SessionConfig) -> None:
+    A ``translated`` one follows a transcript: it promises nothing of what the transcript hasn't promised, and its
+    sentences end with those of the transcript. A ``hidden`` one is shown to nobody.
+    """
+
+    def __init__(
+        self, language: str, speller: Speller, policy: Policy, config: SessionConfig, *, translated: bool = False
+    ) -> None:
         self.language = language
+        self.translated = translated
+        self.hidden = self.parted = False
         self.committed: Tokens = ()
         self.promised_at: int | None = None  # end of the audio whose reading promised something last
         self.closed = False
@@ -77,9 +90,10 @@ class Line:
         self._seen_at: int | None = None  # up to where was heard when the sentence was first seen to end
         self.ending: Ending | None = None  # where it ends, once two readings have said so
 
-    def recall(self, promised: Tokens, *, closed: bool) -> None:
-        """Begin with what was promised, and told, of this line before."""
-        self.committed, self.closed = promised, closed
+    def recall(self, promised: Tokens, *, closed: bool, hidden: bool = False) -> None:
+        """Begin with what was promised, and told, of this line before; a hidden one that has been closed goes on."""
+        self.committed, self.closed = promised, closed and not hidden
+        self.hidden, self.parted = hidden, closed and hidden
         self._hypothesis = Hypothesis(promised, (0.0,) * len(promised))
         self._shown = (self._speller.decode(promised), "")
 
@@ -92,23 +106,29 @@ class Line:
         biases = () if free or not bias or not draft else self._biases(draft)
         return Target(self.language, prefix=self.committed, draft=draft, biases=biases)
 
-    def read(self, hypothesis: Hypothesis, span: Span, *, certain: int) -> Caption | None:
+    def read(self, hypothesis: Hypothesis, span: Span, *, certain: int, within: int | None = None) -> Caption | None:
         """Take a reading of the open segment; return a caption if it shows anything new.
 
-        Audio from sample ``certain`` on may yet fall to the next segment, so nothing said there is promised.
+        Audio from sample ``certain`` on may yet fall to the next segment, so nothing said there is promised. Of a
+        translation, nothing is promised that rests on more than the first ``within`` tokens of the transcript.
         """
         if self._accepts(hypothesis):
             self._believe(hypothesis)
-            self._promise(span, certain)
+            self._promise(span, certain, within)
         return self._show(span)
 
-    def finish(self, hypothesis: Hypothesis | None, span: Span, *, credible: bool = True) -> Caption:
+    def finish(
+        self, hypothesis: Hypothesis | None, span: Span, *, credible: bool = True, within: int | None = None
+    ) -> Caption:
         """Promise the last reading, or without one what was believed before, and close the line.
 
-        Where it isn't ``credible`` that anybody spoke, nothing is added to what is promised.
+        Where it isn't ``credible`` that anybody spoke, nothing is added to what is promised. A translation loses what
+        rests on more than the first ``within`` tokens of the transcript.
         """
         if hypothesis is not None and self._accepts(hypothesis):
             self._believe(hypothesis)
+        if within is not None and self._hypothesis.sources:
+            self._hypothesis = _slice(self._hypothesis, 0, max(len(self.committed), self._resting(within)))
         if credible:
             self.committed = self._hypothesis.tokens
         else:
@@ -123,6 +143,30 @@ class Line:
         self.committed = self._hypothesis.tokens
         self.promised_at = span.end
         return self._close(span), _slice(whole, resume, len(whole.tokens))
+
+    def finish_with(self, ending: Ending, span: Span) -> tuple[Caption, Hypothesis]:
+        """Promise what rests on the transcript's first sentence, and return the rest, as :meth:`finish_sentence`."""
+        tokens, kept = self._hypothesis.tokens, len(self.committed)
+        stop = resume = max(kept, self._resting(ending.stop))
+        own = self._speller.sentence_end(tokens)
+        if own is not None and own[0] >= kept and abs(own[0] - stop) <= _NEAR:
+            stop, resume = own
+        elif stop < len(tokens):
+            stop = resume = max(kept, self._speller.boundary(tokens, stop))
+        self.ending = Ending(stop, resume)
+        caption, rest = self.finish_sentence(span)
+        return caption, replace(rest, sources=tuple(max(0, source - ending.resume) for source in rest.sources))
+
+    def part(self) -> Line:
+        """Go on unseen, for those who follow it, and return a line to close in the place of this one."""
+        closing = copy(self)
+        self.hidden = self.parted = True
+        return closing
+
+    def reveal(self) -> None:
+        """Show from now on what was hidden, unless it was shown and closed before."""
+        if self.hidden and not self.parted:
+            self.hidden, self._shown = False, ("", "")
 
     def carry(self, hypothesis: Hypothesis, span: Span) -> Caption | None:
         """Begin with what was said after the end of the sentence before."""
@@ -175,7 +219,8 @@ class Line:
             hypothesis = _slice(hypothesis, 0, kept)  # what the limit ended was the loop
         self._hypothesis = hypothesis
         self._readings = (*self._readings, hypothesis)[-self._policy.memory :]
-        found = self._speller.sentence_end(hypothesis.tokens) if hypothesis.ends else None
+        divides = bool(hypothesis.ends) and not self.translated
+        found = self._speller.sentence_end(hypothesis.tokens) if divides else None
         if found is not None and found[0] < len(self.committed):
             found = None  # it was promised as one with what follows
         sentence = None if found is None else hypothesis.tokens[: found[1]]
@@ -185,13 +230,20 @@ class Line:
             self._seen_at = None
         self._sentence = sentence
 
-    def _promise(self, span: Span, certain: int) -> None:
+    def _resting(self, within: int) -> int:
+        """Count the tokens that rest on no more than the first ``within`` tokens of the transcript."""
+        sources = self._hypothesis.sources
+        return next((at for at, source in enumerate(sources) if source > within), len(sources))
+
+    def _promise(self, span: Span, certain: int, within: int | None) -> None:
         tokens, ends, kept = self._hypothesis.tokens, self._hypothesis.ends, len(self.committed)
         # What is promised already may be looked at again, late in the audio; that is no reason to promise no more.
         newest = replace(self._hypothesis, ends=(span.start,) * len(ends[:kept]) + ends[kept:])
         wanted = min(self._policy.promise((*self._readings[:-1], newest), span), len(tokens))
         if span.end > certain:
             wanted = min(wanted, next((at for at, end in enumerate(newest.ends) if end > certain), len(ends)))
+        if within is not None:
+            wanted = min(wanted, self._resting(within))
         if self._sentence is not None and not self._gave_up(span):
             # The next sentence will be the next segment's, once it is sure that this one has ended.
             found = self._speller.sentence_end(tokens)
@@ -271,4 +323,5 @@ def _slice(hypothesis: Hypothesis, start: int, stop: int) -> Hypothesis:
         complete=hypothesis.complete or stop < len(hypothesis.tokens),
         logprobs=hypothesis.logprobs[start:stop],
         ends=hypothesis.ends[start:stop],
+        sources=hypothesis.sources[start:stop],
     )

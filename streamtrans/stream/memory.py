@@ -28,11 +28,15 @@ _WARM_UP = samples(1_000)
 
 @dataclass(frozen=True, slots=True)
 class KeptLine:
-    """What is promised of a segment in one language; ``closed``: its final caption is out."""
+    """What is promised of a segment in one language; ``closed``: its final caption is out.
+
+    ``hidden``: nobody is shown it, and where it is closed besides, no more: others are translated from it.
+    """
 
     language: str
     tokens: Tokens = ()
     closed: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,16 @@ class KeptSegment:
     @classmethod
     def of(cls, segment: Segment) -> Self:
         """Return what is kept of ``segment``."""
-        lines = tuple(KeptLine(line.language, line.committed, line.closed) for line in segment.lines)
+        lines = tuple(
+            KeptLine(line.language, line.committed, line.closed or line.parted, line.hidden) for line in segment.lines
+        )
         return cls(segment.number, segment.start, lines, segment.end, segment.credible, segment.needed)
 
     def recalled(self, line_in: Callable[[str], Line], *, fresh: bool) -> Segment:
         """Return the segment, with new lines that have promised what those had; ``fresh`` as of :class:`Segment`."""
         lines = [line_in(kept.language) for kept in self.lines]
         for line, kept in zip(lines, self.lines, strict=True):
-            line.recall(kept.tokens, closed=kept.closed)
+            line.recall(kept.tokens, closed=kept.closed, hidden=kept.hidden)
         segment = Segment(self.number, self.start, lines, fresh=fresh)
         segment.end, segment.credible, segment.needed = self.end, self.credible, self.needed
         return segment

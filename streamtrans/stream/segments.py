@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from streamtrans.core import Caption, Event, SpeechEnded, SpeechStarted
 from streamtrans.stream.lines import Line
+from streamtrans.stream.policies import Span
 
 
 class Segment:
@@ -21,8 +26,15 @@ class Segment:
 
     @property
     def open_lines(self) -> list[Line]:
-        """The lines that have no final caption yet."""
-        return [line for line in self.lines if not line.closed]
+        """The lines that have no final caption yet, what they are translated from first; none where nobody sees any."""
+        lines = [line for line in self.lines if not line.closed]
+        return sorted(lines, key=lambda line: line.translated) if any(not line.hidden for line in lines) else []
+
+    @property
+    def transcript(self) -> Line | None:
+        """The open line that others are translated from, if there are such."""
+        lines = [line for line in self.lines if not line.closed and not line.translated]
+        return lines[0] if lines and any(line.translated for line in self.lines) else None
 
     @property
     def promised_to(self) -> int:
@@ -33,3 +45,43 @@ class Segment:
     def line(self, language: str) -> Line | None:
         """Return the line in ``language``, if there is one."""
         return next((line for line in self.lines if line.language == language), None)
+
+    def leave(self, targets: Sequence[str], heard: int) -> list[Caption]:
+        """Close the lines of languages that aren't among ``targets`` any more, at sample ``heard``."""
+        captions = []
+        for line in self.open_lines:
+            if line.language in targets:
+                line.reveal()
+            elif not line.hidden:
+                closing = line.part() if line is self.transcript else line
+                captions.append(closing.finish(None, Span(self.number, self.start, heard), credible=self.credible))
+        return captions
+
+    def hand_over(self, following: Segment) -> list[Event]:
+        """Close the lines that saw a sentence end; what they said after it begins those of the segment ``following``.
+
+        The translations of such a line end with it.
+        """
+        transcript = self.transcript
+        source = None if transcript is None else transcript.ending
+        closing: list[Event] = []
+        carried: list[Event] = []
+        span = Span(self.number, self.start, following.start)
+        for line in self.open_lines:
+            if line.translated and source is not None:
+                final, rest = line.finish_with(source, span)
+            elif line.ending is not None:
+                final, rest = line.finish_sentence(span)
+            else:
+                continue
+            onward = following.line(line.language)
+            assert onward is not None, f"{line.language} is open and no target"
+            shown = onward.carry(rest, Span(following.number, following.start, following.read_to))
+            if line.hidden:
+                continue
+            if shown is not None:
+                final = replace(final, moved=shown.text)
+                carried.append(shown)
+            closing.append(final)
+        ended, begun = SpeechEnded(self.number, following.start), SpeechStarted(following.number, following.start)
+        return [ended, *closing, begun, *carried]

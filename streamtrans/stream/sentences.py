@@ -60,7 +60,7 @@ def agreed_end(segment: Segment, heard: int, lag: int, patience: int) -> Joint |
     """
     if not segment.credible:
         return None  # a sentence of words that nobody may have said
-    lines = segment.open_lines
+    lines = [line for line in segment.open_lines if not line.translated]  # translations end with their transcript
     ready = [line for line in lines if line.ending is not None]
     joint = sentence_end(ready, segment.start)
     wanted = lag if len(ready) == len(lines) else max(lag, patience)

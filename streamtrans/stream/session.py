@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from streamtrans.core import (
+    BadConfig,
     Detect,
     Detection,
     Event,
@@ -31,13 +31,14 @@ from streamtrans.core import (
 from streamtrans.segment import Boundary, Closed, Opened
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.grid import Grid
-from streamtrans.stream.lines import Line, Speller, speaking
+from streamtrans.stream.lines import Line, speaking
 from streamtrans.stream.listener import Listener, Samples
 from streamtrans.stream.memory import KeptSegment, Memory, hearing_again
 from streamtrans.stream.policies import Span, load_policy
 from streamtrans.stream.progress import Cursors, SessionStats
 from streamtrans.stream.segments import Segment
 from streamtrans.stream.sentences import agreed_end
+from streamtrans.stream.stages import Spellers, Stages, spelling
 
 _log = logging.getLogger(__name__)
 
@@ -55,24 +56,26 @@ class Session:
     def __init__(
         self,
         config: SessionConfig,
-        tokenizer: Speller,
+        tokenizer: Spellers,
         *,
         window: int = 512,
-        spellers: Mapping[str, Speller] = MappingProxyType({}),
         memory: Memory | None = None,
     ) -> None:
         """Begin, or go on.
 
         Args:
             config: its targets may change later, see :meth:`retarget`.
-            tokenizer: of the model that writes.
+            tokenizer: of the model that writes, or of both where one translates what the other writes.
             window: samples per window of the detector ``config.vad``.
-            spellers: language → the tokenizer of another model that writes it.
             memory: of the session that is to go on; what is heard first is its audio from ``memory.begins`` on.
+
+        Raises:
+            BadConfig: there are two models, and nobody says which language is spoken.
         """
+        if isinstance(tokenizer, Stages) and config.source is None:
+            raise BadConfig("what is heard is written first and then translated: name the spoken language")
         self.config = config
         self._tokenizer = tokenizer
-        self._spellers = spellers
         self._policy = load_policy(config.policy, config.policy_n)
         self._listener = Listener(
             config.endpoints,
@@ -135,10 +138,7 @@ class Session:
         if self._segments and self._segments[-1].end is None:
             segment = self._segments[-1]
             heard = segment.read_to if segment.read_to > segment.start else self._listener.position
-            for line in segment.open_lines:
-                if line.language not in self.config.targets:
-                    span = Span(segment.number, segment.start, heard)
-                    self._events.append(line.finish(None, span, credible=segment.credible))
+            self._events += segment.leave(self.config.targets, heard)
             new = [target for target in self.config.targets if segment.line(target) is None]
             segment.lines += map(self._line, new)
             if not segment.open_lines:  # nobody is left to read it for
@@ -304,14 +304,16 @@ class Session:
         hypotheses = reading.hypotheses if reading is not None else ()
         read = {target.language: said for target, said in zip(job.targets, hypotheses, strict=False)}
         certain = segment.start + (self._certain if segment.credible else 0)
+        transcript = segment.transcript
         for line in segment.open_lines:  # languages may have come and gone since the job was taken
-            hypothesis = read.get(line.language)
+            hypothesis, caption = read.get(line.language), None
+            within = len(transcript.committed) if transcript is not None and line.translated else None
             if job.last:
-                self._events.append(line.finish(hypothesis, span, credible=segment.credible))
+                caption = line.finish(hypothesis, span, credible=segment.credible, within=within)
             elif hypothesis is not None:
-                caption = line.read(hypothesis, span, certain=certain)
-                if caption is not None:
-                    self._events.append(caption)
+                caption = line.read(hypothesis, span, certain=certain, within=within)
+            if caption is not None and not line.hidden:
+                self._events.append(caption)
         if job.last:
             self._segments.popleft()
         if reading is not None:
@@ -325,7 +327,6 @@ class Session:
 
         What was said after that moves to a new segment with the words it has, so nothing is read, or shown, twice.
         """
-        ready = [line for line in segment.open_lines if line.ending is not None]
         joint = agreed_end(segment, heard.end, self._lag, self._patience)
         if joint is None:
             return
@@ -338,17 +339,7 @@ class Session:
         following = self._new_segment(cut, fresh=not self.config.carry_state, after=segment)
         following.due = self._grid.newest(cut, heard.end)
         following.read_to = max(cut, heard.end)
-        closing, carried = [], []
-        for line in ready:
-            final, rest = line.finish_sentence(Span(segment.number, segment.start, cut))
-            onward = following.line(line.language)
-            assert onward is not None, f"{line.language} is open and no target"
-            shown = onward.carry(rest, Span(following.number, cut, following.read_to))
-            if shown is not None:
-                final = replace(final, moved=shown.text)
-                carried.append(shown)
-            closing.append(final)
-        self._events += [SpeechEnded(segment.number, cut), *closing, SpeechStarted(following.number, cut), *carried]
+        self._events += segment.hand_over(following)
         if not segment.open_lines:
             self._segments.popleft()
         self._segments.append(following)
@@ -358,13 +349,20 @@ class Session:
     def _new_segment(self, start: int, *, fresh: bool, after: Segment | None = None) -> Segment:
         """Return a segment; of one that goes on ``after`` what was believed a trace of speech is enough."""
         self._stats = self._stats.plus(segments=1)
-        segment = Segment(self._stats.segments - 1, start, list(map(self._line, self.config.targets)), fresh=fresh)
+        targets, source = self.config.targets, self.config.source
+        # Of two models the first writes what the second translates, whether somebody wants to see it or not.
+        unseen = [source] if isinstance(self._tokenizer, Stages) and source and source not in targets else []
+        lines = [self._line(language) for language in (*unseen, *targets)]
+        for line in lines[: len(unseen)]:
+            line.hidden = True
+        segment = Segment(self._stats.segments - 1, start, lines, fresh=fresh)
         segment.needed = min(1, self._enough) if after is not None and after.credible else self._enough
         return segment
 
     def _line(self, language: str) -> Line:
-        speller = speaking(self._spellers.get(language, self._tokenizer), language)
-        return Line(language, speller, self._policy, self.config)
+        by, source = self._tokenizer, self.config.source
+        speller, translated = spelling(by, language, source), isinstance(by, Stages) and language != source
+        return Line(language, speaking(speller, language), self._policy, self.config, translated=translated)
 
     def _advance(self) -> None:
         """Let the listener go on, but not past a reading that an idle engine is about to take."""

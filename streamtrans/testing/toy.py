@@ -145,7 +145,7 @@ class ToyModel:
 
     def __init__(self, config: ToyConfig | None = None) -> None:
         self.config = config or ToyConfig()
-        self.name = "toy"
+        self.name, self.device, self.precision, self.parameters = "toy", "nowhere", "exact", 0
         self.eot = EOT
         self.languages = self.config.languages
         self.first_word = SOT + 1 + len(self.languages)

@@ -372,7 +372,7 @@ def test_closing_fails_what_waits_and_what_comes_later():
 def test_a_leaked_slot_stops_the_engine_loudly():
     engine = Engine(ToyModel(), vads)
     memory = engine.model.encode([toy_audio(1)])[0]
-    engine._slots.open(memory)
+    engine._ear.slots.open(memory)
     assert engine.submit(detect(0.5)).result(PATIENCE_S).probabilities == (0.5,)
     engine._thread.join(PATIENCE_S)
     assert isinstance(engine.submit(detect(0.5)).exception(PATIENCE_S), EngineClosed)

@@ -124,7 +124,7 @@ def test_only_the_broken_job_fails(
         assert [_tokens(future.result(PATIENCE_S)) for future in again] == [_tokens(each) for each in alone]
         assert engine.stats.free == slots
         # A batch that fails is read again one by one, which would hide what was left behind, but not its price.
-        assert all(torch.isfinite(tensor).all() for tensor in (*engine._slots.keys, *engine._slots.values))
+        assert all(torch.isfinite(tensor).all() for tensor in (*engine._ear.slots.keys, *engine._ear.slots.values))
 
 
 def test_a_detector_that_answers_nonsense_fails_alone() -> None:

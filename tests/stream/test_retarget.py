@@ -20,7 +20,7 @@ from streamtrans.core import (
     UnsupportedLanguage,
 )
 from streamtrans.segment import EndpointRules
-from streamtrans.stream import Origin, Recorder, Recording, Session, SessionConfig, rerun, settle
+from streamtrans.stream import Origin, Recorder, Recording, Session, SessionConfig, Stages, rerun, settle
 from streamtrans.testing.engine import InstantEngine, hypothesis
 from streamtrans.testing.vad import ScriptedVad
 from tests.fakes import Words
@@ -234,8 +234,8 @@ class Backwards(Words):
 
 
 def test_each_line_is_spelled_by_the_model_that_writes_it():
-    config = SessionConfig(("de", "fr"), endpoints=RULES)
-    session = Session(config, Words(), window=512, spellers={"fr": Backwards()})
+    config = SessionConfig(("de", "fr"), source="de", endpoints=RULES)
+    session = Session(config, Stages(Words(), Backwards()), window=512)
     engine = InstantEngine(say, ScriptedVad(SPOKEN))
     hear(session, engine, LENGTH)
     session.end()

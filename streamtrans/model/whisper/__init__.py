@@ -90,7 +90,7 @@ class Prompts:
         return token
 
 
-def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpeechModel:
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None) -> TorchSpeechModel:
     """Load a stock Whisper folder."""
     raw = read_json(folder / "config.json")
     config = NetworkConfig.of(raw)
@@ -113,7 +113,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     for source, targets in prompts.translations:
         for target in targets:
             prompts(target, source)  # a command that the tokenizer lacks is found here, not by the first reading
-    return TorchSpeechModel(
+    model = TorchSpeechModel(
         folder.name,
         load_network(folder, config),
         tokenizer,
@@ -131,6 +131,8 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
         device=device,
         dtype=dtype,
     )
+    model.pack(packed)
+    return model
 
 
 def _distilled(folder: Path, raw: dict[str, Any], config: NetworkConfig) -> bool:

@@ -53,7 +53,7 @@ def manner(tokenizer: Tokenizer, languages: tuple[str, ...], pattern: tuple[str,
     )
 
 
-def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpeechModel:
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None) -> TorchSpeechModel:
     """Load a whisperM2M folder; the text encoder, which only training needs, is left aside."""
     raw = read_json(folder / "config.json")
     config = replace(NetworkConfig.of(raw), text_encoder_layers=0)
@@ -62,7 +62,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
     check_vocabulary(folder, tokenizer, config)
     languages = _languages(folder, raw.get("languages"), tokenizer)
     pattern = _pattern(folder, raw.get("prompt", [TARGET]), tokenizer)
-    return TorchSpeechModel(
+    model = TorchSpeechModel(
         folder.name,
         load_network(folder, config),
         tokenizer,
@@ -71,6 +71,8 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> TorchSpee
         device=device,
         dtype=dtype,
     )
+    model.pack(packed)
+    return model
 
 
 def _pattern(folder: Path, listed: object, tokenizer: Tokenizer) -> tuple[str, ...]:

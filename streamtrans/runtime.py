@@ -74,14 +74,6 @@ class ModelChoice:
         int | None,
         Option("CPU threads of the model. By default one for a small model, else one per core.", least=1),
     ] = None
-    translator: Annotated[
-        str | None,
-        Option(
-            "Translator of texts: checkpoint folder, or hub name such as facebook/m2m100_418M. The model then writes"
-            " down what is said, in the language that --source names, and this one translates it.",
-            metavar="FOLDER|NAME",
-        ),
-    ] = None
 
     def __post_init__(self) -> None:
         from streamtrans.vad import vad_window
@@ -216,18 +208,15 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
     import torch
 
     from streamtrans.engine import Engine
-    from streamtrans.model.loading import find_folder, load_speech, load_translator
+    from streamtrans.model.loading import find_folder, load_speech
     from streamtrans.stream import Settings
     from streamtrans.vad import load_vad
 
     settings = Settings.load(find_folder(choice.model))
     model = load_speech(choice.model, device=choice.device, dtype=choice.dtype)
-    translator = None
-    if choice.translator is not None:
-        translator = load_translator(choice.translator, device=choice.device, dtype=choice.dtype)
-    torch.set_num_threads(choice.threads or default_threads(model, translator))
+    torch.set_num_threads(choice.threads or default_threads(model))
     config = choice.engine_config(slots)
-    return Loaded(model, config, Engine(model, load_vad, config, translator), settings, translator)
+    return Loaded(model, config, Engine(model, load_vad, config), settings)
 
 
 def load_alone(choice: ModelChoice) -> TorchSpeechModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.foreign import Table
-from streamtrans.model.api import SpeechModel, TextModel
+from streamtrans.model.api import SpeechModel
 from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
@@ -25,8 +24,6 @@ from streamtrans.text import Tokenizer
 
 _log = logging.getLogger(__name__)
 
-M = TypeVar("M")
-
 FAMILIES: Table[Callable[..., SpeechModel]] = Table(
     "model_type",
     {
@@ -35,15 +32,6 @@ FAMILIES: Table[Callable[..., SpeechModel]] = Table(
     },
 )
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
-
-TRANSLATORS: Table[Callable[..., TextModel]] = Table(
-    "model_type",
-    {
-        "m2m_100": "streamtrans.model.seq2seq.m2m:load",
-        "marian": "streamtrans.model.seq2seq.marian:load",
-    },
-)
-"""The same for translators of texts."""
 
 DTYPES = {"float64": torch.float64, "float16": torch.float16, **PRECISIONS}
 """What ``dtype`` may be → the dtype of what isn't packed."""
@@ -65,10 +53,6 @@ COMPANIONS = (
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "target.spm",
-    "tekken.json",
     "streaming.json",
 )
 """What a folder may hold besides weights, at its top."""
@@ -88,20 +72,19 @@ def load_speech(where: str | Path | None = None, *, device: str = "auto", dtype:
             what can't be had is replaced by the next best.
 
     Raises:
-        BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it is a translator of texts.
+        BadModel: no such folder, a file is missing, unsafe or does not fit the others.
         BadConfig: the device or the dtype doesn't exist here.
     """
-    return _load(FAMILIES, where, device, dtype, dict.fromkeys(TRANSLATORS, "give it with --translator"))
-
-
-def load_translator(where: str | Path, *, device: str = "auto", dtype: str = "auto") -> TextModel:
-    """Load a translator of texts as :func:`load_speech` loads what hears.
-
-    Raises:
-        BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it hears speech.
-        BadConfig: the device or the dtype doesn't exist here.
-    """
-    return _load(TRANSLATORS, where, device, dtype, dict.fromkeys(FAMILIES, "give it with --model"))
+    folder = find_folder(where)
+    chosen = choose_device(device)
+    raw = read_json(folder / "config.json")
+    try:
+        load = FAMILIES.load(raw.get("model_type"))
+    except BadConfig as error:
+        raise BadModel(f"{folder / 'config.json'}: {error}") from None
+    precision = choose_precision(dtype, chosen, _width(raw))
+    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else None
+    return load(folder, device=chosen, dtype=DTYPES[precision], packed=packed)
 
 
 def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> TorchSpeechModel:
@@ -111,27 +94,12 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
         BadModel: as there, or the model isn't shaped like a Whisper.
         BadConfig: the device or the dtype doesn't exist here.
     """
-    model = load_speech(where, device=device, dtype=dtype)
+    model: object = load_speech(where, device=device, dtype=dtype)
     if not isinstance(model, TorchSpeechModel):
-        raise BadModel(f"{model.name} isn't shaped like a Whisper, and this is for models that are; it can be served")
+        raise BadModel(
+            f"{find_folder(where)} isn't shaped like a Whisper, and this is for models that are; it can be served"
+        )
     return model
-
-
-def _load(
-    families: Table[Callable[..., M]], where: str | Path | None, device: str, dtype: str, elsewhere: Mapping[str, str]
-) -> M:
-    folder = find_folder(where)
-    chosen = choose_device(device)
-    raw = read_json(folder / "config.json")
-    kind = raw.get("model_type")
-    try:
-        load = families.load(kind)
-    except BadConfig as error:
-        hint = f"; it is of another kind: {elsewhere[kind]}" if isinstance(kind, str) and kind in elsewhere else ""
-        raise BadModel(f"{folder / 'config.json'}: {error}{hint}") from None
-    precision = choose_precision(dtype, chosen, _width(raw))
-    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else None
-    return load(folder, device=chosen, dtype=DTYPES[precision], packed=packed)
 
 
 def _width(raw: Mapping[str, object]) -> int:

@@ -166,7 +166,7 @@ class Line:
     def reveal(self) -> None:
         """Show from now on what was hidden, unless it was shown and closed before."""
         if self.hidden and not self.parted:
-            self.hidden, self._shown = False, ("", "")
+            self.hidden, self._shown, self._revision = False, ("", ""), 0
 
     def carry(self, hypothesis: Hypothesis, span: Span) -> Caption | None:
         """Begin with what was said after the end of the sentence before."""

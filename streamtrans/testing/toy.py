@@ -15,7 +15,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAudio, Tokens, UnsupportedLanguage
+from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, BadAudio, Tokens, UnsupportedLanguage
 from streamtrans.model.api import (
     Candidates,
     Choices,
@@ -26,6 +26,7 @@ from streamtrans.model.api import (
     Hearing,
     Memory,
     Propose,
+    Written,
 )
 from streamtrans.text import Pieces, Vocabulary
 
@@ -42,6 +43,9 @@ class ToyMemory:
 
     digests: tuple[bytes, ...]
     frames: int
+    prompt: Tokens = ()
+    reach: tuple[int, ...] = ()
+    """Of a text: there is a digest per word, and a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,22 @@ class ToyModel:
             answers.append(self._choose(forward, cache))
         return answers
 
+    def targets(self, source: str) -> tuple[str, ...]:
+        """Return all languages but ``source``: the toy translates texts, too."""
+        return tuple(code for code in self.languages if code != source) if source in self.languages else ()
+
+    def check(self, target: str, source: str) -> None:
+        """Refuse languages that aren't the toy's."""
+        self.prompt(target, source)
+
+    def read(self, texts: Sequence[Written]) -> list[ToyMemory]:
+        """Digest each word of each text with the words before it; one bad member fails the whole batch."""
+        self.threads.add(threading.get_ident())
+        if any(len(text.text.split()) > self.max_tokens for text in texts):
+            raise BadAnswer(f"a text of more than {self.max_tokens} words: the toy holds no more")
+        self.encodes.append(len(texts))
+        return [self._digest_text(text) for text in texts]
+
     def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
         """Guess the model's next tokens, each rightly with the configured rate."""
         self.threads.add(threading.get_ident())
@@ -222,15 +242,23 @@ class ToyModel:
         self.guesses.append(len(proposals))
         return [self._guess(proposal, _toy(proposal.cache)) for proposal in proposals]
 
-    def greedy(self, prompt: Tokens, audio: NDArray[np.float32], limit: int) -> Tokens:
+    def greedy(self, prompt: Tokens, about: NDArray[np.float32] | Written, limit: int) -> Tokens:
         """Return the text after ``prompt`` by definition, without cache or loop: the reference."""
-        memory, tokens = self._digest(audio), list(prompt)
+        memory = self._digest_text(about) if isinstance(about, Written) else self._digest(about)
+        tokens = list(prompt)
         while tokens[-1] != EOT and len(tokens) < limit:
             tokens.append(int(np.argmax(self._logits(memory, tuple(tokens)))))
         return tuple(token for token in tokens[len(prompt) :] if token != EOT)
 
     def _digest(self, audio: NDArray[np.float32]) -> ToyMemory:
         return self._memory(self._append(ToyState(0, 0, (), b""), audio))
+
+    def _digest_text(self, text: Written) -> ToyMemory:
+        digests, reach = list[bytes](), list[int]()
+        for word in text.text.split():
+            digests.append(_chain(digests, word.encode()))
+            reach.append(text.text.index(word, reach[-1] if reach else 0) + len(word))
+        return ToyMemory(tuple(digests), len(digests), self.prompt(text.target, text.source), tuple(reach))
 
     def _go_on(self, hearing: Hearing) -> Heard:
         """Append what is new; begin anew where the state is another segment's, or has heard more than is asked."""

@@ -88,9 +88,11 @@ class SpeechPupil:
 
     def __init__(self, folder: Path, teaching: Teaching, learns: str, heard: Path) -> None:
         self.device = choose_device(teaching.device)
-        self.model: TorchSpeechModel = FAMILIES.load(read_json(folder / "config.json")["model_type"])(
-            folder, device=self.device, dtype=torch.float32
-        )
+        load = FAMILIES.load(read_json(folder / "config.json")["model_type"])
+        model: object = load(folder, device=self.device, dtype=torch.float32)
+        if not isinstance(model, TorchSpeechModel):
+            raise BadModel(f"{folder} isn't shaped like a Whisper, and only such models learn and teach")
+        self.model: TorchSpeechModel = model
         self.network, self.learns = self.model.network, learns
         self.silence_s = teaching.silence_s
         self.hears = learns in ("all", "lora", "qlora")

@@ -90,7 +90,7 @@ class Prompts:
         return token
 
 
-def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None) -> TorchSpeechModel:
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> TorchSpeechModel:
     """Load a stock Whisper folder."""
     raw = read_json(folder / "config.json")
     config = NetworkConfig.of(raw)

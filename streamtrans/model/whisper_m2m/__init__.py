@@ -53,7 +53,7 @@ def manner(tokenizer: Tokenizer, languages: tuple[str, ...], pattern: tuple[str,
     )
 
 
-def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None) -> TorchSpeechModel:
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> TorchSpeechModel:
     """Load a whisperM2M folder; the text encoder, which only training needs, is left aside."""
     raw = read_json(folder / "config.json")
     config = replace(NetworkConfig.of(raw), text_encoder_layers=0)

@@ -279,9 +279,7 @@ def _translated(
     config = replace(loaded.session_config(targets, source, vad, captions), words=True)
     watcher = Watcher(lambda _path, _samples: None, lambda _path, _events: None)
     recording = Recording(path, path)
-    done = translate_file(
-        recording, config, loaded.model.tokenizer, loaded.engine, watcher=watcher, stop=threading.Event()
-    )
+    done = translate_file(recording, config, loaded.spellers, loaded.engine, watcher=watcher, stop=threading.Event())
     if done.problem:
         raise BadAudio(f"{path}: {done.problem}")
     return Translation(path, targets, done.captions, done.duration_s, tuple(_notes(done)), done.samples)

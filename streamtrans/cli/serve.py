@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_type_hints
@@ -18,6 +19,9 @@ from streamtrans.runtime import ModelChoice, load
 
 if TYPE_CHECKING:
     from streamtrans.server import Served, ServerConfig, Tls, TranslationServer
+
+
+_PAGE_PORT = 8_080
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,18 @@ class Listening:
         Option("Take calls over WebSocket there, and show browsers a page (extra gateway).", least=0, most=65_535),
     ] = None
     http_host: Annotated[str, Option("The address of that port.")] = "127.0.0.1"
+    page: Annotated[
+        bool, Option("Show the page for live captions, on --http-port or else 8080, and open it in the browser.")
+    ] = False
     allow_origin: Annotated[
         str,
         Option("Let pages of these sites call too, such as https://talks.example.org; * lets all.", metavar="ORIGINS"),
     ] = ""
+
+    @property
+    def web_port(self) -> int | None:
+        """Where HTTP is listened for; ``None``: nowhere."""
+        return _PAGE_PORT if self.page and self.http_port is None else self.http_port
 
     def tls(self) -> Tls | None:
         """Return what encryption needs, nothing where none is asked for.
@@ -178,6 +190,10 @@ def serve(
 
         streamtrans serve
 
+    With the page for live captions, in the browser:
+
+        streamtrans serve --page
+
     For the network, encrypted, on a GPU:
 
         streamtrans serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --device cuda
@@ -201,6 +217,8 @@ def serve(
 
     def announce(server: TranslationServer) -> None:
         _announce(server, served[0])
+        if listening.page:
+            _show(server)
 
     try:
         asyncio.run(run(settings, make, on_ready=announce, on_stopping=_say_what_is_waited_for))
@@ -227,7 +245,7 @@ def _settings(
         keys=listening.keys,
         signers=listening.signers,
         store=listening.store,
-        http_port=listening.http_port,
+        http_port=listening.web_port,
         http_host=listening.http_host,
         allow_origin=listening.allow_origin,
         metrics_port=telling.metrics_port,
@@ -255,6 +273,27 @@ def _announce(server: TranslationServer, served: Served) -> None:
         f"languages {' '.join(served.languages)}, up to {config.max_sessions} streams{captions}{recording}{metrics}; "
         "Ctrl-C stops"
     )
+
+
+def _show(server: TranslationServer) -> None:
+    """Say where the page is, and open it where there is a screen."""
+    import webbrowser
+
+    from streamtrans.server import address
+    from streamtrans.server.listening import found_at
+    from streamtrans.server.tls import is_loopback
+
+    config, port = server.config, server.http_port
+    assert port is not None
+    scheme = "https" if config.tls is not None else "http"
+    everywhere = found_at(config.http_host)
+    own = config.http_host if is_loopback(config.http_host) or everywhere == config.http_host else "localhost"
+    page = f"{scheme}://{address(own, port)}/"
+    typer.echo(f"live captions: {page}")
+    if everywhere is not None and everywhere != own:
+        typer.echo(f"from the network: {scheme}://{address(everywhere, port)}/")
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page)
 
 
 def _say_what_is_waited_for(server: TranslationServer) -> None:

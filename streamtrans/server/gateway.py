@@ -4,7 +4,7 @@
 /v1/stream         WebSocket: StreamTranslate     /v1/capabilities   GET: ListCapabilities
 /v1/watch          WebSocket: WatchCaptions       /v1/stats          GET: GetStats
 /healthz           whether the process is well    /readyz            whether it takes streams now
-/                  the pages of the folder page/
+/                  the pages of the folder page/   /page.json         where others find them
 ```
 What GET answers is JSON, or protobuf where ``Accept: application/x-protobuf`` asks for it.
 """
@@ -31,10 +31,11 @@ from streamtrans.server.config import ServerConfig, Tls
 from streamtrans.server.doors import Anteroom, Kind, admitted
 from streamtrans.server.ending import ending
 from streamtrans.server.link import Metadata
-from streamtrans.server.listening import bound
+from streamtrans.server.listening import address, bound, found_at
 from streamtrans.server.origins import Origins
 from streamtrans.server.refusal import Refusal
 from streamtrans.server.service import TranslationService
+from streamtrans.server.tls import is_loopback
 from streamtrans.server.web_link import WebLink
 from streamtrans.wire import FORMS, WatchRequest, status_frame
 
@@ -133,6 +134,7 @@ class Gateway:
         app.router.add_get("/v1/stats", self._stats)
         app.router.add_get("/v1/stream", self._stream)
         app.router.add_get("/v1/watch", self._watch)
+        app.router.add_get("/page.json", self._whereabouts)
         for path in sorted(_PAGES.iterdir()):
             app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _page(path))
         runner = web.AppRunner(
@@ -186,6 +188,13 @@ class Gateway:
     async def _ready(self, _request: web.Request) -> web.Response:
         ready = self._serving() and not self._service.draining
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
+
+    async def _whereabouts(self, request: web.Request) -> web.Response:
+        """Say where others find the pages, to a page of this machine itself; any other has its address by being one."""
+        host = found_at(self._config.http_host) if is_loopback(request.url.host or "") else None
+        scheme = "http" if self._config.tls is None else "https"
+        addresses = [] if host is None else [f"{scheme}://{address(host, self.port)}/"]
+        return web.json_response({"addresses": addresses})
 
     async def _capabilities(self, request: web.Request) -> web.Response:
         return await self._brief(request, "ListCapabilities", self._service.capabilities)

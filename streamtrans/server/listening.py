@@ -6,9 +6,13 @@ import os
 import socket
 
 from streamtrans.core import BadConfig
+from streamtrans.server.tls import is_loopback
 
 _BACKLOG = 128
 """Connections that wait to be taken."""
+
+_EVERYWHERE = ("0.0.0.0", "::", "")
+"""Hosts that stand for all addresses of the machine."""
 
 
 def address(host: str, port: int) -> str:
@@ -16,6 +20,21 @@ def address(host: str, port: int) -> str:
     if host.startswith("unix:"):
         return host
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def found_at(host: str) -> str | None:
+    """Return the address under which others in the network find what listens on ``host``; ``None``: under none."""
+    if is_loopback(host):
+        return None
+    if host.strip("[]") not in _EVERYWHERE:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: the system only says which way it would go
+        except OSError:
+            return None
+        found: str = probe.getsockname()[0]
+    return None if is_loopback(found) else found
 
 
 def refuse_taken(host: str, port: int) -> None:

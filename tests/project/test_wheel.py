@@ -34,7 +34,7 @@ def test_data_and_marks_travel(wheel):
         "streamtrans_clients/__init__.py",
         "streamtrans_clients/mic.py",
     } <= names
-    for folder in ("demo", "models"):
+    for folder in ("demo", "models", "server/page"):
         files = [path for path in (ROOT / "streamtrans" / folder).rglob("*") if path.is_file()]
         wanted = {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".pyc"}
         assert wanted

@@ -200,7 +200,7 @@ async def test_pages_say_what_this_is_and_run_nothing_of_others(house):
     async with gateway(house) as (server, _):
         answer, text = await get(server, "/")
         assert answer.status == 200
-        assert "live speech translation" in text
+        assert "Live captions" in text
         policy = answer.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'")
         assert "unsafe" not in policy

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import shutil
 import socket
 import subprocess
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from streamtrans.server import Limits, TranslationServer
 from streamtrans.server.kept import Kept, name_of
 from streamtrans.server.stores import store_at
 from streamtrans.wire import ServiceStub, end_message, leave_message
+from tests.debian import program
 from tests.server.test_resume import Talker, asking, refused, settled, spoken, unbroken
 
 CODE = grpc.StatusCode
@@ -23,16 +23,13 @@ CODE = grpc.StatusCode
 @pytest.fixture(scope="module")
 def redis_place(tmp_path_factory):
     """A Redis server of our own, of Debian's package redis-server."""
-    if shutil.which("redis-server") is None:  # in a container the tests may install it themselves
-        subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", "redis-server"], check=True)
-    program = shutil.which("redis-server")
-    assert program, "these tests need a Redis server: apt-get install redis-server"
+    redis = program("redis-server", "redis-server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     where = tmp_path_factory.mktemp("redis")
     options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(where))
-    with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as server:
+    with subprocess.Popen([redis, *options], stdout=subprocess.DEVNULL) as server:
         for _ in range(200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -1,0 +1,137 @@
+"""A real browser with a recording as its microphone, and servers whose captions are known."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+import soundfile
+from playwright.async_api import async_playwright
+
+from streamtrans.core import Caption
+from streamtrans.wire import Reducer, ServerMessage
+from streamtrans.wire.frames import FORMS
+from tests.debian import program
+from tests.server.conftest import configured, running, served, speech
+
+TALK = (0.4, 1.2, 0.6, 1.5, 0.7, 1.0, 0.8)
+"""Seconds of silence and sound in turn: three segments."""
+
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    return program("chromium", "chromium", "fonts-dejavu-core")
+
+
+@pytest.fixture
+def browser(chromium, tmp_path):
+    """Launch browsers; ``sound`` is (n,) float32, or a path, which the microphone plays again and again."""
+
+    @asynccontextmanager
+    async def launched(sound=None, *, rate=16_000, microphone=True, arguments=()):
+        told = ["--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required", *arguments]
+        if sound is not None:
+            path = tmp_path / "microphone.wav"
+            soundfile.write(path, sound, rate, subtype="PCM_16")
+            told.append(f"--use-file-for-fake-audio-capture={path}")
+        if microphone:
+            told += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        async with async_playwright() as playwright:
+            program = await playwright.chromium.launch(executable_path=chromium, args=told)
+            yield program
+            await program.close()
+
+    return launched
+
+
+class Ears:
+    """What goes over the sockets of a page, and what its captions are by the rules of the protocol."""
+
+    def __init__(self, page, path="/v1/stream"):
+        self.audio, self.told, self.sockets = [], [], 0
+        self._path = path
+        page.on("websocket", self._watch)
+
+    def _watch(self, socket):
+        if socket.url.endswith(self._path):
+            self.sockets += 1
+            socket.on("framesent", lambda data: self.audio.append(data) if isinstance(data, bytes) else None)
+            socket.on("framereceived", self._hear)
+
+    def _hear(self, frame):
+        if not frame.startswith('{"status"'):
+            self.told.append(FORMS["streamtrans.v1+json"]().message(frame, ServerMessage))
+
+    def kinds(self):
+        return [message.WhichOneof("event") for message in self.told]
+
+    def finals(self):
+        """Return (segment, language) → text, of those that aren't empty, in order; raises where a rule was broken."""
+        reducer, finals = Reducer(), {}
+        for message in self.told:
+            event = reducer.reduce(message) if message.WhichOneof("event") in ("caption", "speech") else None
+            if isinstance(event, Caption) and event.final and event.committed:
+                finals[event.segment, event.language] = event.committed
+        return finals
+
+
+async def shown(page, language):
+    """Return the captions that one reads on the page, row by row."""
+    return await page.locator(f'.rows p[lang="{language}"]').all_inner_texts()
+
+
+def committed(live):
+    """Return (segment, language) → text of what the server holds of a stream, of what isn't empty."""
+    return {
+        (said.started.segment, language): caption.committed
+        for said in live.hub.said
+        for language, caption in said.captions.items()
+        if caption.final and caption.committed
+    }
+
+
+async def opened(program, server, path="", **context):
+    """Open the page of ``server`` (or of a port) in a browser of its own, and collect what goes wrong there."""
+    port = server if isinstance(server, int) else server.http_port
+    page = await (await program.new_context(**{"locale": "de-DE"} | context)).new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.problems = []
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("console", lambda told: page.problems.append(told.text) if "Content Security Policy" in told.text else None)
+    await page.goto(f"http://localhost:{port}/{path}")
+    return page
+
+
+async def said(page, what):
+    """Wait until the page says what it is doing."""
+    await page.locator("#doing", has_text=what).wait_for()
+
+
+async def rows(page, count, language="de"):
+    """Wait until there are so many finished captions."""
+    await page.locator(f'.rows p[lang="{language}"]:not(.open)').nth(count - 1).wait_for(state="attached")
+
+
+async def until(condition, within_s=20):
+    end = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < end, "it doesn't come"
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def ended(page):
+    """Press Stop, and wait for the last captions."""
+    await page.click("#go")
+    await said(page, "Stopped")
+
+
+@pytest.fixture
+def hall(browser):
+    return SimpleNamespace(
+        browser=browser, running=running, configured=configured, served=served, speech=speech, TALK=TALK,
+        Ears=Ears, shown=shown, committed=committed, opened=opened, said=said, rows=rows, until=until, ended=ended,
+    )  # fmt: skip

@@ -112,7 +112,7 @@ class FinalLines:
         """Print a final caption or a notice."""
         if isinstance(event, Caption) and event.final and event.text:
             self._print(f"{clock(event.start)} {event.language:<3} {marked(event)}")
-        elif (message := _notice(event)) is not None:
+        elif (message := notice(event)) is not None:
             self._print(message)
 
     def level(self, decibels: float) -> None:
@@ -162,7 +162,7 @@ class TerminalBoard:
 
     def show(self, event: StreamEvent) -> None:
         """Take a caption or a notice."""
-        if (message := _notice(event)) is not None:
+        if (message := notice(event)) is not None:
             self._live.console.print(Text(printable(message), style="yellow"))
         elif isinstance(event, Caption) and event.final:
             self._open.pop((event.segment, event.language), None)
@@ -204,7 +204,8 @@ def _footed(decibels: float, footer: str, columns: int) -> Text:
     return line
 
 
-def _notice(event: StreamEvent) -> str | None:
+def notice(event: StreamEvent) -> str | None:
+    """Return what a user should know of an event that is no caption."""
     if isinstance(event, Notice):
         return f"notice: {event.message}"
     if isinstance(event, Resumed):

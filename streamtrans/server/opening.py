@@ -175,12 +175,12 @@ def watched_language(tag: str, live_targets: tuple[str, ...], served: Served, so
 
 
 def _language(tag: str, path: str, served: Served, read: Callable[[str], str]) -> str:
+    known = ", ".join(served.languages)
     try:
         code = read(tag)
     except UnsupportedLanguage as error:
-        raise unsupported(f"{path}: {error}") from error
+        raise unsupported(f"{path}: {error}; {served.model_name} knows {known}") from error
     if code not in served.languages:
-        known = ", ".join(served.languages)
         raise unsupported(f"{path}: {served.model_name} doesn't know {tag!r}; it knows {known}")
     return code
 

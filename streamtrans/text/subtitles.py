@@ -51,12 +51,16 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A text and when it is shown, in milliseconds; where ``words`` are known, when each word of it is said."""
+    """A text and when it is shown, in milliseconds; where ``words`` are known, when each word of it is said.
+
+    Texts of different speakers share no line.
+    """
 
     start_ms: int
     end_ms: int
     text: str
     words: tuple[Timed, ...] = ()
+    speaker: str = ""
 
 
 def cue(caption: Caption, most: int | None = None) -> Cue:
@@ -197,7 +201,7 @@ def _share(caption: Cue, texts: Sequence[str]) -> Iterator[Cue]:
         if places and left:
             until_ms = places[letters]
         until_ms = min(max(until_ms, start_ms + 1), end_ms - left)
-        yield Cue(start_ms, until_ms, text)
+        yield Cue(start_ms, until_ms, text, speaker=caption.speaker)
         start_ms = until_ms
 
 
@@ -216,10 +220,11 @@ def _merged(cues: Sequence[Cue]) -> list[Cue]:
         before = merged[-1] if merged else None
         if before is not None and min(_lasts(before, cue.start_ms), _lasts(cue)) < MIN_MS:
             joint = "" if _wide(before.text[-1]) or _wide(cue.text[0]) or cue.text[0] == "\n" else " "
+            joint = joint if cue.speaker == before.speaker else "\n"
             text = before.text + joint + cue.text
             near = cue.start_ms - before.end_ms <= _MERGE_MS and cue.end_ms - before.start_ms <= MAX_MS
             if near and len(_lines(text)) <= CUE_LINES:
-                merged[-1] = replace(before, end_ms=cue.end_ms, text=text)
+                merged[-1] = replace(before, end_ms=cue.end_ms, text=text, speaker=cue.speaker)
                 continue
         merged.append(cue)
     return merged

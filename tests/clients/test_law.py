@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import streamtrans_clients
 
-FILES = sorted(Path(streamtrans_clients.__file__).parent.glob("*.py"))
-ALLOWED = {"numpy", "rich", "sounddevice", "textual", "streamtrans_clients", *sys.stdlib_module_names}
+FILES = sorted(Path(streamtrans_clients.__file__).parent.rglob("*.py"))
+ALLOWED = {"aiohttp", "numpy", "rich", "sounddevice", "textual", "streamtrans_clients", *sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

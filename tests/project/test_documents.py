@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from streamtrans_clients import mic
+from streamtrans_clients import cast, mic
 
 import streamtrans
 from streamtrans.cli.app import VERBS, load_verb
@@ -35,6 +35,7 @@ DOCUMENTS = [
     ROOT / "docs" / "training.md",
     *DECISIONS,
 ]
+CLIENTS = {"streamtrans-mic": mic, "streamtrans-cast": cast}
 ROOMS = {path.name for path in (ROOT / "streamtrans").iterdir() if path.is_dir()}
 
 
@@ -101,16 +102,17 @@ def typed_commands():
             " ".join(text.split()) for text in paragraphs if text.lstrip().startswith("streamtrans") and text[-1] != "."
         ]
     blocks.append(re.sub(r"\n {20,}.*", "", mic.EXAMPLES).replace("  play a recording", "   play a recording"))
+    blocks.append(re.sub(r"\n {20,}.*", "", cast.EXAMPLES))
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     commands = (re.split(r"  +#|\s{3,}", line.strip().removeprefix("PYTHONIOENCODING=latin-1 "))[0] for line in lines)
-    return sorted({command for command in commands if re.match(r"streamtrans(-mic)? +[a-z-]", command)})
+    return sorted({command for command in commands if re.match(r"streamtrans(-\w+)? +[a-z-]", command)})
 
 
 @pytest.mark.parametrize("line", typed_commands())
 def test_what_users_are_told_to_type_is_understood(line):
     program, *words = shlex.split(line.partition(" && ")[0])
-    if program == "streamtrans-mic":
-        mic.parser().parse_args(words)
+    if program in CLIENTS:
+        CLIENTS[program].parser().parse_args(words)
         return
     command, context = load_verb(words[0]), None
     for name in words[1:]:

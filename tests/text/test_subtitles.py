@@ -181,3 +181,9 @@ def test_a_file_has_one_line_of_times_per_cue(write):
     cues = [Cue(0, 9_000, " ".join([ENGLISH] * 4)), Cue(9_000, 12_000, CHINESE)]
     text = write(cues)
     assert len(re.findall(r"^\d\d:\d\d:\d\d[.,]\d{3} --> \d\d:\d\d:\d\d[.,]\d{3}$", text, re.M)) == 5
+
+
+def test_texts_of_two_speakers_share_a_cue_but_no_line():
+    cues = split([Cue(0, 500, "Anna: Ja", speaker="Anna"), Cue(600, 900, "Bob: Nein", speaker="Bob")])
+    assert [cue.text for cue in cues] == ["Anna: Ja\nBob: Nein"]
+    assert [cue.text for cue in split([Cue(0, 500, "Ja"), Cue(600, 900, "gut")])] == ["Ja gut"]

@@ -1,0 +1,132 @@
+"""``streamtrans-cast``: what is heard becomes captions in players and broadcasts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from streamtrans.client import BadConfig, Caption, ClientError, StreamEvent, TranslationClient
+from streamtrans_clients.boards import notice, printable
+from streamtrans_clients.follow import follow
+from streamtrans_clients.options import (
+    ADDRESS,
+    add_captions,
+    add_languages,
+    add_server,
+    add_sound,
+    client,
+    explained,
+    program,
+    read,
+    ready,
+    served,
+    sound,
+    stopper,
+    wishes,
+)
+from streamtrans_clients.outlets import Outlets
+from streamtrans_clients.sinks import SINKS, SinkError, sinks_for
+from streamtrans_clients.sources import Source, SourceError, microphones
+
+EXAMPLES = """\
+examples:
+  streamtrans-cast --to de --file talk.wav talk.srt
+                           subtitles that can be read in the time they are shown
+  streamtrans-cast --to de obs:@obs.txt    a text source in OBS; obs.txt holds
+                           ws://:PASSWORD@localhost:4455/Captions
+  streamtrans-cast --to de,fr 'hls:live/{language}' de=youtube:@address.txt
+                           rolling WebVTT for both, and German for YouTube
+  ffmpeg -i rtmp://localhost/live -f s16le -ar 16000 -ac 1 - |
+    streamtrans-cast --to en --file - obs-captions:localhost:4455
+                           captions inside the stream that OBS sends
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program; ends the process with 0, 1 where a sink failed, or 2 and a line about what is wrong."""
+    reader = parser()
+    try:
+        options = read(reader, arguments)
+        if options.list_devices:
+            print("\n".join(microphones()) or "there is no microphone")
+            return
+        if not options.sinks:
+            reader.error(f"name where captions are to be shown: a file such as talk.srt, or {', '.join(SINKS)}")
+        failed = asyncio.run(_cast(options))
+    except BadConfig as error:
+        reader.error(str(error))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+    except (ClientError, SourceError, SinkError, OSError) as error:
+        print(f"error: {explained(error, options.server or ADDRESS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(1 if failed else 0)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = program(
+        "streamtrans-cast", "Translate what is heard, live, into captions of a player or a broadcast.", EXAMPLES
+    )
+    made.add_argument(
+        "sinks",
+        nargs="*",
+        metavar="[LANGUAGE=]KIND:PLACE",
+        help=f"where captions are shown: a file (.srt, .vtt, .txt, .tsv), or a place of the kind {', '.join(SINKS)};"
+        " several at once; @FILE reads the place from a file",
+    )
+    add_languages(made)
+    add_server(made)
+    add_sound(made)
+    add_captions(made)
+    return made
+
+
+async def _cast(options: argparse.Namespace) -> int:
+    """Listen until the sound ends; return how many sinks failed."""
+    targets = wishes(options).targets
+    sinks = [sink for asked in options.sinks for sink in sinks_for(asked, targets)]
+    async with served(options) as address, client(options, address) as way:
+        await ready(way)  # a server that isn't there is told before anything is opened
+        async with Outlets(sinks, tell) as outlets:
+            await _listen(options, way, outlets)
+    return outlets.failed
+
+
+async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: Outlets) -> None:
+    stop = asyncio.Event()
+    before = signal.signal(signal.SIGINT, stopper(asyncio.get_running_loop(), stop))
+    try:
+        source = sound(options, stop)
+
+        def show(event: StreamEvent) -> None:
+            if isinstance(event, Caption):
+                outlets.show(event)
+            elif (message := notice(event)) is not None:
+                tell(message)
+
+        # subtitles are cut where words were said
+        await follow(way, replace(wishes(options, source), word_times=True), _timed(source, outlets), show)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _timed(source: Source, outlets: Outlets) -> AsyncIterator[bytes]:
+    heard = 0
+    async for chunk in source.chunks:
+        heard += len(chunk) // (2 * source.channels)
+        outlets.heard(heard * 1000 // source.sample_rate_hertz)
+        yield chunk
+
+
+def tell(message: str) -> None:
+    """Say something to whoever runs the program."""
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

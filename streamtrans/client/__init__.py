@@ -13,7 +13,7 @@ An async client without torch::
 
 from streamtrans.audio import stream_file
 from streamtrans.client.blocking import BlockingStream
-from streamtrans.client.both import both_ways
+from streamtrans.client.both import UtteranceEnd, both_ways
 from streamtrans.client.carrier import Tls
 from streamtrans.client.client import TranslationClient
 from streamtrans.client.errors import (
@@ -78,6 +78,7 @@ __all__ = [
     "TranslationStream",
     "Unavailable",
     "Unsupported",
+    "UtteranceEnd",
     "asked",
     "both_ways",
     "stream_file",

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 
 from streamtrans.client.errors import ClientError
 from streamtrans.client.stream import Sound, StreamEvent, TranslationStream
 
 
+@dataclass(frozen=True, slots=True)
+class UtteranceEnd:
+    """Among pieces of sound: what was said ends here; its segment is closed without waiting for silence."""
+
+
 async def both_ways(
-    stream: TranslationStream, sound: Sound | AsyncIterator[Sound]
+    stream: TranslationStream, sound: Sound | AsyncIterator[Sound | UtteranceEnd]
 ) -> AsyncGenerator[StreamEvent, None]:
     """Send ``sound`` into an open stream and yield what comes back, to the summary.
 
@@ -42,10 +48,13 @@ async def both_ways(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _send(stream: TranslationStream, sound: Sound | AsyncIterator[Sound]) -> None:
+async def _send(stream: TranslationStream, sound: Sound | AsyncIterator[Sound | UtteranceEnd]) -> None:
     if isinstance(sound, AsyncIterator):
         async for piece in sound:
-            await stream.send(piece)
+            if isinstance(piece, UtteranceEnd):
+                await stream.end_utterance()
+            else:
+                await stream.send(piece)
     else:
         await stream.send(sound)
     await stream.end()

@@ -12,7 +12,7 @@ from typing import Self
 
 import grpc
 
-from streamtrans.client.both import both_ways
+from streamtrans.client.both import UtteranceEnd, both_ways
 from streamtrans.client.carrier import Carrier, Tls, carrier_to
 from streamtrans.client.errors import Unavailable
 from streamtrans.client.link import Link
@@ -77,7 +77,7 @@ class TranslationClient:
     async def translate(
         self,
         options: StreamOptions,
-        sound: Sound | AsyncIterator[Sound],
+        sound: Sound | AsyncIterator[Sound | UtteranceEnd],
         *,
         timeout_s: float = _TIMEOUT_S,
         resume_s: float = _RESUME_S,
@@ -86,7 +86,8 @@ class TranslationClient:
 
         Args:
             options: what is sent, and what is wanted.
-            sound: a whole recording, or an asynchronous iterator of its pieces, such as a microphone's.
+            sound: a whole recording, or an asynchronous iterator of its pieces, such as a microphone's; an
+                :class:`UtteranceEnd` among them closes the segment there.
             timeout_s: how long the server may say nothing before it admits the stream.
             resume_s: how long a broken connection may be away before the stream fails; 0: a break ends it.
 

@@ -6,7 +6,15 @@ import time
 import numpy as np
 import pytest
 
-from streamtrans.client import Caption, Started, StreamOptions, Summary, TranslationClient, Unsupported
+from streamtrans.client import (
+    Caption,
+    Started,
+    StreamOptions,
+    Summary,
+    TranslationClient,
+    Unsupported,
+    UtteranceEnd,
+)
 from tests.clients.conftest import _running as running
 from tests.clients.conftest import tone
 
@@ -66,3 +74,16 @@ async def test_leaving_early_ends_the_call_and_leaves_no_task():
         await events.aclose()
         await asyncio.sleep(0.2)
         assert len(asyncio.all_tasks()) <= before
+
+
+async def test_the_end_of_an_utterance_closes_its_segment_among_the_sound():
+    loud = tone(0.8)[1_600:-1_600]
+
+    async def pieces():
+        for _ in range(2):
+            yield loud
+            yield UtteranceEnd()
+
+    async with running() as address, TranslationClient(address) as client:
+        assert len(list(filter(None, await texts(client, StreamOptions(("de",)), pieces())))) == 2
+        assert len(await texts(client, StreamOptions(("de",)), np.concatenate([loud, loud]))) == 1

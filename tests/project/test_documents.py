@@ -29,6 +29,7 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "bots.md",
     ROOT / "docs" / "extending.md",
     ROOT / "docs" / "operations.md",
     ROOT / "docs" / "python.md",

@@ -96,7 +96,7 @@ CASES = {
     "an unknown language": (
         lambda h: [h.opening(targets=("xx",))],
         CODE.UNIMPLEMENTED,
-        "targets[0].language",
+        "'pt-BR'; toy knows en",
     ),
     "a language the model lacks": (lambda h: [h.opening(targets=("ja",))], CODE.UNIMPLEMENTED, "it knows en"),
     "a source it lacks": (

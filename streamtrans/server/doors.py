@@ -164,6 +164,7 @@ def kinds(config: ServerConfig) -> dict[str, Kind]:
     return {
         f"/{SERVICE_NAME}/ListCapabilities": Kind(Room("listings", 64, 32, retry_after_ms), _BRIEF_MS),
         f"/{SERVICE_NAME}/GetStats": Kind(Room("askers of figures", 64, 32, retry_after_ms), _BRIEF_MS),
+        f"/{SERVICE_NAME}/ForgetStream": Kind(Room("deletions", 64, 32, retry_after_ms), _BRIEF_MS),
         f"/{SERVICE_NAME}/WatchCaptions": Kind(
             Room("viewers", config.max_viewers, config.max_viewers, retry_after_ms), config.limits.max_connection_ms
         ),

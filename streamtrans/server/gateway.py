@@ -3,7 +3,8 @@
 ```
 /v1/stream         WebSocket: StreamTranslate     /v1/capabilities   GET: ListCapabilities
 /v1/watch          WebSocket: WatchCaptions       /v1/stats          GET: GetStats
-/healthz           whether the process is well    /readyz            whether it takes streams now
+/v1/forget         POST: ForgetStream             /readyz            whether it takes streams now
+/healthz           whether the process is well
 /                  the pages of the folder page/   /page.json         where others find them
 ```
 What GET answers is JSON, or protobuf where ``Accept: application/x-protobuf`` asks for it.
@@ -14,11 +15,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,18 +29,15 @@ from streamtrans.core import BadConfig
 from streamtrans.server.config import ServerConfig, Tls
 from streamtrans.server.doors import Anteroom, Kind, admitted
 from streamtrans.server.ending import ending
+from streamtrans.server.kept import new_token, session_of
 from streamtrans.server.link import Metadata
-from streamtrans.server.listening import address, bound, found_at
+from streamtrans.server.listening import bound
 from streamtrans.server.origins import Origins
-from streamtrans.server.refusal import Refusal
+from streamtrans.server.pages import page_routes
+from streamtrans.server.refusal import Refusal, invalid
 from streamtrans.server.service import TranslationService
-from streamtrans.server.tls import is_loopback
 from streamtrans.server.web_link import WebLink
-from streamtrans.wire import FORMS, WatchRequest, status_frame
-
-_PAGES = Path(__file__).with_name("page")
-
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+from streamtrans.wire import FORMS, BadFields, ForgetRequest, JsonForm, ProtoForm, WatchRequest, status_frame
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -85,6 +81,8 @@ _KEPT_OPEN_S = 15.0
 
 _PROTOBUF = "application/x-protobuf"
 """How a message as protobuf is called where HTTP asks."""
+
+_MOST_BODY_BYTES = 10_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -132,11 +130,10 @@ class Gateway:
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/v1/capabilities", self._capabilities)
         app.router.add_get("/v1/stats", self._stats)
+        app.router.add_post("/v1/forget", self._forget)
         app.router.add_get("/v1/stream", self._stream)
         app.router.add_get("/v1/watch", self._watch)
-        app.router.add_get("/page.json", self._whereabouts)
-        for path in sorted(_PAGES.iterdir()):
-            app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _page(path))
+        app.router.add_routes(page_routes(self._config, lambda: self.port))
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, keepalive_timeout=_KEPT_OPEN_S, handle_signals=False
         )
@@ -189,25 +186,31 @@ class Gateway:
         ready = self._serving() and not self._service.draining
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
 
-    async def _whereabouts(self, request: web.Request) -> web.Response:
-        """Say where others find the pages, to a page of this machine itself; any other has its address by being one."""
-        host = found_at(self._config.http_host) if is_loopback(request.url.host or "") else None
-        scheme = "http" if self._config.tls is None else "https"
-        addresses = [] if host is None else [f"{scheme}://{address(host, self.port)}/"]
-        return web.json_response({"addresses": addresses})
-
     async def _capabilities(self, request: web.Request) -> web.Response:
-        return await self._brief(request, "ListCapabilities", self._service.capabilities)
+        return await self._brief(request, "ListCapabilities", _at_once(self._service.capabilities))
 
     async def _stats(self, request: web.Request) -> web.Response:
-        return await self._brief(request, "GetStats", self._service.stats)
+        return await self._brief(request, "GetStats", _at_once(self._service.stats))
 
-    async def _brief(self, request: web.Request, method: str, answer: Callable[[Metadata], Message]) -> web.Response:
+    async def _forget(self, request: web.Request) -> web.Response:
+        """Delete what is kept of a stream. Its token comes in the body: addresses are written into logs."""
+        if (refused := self._foreign(request)) is not None:
+            return refused
+
+        async def answer(metadata: Metadata) -> Message:
+            asked = await self._anteroom.wait(partial(_asked, request), _peer(request))
+            return await self._service.forget(asked, metadata)
+
+        return await self._brief(request, "ForgetStream", answer)
+
+    async def _brief(
+        self, request: web.Request, method: str, answer: Callable[[Metadata], Awaitable[Message]]
+    ) -> web.Response:
         """Answer what takes no time, within the places that gRPC's callers have too."""
         told = _Answer()
         name, kind = self._bounds(method)
         async with ending(name, told), admitted(kind, _peer(request)):
-            message = answer(_metadata(request) or ())
+            message = await answer(_metadata(request) or ())
             if _PROTOBUF in request.headers.get("Accept", ""):
                 return web.Response(body=message.SerializeToString(), content_type=_PROTOBUF)
             text = json_format.MessageToJson(message, indent=None, ensure_ascii=False)
@@ -217,10 +220,10 @@ class Gateway:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         async with self._socket(request) as (link, response):
             if link is not None:
-                session_id = uuid.uuid4().hex
-                async with ending(f"session {session_id}", link):
+                token = new_token()
+                async with ending(f"session {session_of(token)}", link):
                     metadata = await self._who(request, link)
-                    await self._service.stream(session_id, link, _peer(request), metadata)
+                    await self._service.stream(token, link, _peer(request), metadata)
         return response
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
@@ -268,11 +271,17 @@ class Gateway:
             del self._links[link]
             over.set()
 
-    def _refused(self, request: web.Request) -> web.Response | None:
-        """Say why there can be no WebSocket, where that is so."""
+    def _foreign(self, request: web.Request) -> web.Response | None:
+        """Turn away what a page of others asks for."""
         if not self._origins.admit(request.headers.get("Origin"), request.host):
             problem = f"pages of {request.headers['Origin']} may not call here; who runs the server may allow them"
             return web.Response(text=problem + " (--allow-origin)\n", status=403)
+        return None
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        """Say why there can be no WebSocket, where that is so."""
+        if (refused := self._foreign(request)) is not None:
+            return refused
         offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         if not any(name in FORMS for name in offered):
             return web.Response(text=f"offer one of the subprotocols {', '.join(FORMS)}\n", status=400)
@@ -322,13 +331,32 @@ def _peer(request: web.Request) -> str:
     return f"web:{request.remote}"
 
 
-def _page(path: Path) -> Handler:
-    body, kind = path.read_bytes(), _TYPES[path.suffix]
+def _at_once(answer: Callable[[Metadata], Message]) -> Callable[[Metadata], Awaitable[Message]]:
+    async def answered(metadata: Metadata) -> Message:
+        return answer(metadata)
 
-    async def answer(_request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "no-cache"})
+    return answered
 
-    return answer
+
+async def _asked(request: web.Request) -> ForgetRequest:
+    """Read what is to be forgotten.
+
+    Raises:
+        Refusal: the body is no such message.
+    """
+    if not 0 < (request.content_length or 0) <= _MOST_BODY_BYTES:
+        raise invalid(
+            [("message", f"a body of 1 to {_MOST_BODY_BYTES} bytes is expected, and its length in the headers")]
+        )
+    body = await request.read()
+    try:
+        if request.content_type == _PROTOBUF:
+            return ProtoForm().message(body, ForgetRequest)
+        return JsonForm().message(body.decode(), ForgetRequest)
+    except UnicodeDecodeError as error:
+        raise invalid([("message", "the text is no UTF-8")]) from error
+    except BadFields as error:
+        raise invalid(error.fields) from error
 
 
 async def _dress(_request: web.Request, response: web.StreamResponse) -> None:

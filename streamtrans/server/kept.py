@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Self
@@ -22,6 +23,9 @@ from streamtrans.stream import Memory, Spellers, spelling
 from streamtrans.wire import ClientMessage, Summary
 
 _VERSION = 1
+
+FORGOTTEN = b"forgotten"
+"""What a store holds of a stream that was deleted, until it would have aged out: nobody who had it writes it again."""
 
 Told = Mapping[object, int]
 """Key of an event, see :func:`key_of`, → number of the response that told it."""
@@ -209,6 +213,16 @@ def name_of(token: str, holder: str, model: str) -> str:
     Who has another key, or serves another model, looks under another name, and disturbs nobody.
     """
     return hashlib.sha256("\0".join((token, holder, model)).encode()).hexdigest()
+
+
+def new_token() -> str:
+    """Return the right to go on with a stream: nobody can guess it, nor find it by the id of the session."""
+    return secrets.token_urlsafe(24)
+
+
+def session_of(token: str) -> str:
+    """Return the id of the session of ``token``: whoever has the token has named all that is kept under the id."""
+    return hashlib.sha256(f"session {token}".encode()).hexdigest()[:32]
 
 
 def viewer_token(token: str) -> str:

@@ -10,7 +10,6 @@ The session and its pump live here and not in a call, so that a call may break a
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,7 +41,7 @@ from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.server.refusal import exhausted, unavailable
 from streamtrans.server.spans import Spans
-from streamtrans.server.tape import Tape
+from streamtrans.server.tape import Tape, recording_of
 from streamtrans.stream import Cursors, Memory, Patience, Recorder, SessionLike, SessionStats, pump
 from streamtrans.wire import Notice
 
@@ -66,7 +65,7 @@ _TAPE_S = 1.0
 class LiveSession:
     """One session, what feeds it, what pumps it, and the hub that its captions go to.
 
-    With ``token`` and ``before`` it goes on with one of another server; such a stream isn't recorded.
+    With ``before`` it goes on with one of another server; such a stream isn't recorded.
 
     Raises:
         Refusal: the endpoints leave no room for the windows of the detector.
@@ -83,12 +82,12 @@ class LiveSession:
         holder: Holder,
         capacity: Capacity,
         spans: Spans = NO_SPANS,
-        token: str | None = None,
+        token: str,
         before: Kept | None = None,
     ) -> None:
         self.session_id = session_id
         self._span = spans.stream(session_id, opening.session.mode, len(opening.session.targets))
-        self.token = token or secrets.token_urlsafe(24)
+        self.token = token
         """Who has it may go on with this session; nobody can guess it from the id."""
         self.opening = opening
         self.served = served
@@ -109,7 +108,7 @@ class LiveSession:
         self._recorder: Recorder | None = None
         self._tape: Tape | None = None
         if config.record is not None and before is None:
-            self._tape = Tape(config.record / f"{session_id}.stsession", config.record_quota_mb * 1_000_000)
+            self._tape = Tape(recording_of(config.record, session_id), config.record_quota_mb * 1_000_000)
             self._recorder = recorded(session, served, self._tape)
         self._session: SessionLike = self._recorder or session
         self._watched: Counter[str] = Counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from weakref import WeakValueDictionary
 
 import streamtrans
@@ -19,23 +18,27 @@ from streamtrans.server.ending import ending
 from streamtrans.server.grpc_link import Context, GrpcLink, metadata_of
 from streamtrans.server.intake import Intake
 from streamtrans.server.keeper import Keeper
+from streamtrans.server.kept import FORGOTTEN, name_of, new_token, session_of
 from streamtrans.server.keys import Holder, Keys, bearer
 from streamtrans.server.link import Link, Metadata
 from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics, Stream
 from streamtrans.server.opening import open_stream, watched_language
 from streamtrans.server.reader import Reader
-from streamtrans.server.refusal import Refusal, expired, no_viewer, unavailable, unknown_token
+from streamtrans.server.refusal import Refusal, expired, invalid, no_viewer, unavailable, unknown_token
 from streamtrans.server.registry import Registry, Speaker, stats_of
 from streamtrans.server.spans import exporting
-from streamtrans.server.stores import store_at
+from streamtrans.server.stores import StoreFailed, store_at
 from streamtrans.server.taking_over import Deal
+from streamtrans.server.tape import erased
 from streamtrans.server.viewers import Viewer, Write
 from streamtrans.wire import (
     MODES,
     Capabilities,
     CapabilitiesRequest,
     CapabilitiesResponse,
+    ForgetRequest,
+    ForgetResponse,
     Resume,
     ServiceBase,
     StatsRequest,
@@ -74,8 +77,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self._viewable: WeakValueDictionary[str, LiveSession] = WeakValueDictionary()
         """By their tokens for viewers."""
         self.registry = Registry(config.limits.resume_ms / 1000, config.max_sessions)
-        keep_s = (config.limits.resume_ms + config.limits.idle_ms) / 1000  # who says nothing writes nothing
-        self.store = None if config.store is None else store_at(config.store, keep_s)
+        self._keep_s = (config.limits.resume_ms + config.limits.idle_ms) / 1000  # who says nothing writes nothing
+        self.store = None if config.store is None else store_at(config.store, self._keep_s)
 
     def leave(self, grace_ms: int) -> None:
         """Admit nobody any more, and let every call that runs be over within ``grace_ms``, its last captions told."""
@@ -90,9 +93,9 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
 
     async def StreamTranslate(self, _messages: object, context: Context) -> None:
         """Serve one stream."""
-        session_id, link = uuid.uuid4().hex, GrpcLink(context)
-        async with ending(f"session {session_id}", link):
-            await self.stream(session_id, link, context.peer(), metadata_of(context))
+        token, link = new_token(), GrpcLink(context)
+        async with ending(f"session {session_of(token)}", link):
+            await self.stream(token, link, context.peer(), metadata_of(context))
 
     async def ListCapabilities(self, _request: CapabilitiesRequest, context: Context) -> CapabilitiesResponse:
         """Say what is offered; raises a refusal for the doors to tell."""
@@ -103,10 +106,13 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         """Whether who calls must say who he is."""
         return self._config.keys is not None or self._config.signers is not None
 
-    async def stream(self, session_id: str, link: Link, peer: str, metadata: Metadata) -> None:
-        """Serve one stream, whatever it comes over; raises what ends it for :func:`~.ending.ending` to tell."""
+    async def stream(self, token: str, link: Link, peer: str, metadata: Metadata) -> None:
+        """Serve one stream, whatever it comes over; raises what ends it for :func:`~.ending.ending` to tell.
+
+        A new one gets ``token``, by which it can be gone on with; see :func:`~.kept.session_of`.
+        """
         with Stream(self.metrics) as stream:
-            await self._stream(session_id, link, peer, stream, self._keys.holder(metadata, "speak"))
+            await self._stream(token, link, peer, stream, self._keys.holder(metadata, "speak"))
 
     def capabilities(self, metadata: Metadata) -> CapabilitiesResponse:
         """Say what is offered.
@@ -131,6 +137,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 translations=served.translations,
                 unspaced_languages=served.unspaced,
                 defaults=self._config.captions,
+                recorded=self._config.record is not None,
+                stored_ms=0 if self.store is None else round(self._keep_s * 1000),
             )
         )
 
@@ -192,7 +200,55 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         told = [stats_of(each, connected=each in connected) for each in speakers]
         return StatsResponse(streams=told, active=sum(each.connected for each in told))
 
-    async def _stream(self, session_id: str, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
+    async def ForgetStream(self, request: ForgetRequest, context: Context) -> ForgetResponse:
+        """Delete what is kept of a stream; raises a refusal for the doors to tell."""
+        return await self.forget(request, metadata_of(context))
+
+    async def forget(self, request: ForgetRequest, metadata: Metadata) -> ForgetResponse:
+        """Delete what is kept of a stream, and end it where it runs: here, or where it is fenced by that.
+
+        Raises:
+            Refusal: who calls has no key, or another one than who spoke, or the store fails.
+        """
+        holder, token = self._keys.holder(metadata, "speak"), request.resume_token
+        if not token:
+            raise invalid([("resume_token", "is empty; a stream's is in `started`")])
+        await self._take_from_call(token, holder)
+        speaker = self.registry.take(token, holder)
+        if speaker is not None:
+            await speaker.leave(forget=True)
+        stored = await self._forget_stored(token, holder)
+        recording = False
+        if self._config.record is not None:
+            recording = await asyncio.to_thread(erased, self._config.record, session_of(token))
+        return ForgetResponse(texts=speaker is not None or stored, recording=recording)
+
+    async def _forget_stored(self, token: str, holder: Holder) -> bool:
+        if self.store is None:
+            return False
+        name = name_of(token, holder.name, self._ready().model_name)
+        try:
+            claimed = await self.store.claim(name)
+            if claimed is not None:  # dropped, it could be written again by who has it, and doesn't know
+                await self.store.put(name, claimed[0], FORGOTTEN)
+        except StoreFailed as error:
+            raise unavailable(str(error), self._config.retry_after_ms, "store_failed") from error
+        return claimed is not None and claimed[1] != FORGOTTEN
+
+    async def _take_from_call(self, token: str, holder: Holder) -> None:
+        """Let the call that has the stream of ``token`` give way, if one has it.
+
+        Raises:
+            Refusal: another key began it; who has this one learns no more of it than who guesses.
+        """
+        for call, over in tuple(self._calls.items()):
+            if call.token == token:
+                if call.holder is not holder:
+                    raise unknown_token()
+                call.give_way()
+                await over.wait()
+
+    async def _stream(self, token: str, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
         first = await self.anteroom.wait(link.read, peer)
@@ -204,6 +260,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self.capacity.refuse_when_full(len(opening.session.targets))
         with self._sessions.place(peer), holder.place(new=True):
             stream.admitted()
+            session_id = session_of(token)
             _log.info("session %s: %s → %s", session_id, opening.session.source, opening.session.targets)
             intake = Intake(opening.options, self._config.limits)
             live = LiveSession(
@@ -215,6 +272,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 holder=holder,
                 capacity=self.capacity,
                 spans=self.spans,
+                token=token,
             )
             kept = self._config.max_unsent_events if opening.options.resumable else 0
             reader = Reader(live, kept)
@@ -227,12 +285,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
 
     async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
-        for call, over in tuple(self._calls.items()):
-            if call.token == resume.token:
-                if call.holder is not holder:
-                    raise unknown_token()  # who has another key learns no more of it than who guesses
-                call.give_way()
-                await over.wait()
+        await self._take_from_call(resume.token, holder)
         with self._sessions.place(peer), holder.place():  # before the stream is taken: it may be asked for again
             speaker = self.registry.take(resume.token, holder)
             if (

@@ -26,6 +26,20 @@ _LOOK_AFTER = 1 << 20
 """Bytes written before the folder is weighed again; by so much per stream the quota may be exceeded."""
 
 
+def recording_of(folder: Path, session_id: str) -> Path:
+    """Return where the recording of a session lies, if there is one."""
+    return folder / f"{session_id}.stsession"
+
+
+def erased(folder: Path, session_id: str) -> bool:
+    """Delete the recording of a session; say whether there was one."""
+    try:
+        recording_of(folder, session_id).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 class Tape:
     """A sink for one recording, made on the event loop whose executor writes it.
 

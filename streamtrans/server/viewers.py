@@ -71,6 +71,7 @@ class Viewer:
                 "model": self._live.served.model_name,
                 "unspaced": joins_without_spaces(self._language),
                 "added": added,
+                "languages": self._live.served.languages,
             }
         )
 

@@ -459,7 +459,7 @@ class ListCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListCapabilitiesResponse(_message.Message):
-    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations", "unspaced_languages", "defaults")
+    __slots__ = ("model", "languages", "encodings", "min_sample_rate_hertz", "max_sample_rate_hertz", "max_channels", "modes", "vads", "limits", "server_version", "translations", "unspaced_languages", "defaults", "keeping")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     ENCODINGS_FIELD_NUMBER: _ClassVar[int]
@@ -473,6 +473,7 @@ class ListCapabilitiesResponse(_message.Message):
     TRANSLATIONS_FIELD_NUMBER: _ClassVar[int]
     UNSPACED_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    KEEPING_FIELD_NUMBER: _ClassVar[int]
     model: str
     languages: _containers.RepeatedScalarFieldContainer[str]
     encodings: _containers.RepeatedScalarFieldContainer[AudioEncoding]
@@ -486,7 +487,16 @@ class ListCapabilitiesResponse(_message.Message):
     translations: _containers.RepeatedCompositeFieldContainer[Translation]
     unspaced_languages: _containers.RepeatedScalarFieldContainer[str]
     defaults: SessionConfig
-    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ..., unspaced_languages: _Optional[_Iterable[str]] = ..., defaults: _Optional[_Union[SessionConfig, _Mapping]] = ...) -> None: ...
+    keeping: Keeping
+    def __init__(self, model: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., encodings: _Optional[_Iterable[_Union[AudioEncoding, str]]] = ..., min_sample_rate_hertz: _Optional[int] = ..., max_sample_rate_hertz: _Optional[int] = ..., max_channels: _Optional[int] = ..., modes: _Optional[_Iterable[_Union[CaptionMode, str]]] = ..., vads: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ..., unspaced_languages: _Optional[_Iterable[str]] = ..., defaults: _Optional[_Union[SessionConfig, _Mapping]] = ..., keeping: _Optional[_Union[Keeping, _Mapping]] = ...) -> None: ...
+
+class Keeping(_message.Message):
+    __slots__ = ("recorded", "stored_ms")
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    STORED_MS_FIELD_NUMBER: _ClassVar[int]
+    recorded: bool
+    stored_ms: int
+    def __init__(self, recorded: bool = ..., stored_ms: _Optional[int] = ...) -> None: ...
 
 class Translation(_message.Message):
     __slots__ = ("source", "targets")
@@ -533,18 +543,20 @@ class WatchCaptionsResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., event_sequence: _Optional[int] = ..., cursors: _Optional[_Union[Cursors, _Mapping]] = ..., server_time_ms: _Optional[int] = ..., started: _Optional[_Union[WatchStarted, _Mapping]] = ..., caption: _Optional[_Union[Caption, _Mapping]] = ..., speech: _Optional[_Union[SpeechEvent, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., ended: _Optional[_Union[WatchEnded, _Mapping]] = ...) -> None: ...
 
 class WatchStarted(_message.Message):
-    __slots__ = ("language", "mode", "model", "unspaced", "added")
+    __slots__ = ("language", "mode", "model", "unspaced", "added", "languages")
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     UNSPACED_FIELD_NUMBER: _ClassVar[int]
     ADDED_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     language: str
     mode: CaptionMode
     model: str
     unspaced: bool
     added: bool
-    def __init__(self, language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., model: _Optional[str] = ..., unspaced: bool = ..., added: bool = ...) -> None: ...
+    languages: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., model: _Optional[str] = ..., unspaced: bool = ..., added: bool = ..., languages: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchEnded(_message.Message):
     __slots__ = ("captions", "finals")
@@ -601,3 +613,17 @@ class StreamStats(_message.Message):
     failures: int
     decoding: DecodeStats
     def __init__(self, session_id: _Optional[str] = ..., connected: bool = ..., age_ms: _Optional[int] = ..., targets: _Optional[_Iterable[str]] = ..., viewer_languages: _Optional[_Iterable[str]] = ..., viewers: _Optional[int] = ..., cursors: _Optional[_Union[Cursors, _Mapping]] = ..., lag_p50_ms: _Optional[int] = ..., lag_p95_ms: _Optional[int] = ..., queued_ms: _Optional[int] = ..., unsent_events: _Optional[int] = ..., segments: _Optional[int] = ..., readings: _Optional[int] = ..., skipped: _Optional[int] = ..., failures: _Optional[int] = ..., decoding: _Optional[_Union[DecodeStats, _Mapping]] = ...) -> None: ...
+
+class ForgetStreamRequest(_message.Message):
+    __slots__ = ("resume_token",)
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    resume_token: str
+    def __init__(self, resume_token: _Optional[str] = ...) -> None: ...
+
+class ForgetStreamResponse(_message.Message):
+    __slots__ = ("texts", "recording")
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    RECORDING_FIELD_NUMBER: _ClassVar[int]
+    texts: bool
+    recording: bool
+    def __init__(self, texts: bool = ..., recording: bool = ...) -> None: ...

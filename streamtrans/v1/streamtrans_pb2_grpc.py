@@ -54,6 +54,11 @@ class TranslationServiceStub(object):
                 request_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.ForgetStream = channel.unary_unary(
+                '/streamtrans.v1.TranslationService/ForgetStream',
+                request_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.ForgetStreamRequest.SerializeToString,
+                response_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.ForgetStreamResponse.FromString,
+                _registered_method=True)
 
 
 class TranslationServiceServicer(object):
@@ -87,6 +92,14 @@ class TranslationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetStream(self, request, context):
+        """Delete all that is kept of a stream: its latest texts, here and in the store, and its recording. One that still runs
+        is ended. It may be asked for at any time, and more than once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranslationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +122,11 @@ def add_TranslationServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsRequest.FromString,
                     response_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'ForgetStream': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetStream,
+                    request_deserializer=streamtrans_dot_v1_dot_streamtrans__pb2.ForgetStreamRequest.FromString,
+                    response_serializer=streamtrans_dot_v1_dot_streamtrans__pb2.ForgetStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +237,33 @@ class TranslationService(object):
             '/streamtrans.v1.TranslationService/GetStats',
             streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsRequest.SerializeToString,
             streamtrans_dot_v1_dot_streamtrans__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/streamtrans.v1.TranslationService/ForgetStream',
+            streamtrans_dot_v1_dot_streamtrans__pb2.ForgetStreamRequest.SerializeToString,
+            streamtrans_dot_v1_dot_streamtrans__pb2.ForgetStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

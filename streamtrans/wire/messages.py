@@ -26,6 +26,8 @@ WatchResponse = pb.WatchCaptionsResponse
 StatsRequest = pb.GetStatsRequest
 StatsResponse = pb.GetStatsResponse
 StreamStats = pb.StreamStats
+ForgetRequest = pb.ForgetStreamRequest
+ForgetResponse = pb.ForgetStreamResponse
 
 ServiceStub = pb_grpc.TranslationServiceStub
 ServiceBase = pb_grpc.TranslationServiceServicer

@@ -148,6 +148,11 @@ class Capabilities:
     defaults: CaptionChoice = LIVE
     """What a stream gets that doesn't say; its budgets hold where neither mode nor budget is said."""
 
+    recorded: bool = False
+    """Whether every stream's sound and captions lie in a file until somebody deletes it."""
+    stored_ms: int = 0
+    """How long after the last word the latest texts of resumable streams lie in a store; 0: in none."""
+
     def translates(self, source: str, target: str) -> bool:
         """Say whether speech in ``source`` can become text in ``target``."""
         if not self.translations:
@@ -304,6 +309,7 @@ def capabilities_to_proto(capabilities: Capabilities) -> pb.ListCapabilitiesResp
         translations=[pb.Translation(source=source, targets=targets) for source, targets in capabilities.translations],
         unspaced_languages=capabilities.unspaced_languages,
         defaults=captions_to_proto(capabilities.defaults),
+        keeping=pb.Keeping(recorded=capabilities.recorded, stored_ms=capabilities.stored_ms),
     )
 
 
@@ -323,4 +329,6 @@ def capabilities_from_proto(message: pb.ListCapabilitiesResponse) -> Capabilitie
         translations=tuple((item.source, tuple(item.targets)) for item in message.translations),
         unspaced_languages=tuple(message.unspaced_languages),
         defaults=captions_from_proto(message.defaults).over(LIVE),
+        recorded=message.keeping.recorded,
+        stored_ms=message.keeping.stored_ms,
     )

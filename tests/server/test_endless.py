@@ -56,7 +56,7 @@ async def test_a_live_session_and_its_reader_keep_nothing_of_a_long_stream(house
     engine = house.instant()
     capacity = Capacity(config.load, 480, 1_000)
     live = LiveSession(
-        "s", opening, house.served(engine), config, metrics=Metrics(), holder=Holder(), capacity=capacity
+        "s", opening, house.served(engine), config, metrics=Metrics(), holder=Holder(), capacity=capacity, token="t"
     )
     reader = Reader(live, 100)
     piece = house.speech(0.1, 0.5, 0.4)

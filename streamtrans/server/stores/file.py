@@ -113,6 +113,8 @@ class FileStore:
         draft.replace(path)
         epochs = self._epochs(name)
         if epochs[-1:] > [epoch]:
+            if self._read(self._path(name, epochs[-1])):
+                path.unlink(missing_ok=True)  # who has claimed it needs it no more
             return False
         for old in epochs[:-1]:
             self._path(name, old).unlink(missing_ok=True)

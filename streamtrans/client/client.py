@@ -17,15 +17,15 @@ from streamtrans.client.carrier import Carrier, Tls, carrier_to
 from streamtrans.client.errors import Unavailable
 from streamtrans.client.link import Link
 from streamtrans.client.stream import Sound, StreamEvent, TranslationStream
+from streamtrans.client.watching import watching
 from streamtrans.core import Event
 from streamtrans.wire import (
     Capabilities,
     Notice,
-    Reducer,
     StreamOptions,
     WatchRequest,
+    WatchResponse,
     capabilities_from_proto,
-    notice_from_proto,
 )
 
 _TIMEOUT_S = 30.0
@@ -105,28 +105,34 @@ class TranslationClient:
                 yield event
 
     async def watch(
-        self, viewer_token: str, language: str, *, session_id: str = ""
+        self, viewer_token: str, language: str, *, session_id: str = "", resume_s: float = _RESUME_S
     ) -> AsyncGenerator[Event | Notice, None]:
         """Read along with somebody else's stream, in any language; yield complete captions, speech and notices.
+
+        Where the connection breaks, or the stream moves to another server, it goes on where it was: each final comes
+        once, and a notice `CAPTIONS_MISSED` says where it was away for too long. In a language that nobody had asked
+        for, finals of earlier segments may come after those of later ones.
 
         Args:
             viewer_token: ``started.viewer_token`` of the speaker's stream, or a signed token with the right `watch`.
             language: BCP-47; it may be one that nobody has asked for yet.
             session_id: which stream, where a signed token is for more than one.
+            resume_s: how long a broken connection may be away; 0: a break is an error.
 
         Raises:
-            ClientError: the server refused, or ended the call before the stream was over.
+            ClientError: the server refused, or the stream stopped before its end.
         """
+        request = WatchRequest(viewer_token=viewer_token, language=language, session_id=session_id)
+        async with aclosing(watching(self._watch, request, resume_s)) as events:
+            async for event in events:
+                yield event
+
+    async def _watch(self, request: WatchRequest) -> AsyncGenerator[WatchResponse, None]:
         link = Link(self._carrier.watch())
-        reducer = Reducer()
         try:
-            asked = WatchRequest(viewer_token=viewer_token, language=language, session_id=session_id)
-            await link.write(asked, last=True)
+            await link.write(request, last=True)
             while (response := await link.read()) is not None:
-                if response.WhichOneof("event") == "notice":
-                    yield notice_from_proto(response.notice)
-                elif (event := reducer.reduce(response)) is not None:
-                    yield event
+                yield response
         finally:
             await link.close()
 

@@ -31,12 +31,17 @@ class Hub:
         self._error: BaseException | None = None
 
     def post(self, item: Event | Notice) -> None:
-        """Give ``item`` to all, and keep of it what a late reader needs."""
-        if not isinstance(item, Notice):
-            self._keep(item)
+        """Give ``item`` to all, and keep of it what a late reader needs; what comes behind a final says nothing."""
+        if not isinstance(item, Notice) and not self._keep(item):
+            return
         for reader, wanted in self._readers.items():
             if isinstance(item, Notice) or wanted(item):
                 reader.put(item)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes."""
+        return self._closed
 
     @property
     def said(self) -> tuple[Said, ...]:
@@ -65,7 +70,8 @@ class Hub:
             for reader in self._readers:
                 reader.close(error)
 
-    def _keep(self, event: Event) -> None:
+    def _keep(self, event: Event) -> bool:
+        """Keep ``event``; say whether it is news."""
         if isinstance(event, SpeechStarted):
             finished = [number for number, segment in self._segments.items() if segment.finished]
             for number in finished[:-KEPT_SEGMENTS]:
@@ -74,4 +80,9 @@ class Hub:
         elif isinstance(event, SpeechEnded):
             self._segments[event.segment].ended = event
         else:
-            self._segments[event.segment].captions[event.language] = event
+            said = self._segments.get(event.segment)
+            before = None if said is None else said.captions.get(event.language)
+            if said is None or (before is not None and before.final):
+                return False
+            said.captions[event.language] = event
+        return True

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from functools import partial
 
 from streamtrans.core import (
@@ -31,15 +29,17 @@ from streamtrans.core import (
     StateHandle,
 )
 from streamtrans.server.arrivals import Arrivals
+from streamtrans.server.audience import Audience
 from streamtrans.server.capacity import Capacity, Rung
 from streamtrans.server.config import Served, ServerConfig
+from streamtrans.server.earlier import Earlier
 from streamtrans.server.hub import Hub
 from streamtrans.server.intake import Samples
 from streamtrans.server.kept import Kept, viewer_token
 from streamtrans.server.keys import Holder
 from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import Opening, new_session, recorded
-from streamtrans.server.refusal import exhausted, unavailable
+from streamtrans.server.refusal import Refusal, unavailable
 from streamtrans.server.spans import Spans
 from streamtrans.server.tape import Tape, recording_of
 from streamtrans.stream import Cursors, Memory, Patience, Recorder, SessionLike, SessionStats, pump
@@ -111,13 +111,22 @@ class LiveSession:
             self._tape = Tape(recording_of(config.record, session_id), config.record_quota_mb * 1_000_000)
             self._recorder = recorded(session, served, self._tape)
         self._session: SessionLike = self._recorder or session
-        self._watched: Counter[str] = Counter()
+        self._earlier = Earlier(self.hub, served.engine, session.line, opening.session.source, begins)
+        self.audience = Audience(
+            self._earlier,
+            lambda: self.opening.session.targets,
+            self._write_for_viewers,
+            most=min(_MOST_LANGUAGES, served.engine.capacity),
+            stays_s=config.limits.resume_ms / 1000,
+            retry_after_ms=config.retry_after_ms,
+        )
+        self._left: Refusal | None = None
         self.began_at = time.monotonic()
         self._changed = asyncio.Event()
         self._behind = False
         self._failures = 0
         self._patience = Patience()
-        self._retry_after_ms = config.retry_after_ms
+        self.retry_after_ms = config.retry_after_ms
         self._longer = 1.0 if config.load is None else config.load.longer
         self._asked: tuple[Job, float] | None = None
         watched = _Watched(served.engine, self._begin, self._read)
@@ -146,7 +155,7 @@ class LiveSession:
     @property
     def texts(self) -> int:
         """Languages that are written."""
-        return len(self.opening.session.targets) + len(self.viewer_languages)
+        return len(self.opening.session.targets) + len(self.audience.languages)
 
     def asked_for(self, now: float) -> float:
         """Return since how many seconds a reading is under way; 0 without one."""
@@ -181,6 +190,7 @@ class LiveSession:
         self.arrivals.arrived(len(samples), time.monotonic())
         self._metrics.heard(len(samples))
         self._session.hear(samples)
+        self._earlier.hear(samples)
         self._changed.set()
         self._look()
 
@@ -215,42 +225,13 @@ class LiveSession:
         """Who has it may read along, and nothing else."""
         return viewer_token(self.token)
 
-    @property
-    def viewers(self) -> int:
-        """Who reads along now."""
-        return self._watched.total()
-
-    @property
-    def viewer_languages(self) -> tuple[str, ...]:
-        """Languages that only viewers asked for."""
-        return tuple(each for each in self._watched if each not in self.opening.session.targets)
-
-    @contextmanager
-    def watched(self, language: str) -> Iterator[bool]:
-        """Write ``language`` too for the block; say whether nobody had asked for it.
-
-        Raises:
-            Refusal: so many languages can't be written at once.
-        """
-        targets = self.opening.session.targets
-        added = language not in targets and not self._watched[language]
-        if added and len(targets) + len(self.viewer_languages) >= min(_MOST_LANGUAGES, self.served.engine.capacity):
-            problem = f"this stream is written in {len(targets) + len(self.viewer_languages)} languages, and no more go"
-            raise exhausted(problem, self._retry_after_ms, "viewer_languages")
-        self._watched[language] += 1
-        try:
-            if added:
-                self._write_for_viewers()
-            yield added
-        finally:
-            self._watched[language] -= 1
-            self._watched += Counter()  # forgets what nobody reads
-            if language not in (*self.opening.session.targets, *self._watched):
-                self._write_for_viewers()
+    async def caught_up(self, language: str) -> None:
+        """Wait until what was said before ``language`` was asked for is read in it, as far as it is kept."""
+        await self._earlier.caught_up(language)
 
     def _write_for_viewers(self) -> None:
         if not self._session.finished:
-            self._session.retarget((*self.opening.session.targets, *self.viewer_languages))
+            self._session.retarget((*self.opening.session.targets, *self.audience.languages))
             self._emit_at_once(self._session.events())
             self._changed.set()
 
@@ -259,8 +240,10 @@ class LiveSession:
         self._patience.end()
         self._changed.set()
 
-    async def close(self) -> None:
-        """Leave it as it is: withdraw what the engine hasn't begun, and end its recording."""
+    async def close(self, why: Refusal | None = None) -> None:
+        """Leave it as it is: withdraw what the engine hasn't begun, end its recording, tell viewers ``why``."""
+        self._left = why
+        self.audience.close()
         self._capacity.leave(self)
         self._span.end(self.stats)
         self._pumping.cancel()
@@ -275,9 +258,9 @@ class LiveSession:
         self._capacity.leave(self)
         self._span.end(self.stats)
         self._count()
-        error = None if pumping.cancelled() else pumping.exception()
+        error = self._left if pumping.cancelled() else pumping.exception()
         if error is None and self.stats.in_vain:
-            error = unavailable("every reading of this stream failed; call again later", self._retry_after_ms)
+            error = unavailable("every reading of this stream failed; call again later", self.retry_after_ms)
         heard = self._session.cursors.received
         if error is None and self._session.finished and heard and not self.stats.segments:
             self.hub.post(Notice("NO_SPEECH", f"no speech was found in {heard / SAMPLE_RATE:.1f} s of sound"))

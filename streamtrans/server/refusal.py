@@ -118,6 +118,17 @@ def expired() -> Refusal:
     return Refusal(grpc.StatusCode.UNAUTHENTICATED, "the token has expired; call again with a new one")
 
 
+def broken_off() -> Refusal:
+    """Tell viewers that a stream has stopped before its end: DATA_LOSS."""
+    problem = "the speaker has left without an end; what was said last has no final caption"
+    return Refusal(grpc.StatusCode.DATA_LOSS, problem)
+
+
+def elsewhere(retry_after_ms: int) -> Refusal:
+    """Tell viewers that a stream may go on at another server: UNAVAILABLE."""
+    return unavailable("this server leaves the stream, which may go on at another one; call again", retry_after_ms)
+
+
 def lost_events(last: int) -> Refusal:
     """Refuse to resume where responses are lost: DATA_LOSS."""
     problem = f"what followed the response {last} is not kept any more, or was never sent; open a new stream"

@@ -16,6 +16,7 @@ from streamtrans.server.keeper import Keeper
 from streamtrans.server.keys import Holder
 from streamtrans.server.live import LiveSession
 from streamtrans.server.reader import Reader, cursors_of
+from streamtrans.server.refusal import broken_off, elsewhere
 from streamtrans.wire import StreamStats, cursors_to_proto, decoding_to_proto
 
 
@@ -36,7 +37,7 @@ class Speaker:
     async def leave(self, *, forget: bool) -> None:
         """End the session as it is here; ``forget``: everywhere."""
         self.reader.leave()
-        await self.live.close()
+        await self.live.close(broken_off() if forget else elsewhere(self.live.retry_after_ms))
         if forget and self.keeper is not None:
             await self.keeper.forget()
 
@@ -102,8 +103,8 @@ def stats_of(speaker: Speaker, *, connected: bool) -> StreamStats:
         connected=connected,
         age_ms=round((time.monotonic() - live.began_at) * 1000),
         targets=live.opening.session.targets,
-        viewer_languages=live.viewer_languages,
-        viewers=live.viewers,
+        viewer_languages=live.audience.languages,
+        viewers=len(live.audience),
         cursors=cursors_to_proto(cursors_of(live)),
         lag_p50_ms=round(arrivals.lags.percentile_s(50) * 1000),
         lag_p95_ms=round(arrivals.lags.percentile_s(95) * 1000),

@@ -162,7 +162,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         opening = live.opening.session
         language = watched_language(request.language, opening.targets, served, opening.source)
         mode = mode_from_proto(request.mode)
-        viewer = Viewer(live, language, mode, write, self._config.limits.idle_ms / 1000)
+        patience_s = self._config.limits.idle_ms / 1000
+        viewer = Viewer(live, language, mode, held=request.final_segments, write=write, patience_s=patience_s)
         try:
             async with asyncio.timeout(holds_s):
                 await viewer.run(self._config.retry_after_ms)

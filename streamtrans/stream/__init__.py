@@ -5,8 +5,9 @@ promises, and the pumps that run it against an engine.
 """
 
 from streamtrans.core import EngineLike
+from streamtrans.stream.bridge import awaitable
 from streamtrans.stream.config import SessionConfig
-from streamtrans.stream.lines import Speller
+from streamtrans.stream.lines import Line, Speller
 from streamtrans.stream.memory import Memory
 from streamtrans.stream.patience import Patience
 from streamtrans.stream.policies import POLICIES, Policy, Span, load_policy
@@ -27,6 +28,7 @@ __all__ = [
     "Differs",
     "EngineLike",
     "FileSink",
+    "Line",
     "Memory",
     "Origin",
     "Patience",
@@ -45,6 +47,7 @@ __all__ = [
     "Stages",
     "Unmet",
     "arrange",
+    "awaitable",
     "drive",
     "fingerprint",
     "layout",

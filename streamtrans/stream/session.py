@@ -140,7 +140,7 @@ class Session:
             heard = segment.read_to if segment.read_to > segment.start else self._listener.position
             self._events += segment.leave(self.config.targets, heard)
             new = [target for target in self.config.targets if segment.line(target) is None]
-            segment.lines += map(self._line, new)
+            segment.lines += map(self.line, new)
             if not segment.open_lines:  # nobody is left to read it for
                 self._drop_due()
                 self._advance()
@@ -179,7 +179,7 @@ class Session:
         after: int | None = None
         for kept in memory.pending:
             fresh = kept.start != after or not self.config.carry_state
-            self._segments.append(kept.recalled(self._line, fresh=fresh))
+            self._segments.append(kept.recalled(self.line, fresh=fresh))
             after = kept.end
 
     def requests(self) -> list[Request]:
@@ -352,14 +352,15 @@ class Session:
         targets, source = self.config.targets, self.config.source
         # Of two models the first writes what the second translates, whether somebody wants to see it or not.
         unseen = [source] if isinstance(self._tokenizer, Stages) and source and source not in targets else []
-        lines = [self._line(language) for language in (*unseen, *targets)]
+        lines = [self.line(language) for language in (*unseen, *targets)]
         for line in lines[: len(unseen)]:
             line.hidden = True
         segment = Segment(self._stats.segments - 1, start, lines, fresh=fresh)
         segment.needed = min(1, self._enough) if after is not None and after.credible else self._enough
         return segment
 
-    def _line(self, language: str) -> Line:
+    def line(self, language: str) -> Line:
+        """Return an empty line of this session."""
         by, source = self._tokenizer, self.config.source
         speller, translated = spelling(by, language, source), isinstance(by, Stages) and language != source
         return Line(language, speaking(speller, language), self._policy, self.config, translated=translated)

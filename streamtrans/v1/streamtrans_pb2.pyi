@@ -48,6 +48,7 @@ class NoticeCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_CODE_NO_PARTIALS: _ClassVar[NoticeCode]
     NOTICE_CODE_FULL_SERVICE: _ClassVar[NoticeCode]
     NOTICE_CODE_AUDIO_SCALE: _ClassVar[NoticeCode]
+    NOTICE_CODE_CAPTIONS_MISSED: _ClassVar[NoticeCode]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -75,6 +76,7 @@ NOTICE_CODE_FEWER_PARTIALS: NoticeCode
 NOTICE_CODE_NO_PARTIALS: NoticeCode
 NOTICE_CODE_FULL_SERVICE: NoticeCode
 NOTICE_CODE_AUDIO_SCALE: NoticeCode
+NOTICE_CODE_CAPTIONS_MISSED: NoticeCode
 
 class StreamTranslateRequest(_message.Message):
     __slots__ = ("config", "audio", "silence", "update", "end_utterance", "end", "ping")
@@ -507,16 +509,18 @@ class Translation(_message.Message):
     def __init__(self, source: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchCaptionsRequest(_message.Message):
-    __slots__ = ("viewer_token", "language", "mode", "session_id")
+    __slots__ = ("viewer_token", "language", "mode", "session_id", "final_segments")
     VIEWER_TOKEN_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FINAL_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     viewer_token: str
     language: str
     mode: CaptionMode
     session_id: str
-    def __init__(self, viewer_token: _Optional[str] = ..., language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., session_id: _Optional[str] = ...) -> None: ...
+    final_segments: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, viewer_token: _Optional[str] = ..., language: _Optional[str] = ..., mode: _Optional[_Union[CaptionMode, str]] = ..., session_id: _Optional[str] = ..., final_segments: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WatchCaptionsResponse(_message.Message):
     __slots__ = ("session_id", "event_sequence", "cursors", "server_time_ms", "started", "caption", "speech", "notice", "go_away", "ended")

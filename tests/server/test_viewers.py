@@ -1,11 +1,17 @@
 """Whoever has the viewers' token reads along, each in a language of his own."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
+import numpy as np
 import pytest
 
 from streamtrans.client import Caption, ClientError, Denied, Overloaded, StreamOptions, TranslationClient, Unsupported
+from streamtrans.core import Job, Lost, Reply
+from streamtrans.server.earlier import KEPT, Earlier
+from streamtrans.server.hub import Hub
+from streamtrans.testing.engine import Relay
 from streamtrans.wire import ServiceStub, StatsRequest, WatchRequest
 
 TALK = (0.3, 1.5, 0.7, 1.2, 0.4, 0.9, 0.6)
@@ -97,19 +103,137 @@ async def test_of_a_stream_that_has_ended_nothing_can_be_watched(house):
 
 
 async def test_languages_that_nobody_reads_are_written_no_more_and_of_too_many_none_begins(house):
-    async with house.running(house.served(house.instant())) as (server, client):
+    config = house.configured(replace(house.EAGER, resume_ms=300))
+    async with house.running(house.served(house.instant()), config) as (server, client):
         server._service.served.engine.capacity = 3
         async with client.stream(StreamOptions(("de",))) as stream:
-            token, [live] = stream.started.viewer_token, server._service._viewable.values()
+            live = server._service._viewable[token := stream.started.viewer_token]
             watching = [asyncio.create_task(watch(client, token, language, [])) for language in ("fr", "it")]
-            await until(lambda: live.viewers == 2)
+            await until(lambda: len(live.audience) == 2)
             with pytest.raises(Overloaded, match="3 languages"):
                 await watch(client, token, "es", [])
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
-            await until(lambda: live.viewers == 0)
-            assert live._session.config.targets == ("de",)
+            await until(lambda: live._session.config.targets == ("de",))
+
+
+async def test_a_language_that_nobody_reads_any_more_makes_room_for_one_that_somebody_asks_for(house):
+    async with house.running(house.served(house.instant())) as (server, client):
+        server._service.served.engine.capacity = 2
+        async with client.stream(StreamOptions(("de",))) as stream:
+            live = server._service._viewable[token := stream.started.viewer_token]
+            for language in ("fr", "it"):
+                watching = asyncio.create_task(watch(client, token, language, []))
+                await until(lambda: len(live.audience) == 1)
+                assert live._session.config.targets == ("de", language)
+                watching.cancel()
+                await until(lambda: len(live.audience) == 0)
+
+
+async def test_a_language_that_is_new_is_read_from_the_beginning_as_far_as_it_is_kept(house):
+    talk = house.speech(*TALK)
+    async with asyncio.timeout(30), house.running() as (server, client):
+        alone = finals(await house.collect(client, talk, StreamOptions(("it",))))
+        assert len(alone) == 3
+        for spoken in (len(talk), len(talk) * 2 // 3):  # all segments but the last are over, or one is being said
+            async with client.stream(StreamOptions(("de",))) as stream:
+                live = server._service._viewable[token := stream.started.viewer_token]
+                await stream.send(talk[:spoken])
+                await until(lambda live=live, spoken=spoken: live.cursors.decoded > spoken - 16_000)
+                seen, late = [], []
+                watching = [asyncio.create_task(watch(client, token, "it", seen))]
+                await until(lambda live=live: len(live.audience) == 1)
+                await stream.send(talk[spoken:])
+                watching.append(asyncio.create_task(watch(client, token, "it", late)))
+                await stream.end()
+                told = [event async for event in stream]
+                await asyncio.gather(*watching)
+            assert finals(seen) == finals(late) == alone
+            assert {event.language for event in told if isinstance(event, Caption)} == {"de"}
+
+
+class Slow(Relay):
+    """Answers readings for viewers alone only when told."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.waiting = []
+
+    def submit(self, request):
+        if not isinstance(request, Job) or [each.language for each in request.targets] != ["it"]:
+            return super().submit(request)
+        self.waiting.append((request, Reply()))
+        return self.waiting[-1][1]
+
+    def let_go(self):
+        while self.waiting:
+            request, reply = self.waiting.pop()
+            reply.set_result(self.engine.submit(request).result())
+
+
+async def test_a_speaker_who_ends_waits_for_no_viewer_and_who_came_last_is_told_all(house):
+    talk, engine = house.speech(*TALK), Slow(house.instant())
+    async with (
+        asyncio.timeout(30),
+        house.running(house.served(engine)) as (server, client),
+        client.stream(StreamOptions(("de",))) as stream,
+    ):
+        live, seen = server._service._viewable[token := stream.started.viewer_token], []
+        await stream.send(talk)
+        await until(lambda: live.cursors.decoded > len(talk) - 16_000)
+        watching = asyncio.create_task(watch(client, token, "it", seen))
+        await until(lambda: engine.waiting)
+        await stream.end()
+        told = [event async for event in stream]
+        assert engine.waiting
+        assert not watching.done()
+        while not watching.done():
+            engine.let_go()
+            await asyncio.sleep(0.005)
+    assert {segment for segment, _ in finals(seen)} == {segment for segment, _ in finals(told)}
+
+
+async def test_what_cannot_be_read_again_is_an_empty_text_and_harms_nobody(house):
+    class Refusing(Slow):
+        def submit(self, request):
+            reply = super().submit(request)
+            if self.waiting:
+                self.waiting.clear()
+                reply.set_exception(Lost("gone"))
+            return reply
+
+    talk = house.speech(*TALK)
+    async with (
+        asyncio.timeout(30),
+        house.running(house.served(Refusing(house.instant()))) as (server, client),
+        client.stream(StreamOptions(("de",))) as stream,
+    ):
+        live, seen = server._service._viewable[token := stream.started.viewer_token], []
+        await stream.send(talk)
+        await until(lambda: live.cursors.decoded > len(talk) - 16_000)
+        watching = asyncio.create_task(watch(client, token, "it", seen))
+        await until(lambda: any(isinstance(event, Caption) and event.final for event in seen))
+        await stream.end()
+        told = [event async for event in stream]
+        await watching
+    assert len(finals(told)) == 3
+    assert finals(seen)[0, "it"] == ""
+
+
+def test_audio_is_kept_for_a_while_and_as_it_was(house):
+    earlier = Earlier(Hub(1), house.instant(), lambda _: None, None, begins=1_000)
+    sound = (np.random.default_rng(0).integers(-32_768, 32_767, 3 * KEPT // 2) / 32_768).astype(np.float32)
+    for piece in np.array_split(sound[: KEPT // 2], 7):
+        earlier.hear(piece)
+    assert np.array_equal(earlier.audio(1_000, 1_000 + KEPT // 2), sound[: KEPT // 2])
+    assert earlier.audio(999, 2_000) is None
+    assert earlier.audio(1_000, 1_001 + KEPT // 2) is None
+    earlier.hear(sound[KEPT // 2 :])
+    assert np.array_equal(earlier.audio(1_000 + KEPT // 2, 1_000 + len(sound)), sound[KEPT // 2 :])
+    assert earlier.audio(999 + KEPT // 2, 1_000 + KEPT) is None
+    earlier.hear(np.tile(sound, 3))
+    assert np.array_equal(earlier.audio(1_000 + 4 * len(sound) - 500, 1_000 + 4 * len(sound)), sound[-500:])
 
 
 async def until(condition):

@@ -42,6 +42,8 @@ class Audience:
         self._leaving: dict[str, asyncio.TimerHandle] = {}
         """Languages that nobody reads any more, the oldest first."""
         self._closed = False
+        self.was_there = False
+        """Whether there ever was a viewer."""
 
     def __len__(self) -> int:
         """Viewers."""
@@ -66,6 +68,7 @@ class Audience:
         elif language in self._leaving:
             self._leaving.pop(language).cancel()
         self._readers[language] += 1
+        self.was_there = True
         try:
             if added:
                 self._rewrite()
@@ -82,7 +85,8 @@ class Audience:
         self._closed = True
         for language in tuple(self._leaving):
             self._forget(language)
-        self._spoken_for, self._rewrite = tuple, _nothing  # they hold the stream, which holds this
+        targets = self._spoken_for()
+        self._spoken_for, self._rewrite = (lambda: targets), _nothing  # they held the stream, which holds this
 
     def _make_room(self) -> None:
         while len(written := (*self._spoken_for(), *self.languages)) >= self._most:

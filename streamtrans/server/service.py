@@ -76,6 +76,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         """Those that run, and what is set once their streams are ended or wait to be resumed."""
         self._viewable: WeakValueDictionary[str, LiveSession] = WeakValueDictionary()
         """By their tokens for viewers."""
+        self._over: dict[LiveSession, asyncio.TimerHandle] = {}
+        """Streams that are over, and were watched: who was cut off from one may read it to its end."""
         self.registry = Registry(config.limits.resume_ms / 1000, config.max_sessions)
         self._keep_s = (config.limits.resume_ms + config.limits.idle_ms) / 1000  # who says nothing writes nothing
         self.store = None if config.store is None else store_at(config.store, self._keep_s)
@@ -337,7 +339,16 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 self.registry.keep(speaker)
             else:
                 await speaker.leave(forget=not (fenced or self.draining))
+                if speaker.reader.finished and speaker.live.audience.was_there:
+                    self._leave_readable(speaker.live)
             over.set()
+
+    def _leave_readable(self, live: LiveSession) -> None:
+        keep_s = self._config.limits.resume_ms / 1000
+        self._over[live] = asyncio.get_running_loop().call_later(keep_s, self._over.pop, live)
+        if len(self._over) > self._config.max_sessions:
+            oldest = next(iter(self._over))
+            self._over.pop(oldest).cancel()
 
     def _ready(self) -> Served:
         if self.failed.is_set():

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -21,7 +22,7 @@ from streamtrans.client import (
 from streamtrans.server import TranslationServer
 from streamtrans.wire import ServiceBase, WatchResponse, add_service
 from tests.proxy import Proxy
-from tests.server.conftest import configured, running, served, speech
+from tests.server.conftest import EAGER, configured, running, served, speech
 from tests.server.test_processes import free_ports
 
 TALK = speech(0.3, 1.5, 0.7, 1.2, 0.4, 0.9, 0.5, 1.1, 0.6, 1.3, 0.5, seed=3)
@@ -140,6 +141,32 @@ async def test_viewers_follow_a_stream_to_another_server(unbroken, tmp_path, lan
                 await first.stop(3_000)
                 assert await speaking == unbroken["de"]
                 assert await watching == unbroken[language]
+
+
+async def test_who_was_away_at_the_end_reads_it_for_a_while(unbroken):
+    language, config = "it", configured(replace(EAGER, resume_ms=4_000))
+    async with (
+        asyncio.timeout(30),
+        running(config=config) as (server, client),
+        Proxy(server.port) as proxy,
+        TranslationClient(proxy.address) as others,
+    ):
+        async with client.stream(StreamOptions(("de",))) as stream:
+            seen, token = [], stream.started.viewer_token
+            watching = asyncio.create_task(watched(others, token, language, seen))
+            speaking = asyncio.create_task(speak(stream, 0.01))
+            while not any(isinstance(event, Caption) and event.final for event in seen):
+                await asyncio.sleep(0.005)
+            proxy.refusing = True
+            proxy.cut()
+            await speaking
+        await asyncio.sleep(0.2)
+        proxy.refusing = False
+        assert await watching == unbroken[language]
+        while server._service._over:
+            await asyncio.sleep(0.05)
+        with pytest.raises(Denied):
+            await watched(others, token, language, [])
 
 
 async def test_what_is_kept_no_more_is_told_to_who_comes_back():

@@ -49,7 +49,7 @@ async def test_over_each_carrier_a_viewer_reads_the_same(house):
         reading = [asyncio.create_task(watch(client, asked.viewer_token, "fr", over_grpc))]
         reading += [asyncio.create_task(web.rest()) for web in (proto, text)]
         [live] = server._service._viewable.values()
-        await until(lambda: live.viewers == 3)
+        await until(lambda: len(live.audience) == 3)
         await speak(stream, house.speech(*TALK), told)
         _, one, other = await asyncio.gather(*reading)
     for web, messages in ((proto, one), (text, other)):

@@ -220,11 +220,14 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         speaker = self.registry.take(token, holder)
         if speaker is not None:
             await speaker.leave(forget=True)
+        readable = [live for live in self._over if live.token == token and live.holder is holder]
+        for live in readable:
+            self._over.pop(live).cancel()
         stored = await self._forget_stored(token, holder)
         recording = False
         if self._config.record is not None:
             recording = await asyncio.to_thread(erased, self._config.record, session_of(token))
-        return ForgetResponse(texts=speaker is not None or stored, recording=recording)
+        return ForgetResponse(texts=speaker is not None or bool(readable) or stored, recording=recording)
 
     async def _forget_stored(self, token: str, holder: Holder) -> bool:
         if self.store is None:

@@ -76,7 +76,7 @@ async def test_a_viewer_reads_along(unbroken):
 
         watching = asyncio.create_task(watch())
         [live] = server._service._viewable.values()
-        while not live.viewers:
+        while not len(live.audience):
             await asyncio.sleep(0.01)
         await stream.send(TALK)
         await stream.end()

@@ -55,7 +55,7 @@ async def test_the_programs_of_the_document_speak_and_read_along(tmp_path):
         [(token, live)] = server._service._viewable.items()
         watching = await node(tmp_path, server, "watch", token)
         seen = asyncio.create_task(lines(watching))
-        await until(lambda: live.viewers == 1)
+        await until(lambda: len(live.audience) == 1)
         speaking.stdin.write(b"go")
         told = await lines(speaking)
         assert told.pop() == ["well"]

@@ -7,7 +7,7 @@ import aiohttp
 import grpc
 import pytest
 
-from streamtrans.client import StreamOptions, Summary, TranslationClient
+from streamtrans.client import Denied, StreamOptions, Summary, TranslationClient
 from streamtrans.server import TranslationServer
 from streamtrans.server.keys import add_key
 from streamtrans.wire import ForgetRequest, ServiceStub
@@ -133,3 +133,25 @@ async def test_what_is_kept_is_said_before_anybody_speaks(house, tmp_path):
         offered = await client.capabilities()
         assert offered.recorded
         assert offered.stored_ms == config.limits.resume_ms + config.limits.idle_ms
+
+
+async def test_what_viewers_may_still_read_of_a_stream_that_is_over_is_deleted_too(house):
+    async with asyncio.timeout(20), house.running() as (server, client):
+        async with client.stream(StreamOptions(("de",), resumable=True)) as stream:
+            token, viewers = stream.started.resume_token, stream.started.viewer_token
+
+            async def watch():
+                return [event async for event in client.watch(viewers, "de")][-1].text
+
+            watching = asyncio.create_task(watch())
+            await settled(lambda: len(server._service._viewable[viewers].audience) == 1)
+            await stream.send(house.speech(*PAUSES))
+            await stream.end()
+            async for _ in stream:
+                pass
+        told = await watching
+        assert await watch() == told
+        assert await forget(server, token) == (True, False)
+        with pytest.raises(Denied):
+            await watch()
+        assert await forget(server, token) == (False, False)

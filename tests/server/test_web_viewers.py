@@ -128,7 +128,7 @@ async def test_who_says_nothing_leaves_or_comes_when_all_places_are_taken_is_let
                 assert second.status[0] == CODE["RESOURCE_EXHAUSTED"]
                 assert second.status[2]
             web.socket._response.connection.transport.abort()
-            await until(lambda: live.viewers == 0)
+            await until(lambda: len(live.audience) == 0)
 
 
 async def test_a_page_of_another_site_may_not_watch(house):

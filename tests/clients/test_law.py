@@ -14,6 +14,7 @@ BOTS = {
     "livekit": {"livekit"},
     "livekit_agent": {"livekit"},
     "pipecat": {"pipecat"},
+    "pipecat_captions": {"pipecat"},
     "webrtc": {"aiohttp", "aiortc", "av"},
 }
 """What one bot needs, the others don't: each has an extra of its own."""

@@ -97,8 +97,7 @@ class SpeakerStream:
         if error is None:
             await self.close()
         else:
-            self._living.cancel()
-            await asyncio.gather(self._living, return_exceptions=True)
+            await self.cancel()
 
     def hear(self, sound: bytes) -> None:
         """Take a piece of sound, in the encoding of the options; never waits."""
@@ -131,6 +130,12 @@ class SpeakerStream:
             self._ended = True
             self._waiting.put_nowait(None)
         await self._living
+
+    async def cancel(self) -> None:
+        """End at once, whatever is still to come."""
+        self._ended = True
+        self._living.cancel()
+        await asyncio.gather(self._living, return_exceptions=True)
 
     async def _live(self) -> None:
         while (first := await self._waiting.get()) is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -26,6 +27,25 @@ async def _house(port=0, **changes):
 @pytest.fixture
 def house():
     return _house
+
+
+@pytest.fixture
+def address_of_a_house():
+    """A server in a thread of its own, for programs that have an event loop of their own; and its captions of TALK."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def run(work):
+        return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+
+    opened = _house()
+    address = run(opened.__aenter__())
+    yield address, run(_grpc(address, targets=("de", "en"), source_languages=("en",)))
+    run(opened.__aexit__(None, None, None))
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 class Restarted:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from streamtrans.client import BadConfig, Caption, ClientError, StreamEvent, TranslationClient
+from streamtrans.client import BadConfig, Caption, ClientError, Started, StreamEvent, TranslationClient
 from streamtrans_clients.boards import notice, printable
 from streamtrans_clients.follow import follow
 from streamtrans_clients.options import (
@@ -102,10 +102,14 @@ async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: 
     before = signal.signal(signal.SIGINT, stopper(asyncio.get_running_loop(), stop))
     try:
         source = sound(options, stop)
+        asked: dict[str, str] = {}
+        """As captions name languages → as they were asked for."""
 
         def show(event: StreamEvent) -> None:
-            if isinstance(event, Caption):
-                outlets.show(event)
+            if isinstance(event, Started):
+                asked.update(zip(event.options.targets, wishes(options).targets, strict=False))
+            elif isinstance(event, Caption):
+                outlets.show(replace(event, language=asked.get(event.language, event.language)))
             elif (message := notice(event)) is not None:
                 tell(message)
 

@@ -59,6 +59,18 @@ def test_resampling_keeps_a_tone_in_its_place(rate: int) -> None:
     assert np.abs(result - tone(0.5, 16000))[inner].max() < 1e-3
 
 
+def test_a_telephone_brings_nothing_above_its_band() -> None:
+    values = Decoder("mulaw", 16000, 1).decode(bytes(range(256)))
+    data = np.abs(values[None] - tone(1.0, 8000, hz=3000)[:, None]).argmin(1).astype(np.uint8).tobytes()
+    decoder = Decoder("mulaw", 8000, 1)
+    heard = np.concatenate([decoder.decode(data), decoder.flush()])[1600:-1600]
+    power = np.abs(np.fft.rfft(heard * np.hanning(len(heard)))) ** 2
+    hertz = np.fft.rfftfreq(len(heard), 1 / 16000)
+    assert hertz[power.argmax()] == pytest.approx(3000, abs=2)
+    # the mirror of the tone, at 5 kHz, is what a resampler that repeats samples would bring
+    assert power[hertz > 4200].sum() < 1e-7 * power.sum()
+
+
 def test_channels_are_averaged() -> None:
     left, right = tone(0.01, 16000), tone(0.01, 16000, hz=100)
     data = np.stack([left, right], axis=1).astype("<f4").tobytes()

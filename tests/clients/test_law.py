@@ -11,6 +11,7 @@ FILES = sorted(Path(streamtrans_clients.__file__).parent.rglob("*.py"))
 ALLOWED = {"aiohttp", "numpy", "rich", "sounddevice", "textual", "streamtrans_clients", *sys.stdlib_module_names}
 BOTS = {
     "discord": {"av", "discord"},
+    "jitsi": {"jwt"},
     "livekit": {"livekit"},
     "livekit_agent": {"livekit"},
     "pipecat": {"pipecat"},

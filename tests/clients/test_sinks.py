@@ -168,6 +168,7 @@ def test_a_place_names_its_language_or_holds_each_or_lies_in_a_file(tmp_path):
         ("hls:live?second=4", "hls has no option 'second'; there are seconds, delay, keep, mpegts"),
         ("hls:live?seconds=-4", "hls: seconds is '-4'; give a number such as 6"),
         ("hls:", "hls needs a folder"),
+        ("fr=hls:live", "nothing is written in 'fr' here; --to names de"),
         ("zoom:@/no/such/file", "/no/such/file can't be read"),
     ],
 )

@@ -30,6 +30,8 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "bots.md",
+    ROOT / "docs" / "cast.md",
+    ROOT / "docs" / "meetings.md",
     ROOT / "docs" / "extending.md",
     ROOT / "docs" / "operations.md",
     ROOT / "docs" / "python.md",

@@ -9,7 +9,8 @@ Law: what can't be taken back is shown only once it is promised, each word once 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -30,11 +31,13 @@ SINKS: Mapping[str, str] = MappingProxyType(
 
 _FILES = (".srt", ".vtt", ".txt", ".tsv")
 
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
+
 _HOLE = "{language}"
 
 
-def sinks_for(asked: str, targets: Sequence[str]) -> list[Sink]:
-    """Return the sinks that ``[LANGUAGE=]KIND:PLACE`` asks for.
+def sinks_for(asked: str, targets: Sequence[str], *, also: Collection[str] = ()) -> list[Sink]:
+    """Return the sinks that ``[LANGUAGE=]KIND:PLACE`` asks for; a language is one of ``targets``, or ``also`` of these.
 
     Without a language it is the only target's; of several, ``{language}`` in the place stands for each. A place
     ``@FILE`` is read from a file, so that what is secret stands on no command line.
@@ -43,7 +46,10 @@ def sinks_for(asked: str, targets: Sequence[str]) -> list[Sink]:
         SinkError: there is no such kind, it needs a package that isn't there, or the place is malformed.
     """
     head, equals, rest = asked.partition("=")
-    language, what = (head, rest) if equals and head in targets else ("", asked)
+    named = equals and _LANGUAGE.fullmatch(head)
+    if named and head not in targets and head not in also:
+        raise SinkError(f"{asked}: nothing is written in {head!r} here; --to names {', '.join(targets)}")
+    language, what = (head, rest) if named else ("", asked)
     kind, place = _split(what)
     text = _read(place)
     if language:

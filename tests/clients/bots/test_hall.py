@@ -1,0 +1,71 @@
+"""What programs that others call have in common; what their documents say to type is understood."""
+
+import asyncio
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from streamtrans_clients.bots import jitsi, twilio, zoom
+from streamtrans_clients.bots.meeting import Meeting
+
+from streamtrans.client import StreamOptions, TranslationClient
+from tests.clients.bots.conftest import TALK
+from tests.clients.bots.halls import pieces
+
+PAGE = (Path(__file__).parents[3] / "docs" / "meetings.md").read_text(encoding="utf-8")
+HALLS = {"jitsi": jitsi, "twilio": twilio, "zoom": zoom}
+
+
+def typed():
+    """Commands of the page and of the helps, each on one line."""
+    helps = (re.sub(r"\n {20,}(?=[^'\s]).*", "", module.EXAMPLES) for module in HALLS.values())
+    lines = "\n".join([PAGE, *helps]).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("python -m streamtrans_clients.bots.")]
+
+
+@pytest.mark.parametrize("line", typed())
+def test_what_users_are_told_to_type_is_understood(line):
+    _, _, module, *words = shlex.split(line)
+    HALLS[module.rpartition(".")[2]].parser().parse_args(words)
+
+
+@pytest.mark.parametrize("name", HALLS)
+def test_the_page_ends_each_section_in_a_command(name):
+    section = re.search(rf"^## {name.title()}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    assert re.search(rf"```\npython -m streamtrans_clients\.bots\.{name} .*\n```\s*$", section)
+    assert f"pip install '.[{name}]'" in section
+
+
+async def test_law_captions_of_all_are_those_of_one_recording(house):
+    shown, options = [], StreamOptions(("de-DE", "fr"))
+
+    async def show(speaker, caption):
+        shown.append((speaker.name, caption))
+
+    async def say(meeting, who, name):
+        for piece in pieces(TALK, 100):
+            await meeting.hear(who, name, options, piece)
+            await asyncio.sleep(0.01)
+
+    async with (
+        house() as address,
+        TranslationClient(address) as client,
+        Meeting(client, show, pytest.fail) as meeting,
+    ):
+        await say(meeting, "1", "Ada")
+        await asyncio.sleep(0.5)
+        second = meeting.seconds
+        await say(meeting, "2", "Bo")
+        await meeting.leave("1")
+        third = meeting.seconds
+        await say(meeting, "1", "Ada L.")
+    finals = [(name, each) for name, each in shown if each.final]
+    assert {each.language for _, each in finals} == {"de-DE", "fr"}  # as they were asked for
+    numbers = {}
+    for name, each in finals:
+        assert numbers.setdefault(each.segment, name) == name
+    assert sorted(numbers) == list(range(6))
+    firsts = {name: min(each.start for who, each in finals if who == name) / 16_000 for name in ("Ada", "Bo", "Ada L.")}
+    assert firsts["Bo"] - firsts["Ada"] == pytest.approx(second, abs=0.2)
+    assert firsts["Ada L."] - firsts["Ada"] == pytest.approx(third, abs=0.2)

@@ -140,6 +140,15 @@ class ServerConfig:
     everybody's."""
     max_web_connections: int = 1_000
     """On that port at once, whatever they ask for; more are closed as they come."""
+    upload_real_time_factor: float = 20.0
+    """Recordings that are sent whole are read so many times as fast as they were said, at most. Larger: sooner done,
+    and more taken from streams that are live."""
+    max_uploads: int = 8
+    """Such recordings at once, half of them of one address."""
+    max_upload_mb: int = 100
+    """Of such a recording, in million bytes."""
+    max_upload_ms: int = 10_800_000
+    """The longest of them."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"
@@ -170,6 +179,10 @@ class ServerConfig:
             ("burst_messages", self.burst_messages, 1),
             ("max_unsent_events", self.max_unsent_events, 1),
             ("record_quota_mb", self.record_quota_mb, 1),
+            ("upload_real_time_factor", self.upload_real_time_factor, 1),
+            ("max_uploads", self.max_uploads, 1),
+            ("max_upload_mb", self.max_upload_mb, 1),
+            ("max_upload_ms", self.max_upload_ms, 1),
             ("behind_ms", self.behind_ms, 1),
             ("warm_timeout_ms", self.warm_timeout_ms, 1),
             ("grace_ms", self.grace_ms, 0),

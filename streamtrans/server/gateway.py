@@ -20,7 +20,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-import grpc
 from aiohttp import web
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -28,16 +27,19 @@ from google.protobuf.message import Message
 from streamtrans.core import BadConfig
 from streamtrans.server.config import ServerConfig, Tls
 from streamtrans.server.doors import Anteroom, Kind, admitted
+from streamtrans.server.dropin import Desk, dropin_routes
 from streamtrans.server.ending import ending
+from streamtrans.server.http import Answer, metadata_of, peer_of
 from streamtrans.server.kept import new_token, session_of
 from streamtrans.server.link import Metadata
 from streamtrans.server.listening import bound
 from streamtrans.server.origins import Origins
 from streamtrans.server.pages import page_routes
-from streamtrans.server.refusal import Refusal, invalid
+from streamtrans.server.refusal import invalid
 from streamtrans.server.service import TranslationService
+from streamtrans.server.sockets import Socket
 from streamtrans.server.web_link import WebLink
-from streamtrans.wire import FORMS, BadFields, ForgetRequest, JsonForm, ProtoForm, WatchRequest, status_frame
+from streamtrans.wire import FORMS, BadFields, ForgetRequest, JsonForm, ProtoForm, WatchRequest
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -50,19 +52,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of every answer. Scripts and styles come from here alone, and nobody may put the page into one of his."""
-
-_HTTP = {
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-}
-"""Status → that of HTTP (google/rpc/code.proto); others are 500."""
 
 _RECEIVED_BYTES = 65_536
 """What the system keeps of a client that is held; larger lets it run further ahead of what is heard."""
@@ -111,7 +100,7 @@ class Gateway:
         self._kinds = kinds
         self._serving = serving
         self._origins = Origins(filter(None, map(str.strip, config.allow_origin.split(","))), config.http_host)
-        self._links: dict[WebLink, asyncio.Event] = {}
+        self._sockets: dict[Socket, asyncio.Event] = {}
         """Those that are open, and what is set when they are over."""
         self._silent: set[asyncio.BaseProtocol] = set()
         """Connections that have asked for nothing yet."""
@@ -133,6 +122,7 @@ class Gateway:
         app.router.add_post("/v1/forget", self._forget)
         app.router.add_get("/v1/stream", self._stream)
         app.router.add_get("/v1/watch", self._watch)
+        app.router.add_routes(dropin_routes(Desk(self._config, self._service, self._open)))
         app.router.add_routes(page_routes(self._config, lambda: self.port))
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, keepalive_timeout=_KEPT_OPEN_S, handle_signals=False
@@ -155,8 +145,8 @@ class Gateway:
         """Let the calls that are open come to their ends within ``within_s``, then close everything."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while self._links:
-                    await next(iter(self._links.values())).wait()
+                while self._sockets:
+                    await next(iter(self._sockets.values())).wait()
         await self._undo.aclose()
 
     def _connection(self, server: web.Server) -> asyncio.Protocol:
@@ -198,7 +188,7 @@ class Gateway:
             return refused
 
         async def answer(metadata: Metadata) -> Message:
-            asked = await self._anteroom.wait(partial(_asked, request), _peer(request))
+            asked = await self._anteroom.wait(partial(_asked, request), peer_of(request))
             return await self._service.forget(asked, metadata)
 
         return await self._brief(request, "ForgetStream", answer)
@@ -207,10 +197,10 @@ class Gateway:
         self, request: web.Request, method: str, answer: Callable[[Metadata], Awaitable[Message]]
     ) -> web.Response:
         """Answer what takes no time, within the places that gRPC's callers have too."""
-        told = _Answer()
+        told = Answer()
         name, kind = self._bounds(method)
-        async with ending(name, told), admitted(kind, _peer(request)):
-            message = await answer(_metadata(request) or ())
+        async with ending(name, told), admitted(kind, peer_of(request)):
+            message = await answer(metadata_of(request) or ())
             if _PROTOBUF in request.headers.get("Accept", ""):
                 return web.Response(body=message.SerializeToString(), content_type=_PROTOBUF)
             text = json_format.MessageToJson(message, indent=None, ensure_ascii=False)
@@ -223,24 +213,24 @@ class Gateway:
                 token = new_token()
                 async with ending(f"session {session_of(token)}", link):
                     metadata = await self._who(request, link)
-                    await self._service.stream(token, link, _peer(request), metadata)
+                    await self._service.stream(token, link, peer_of(request), metadata)
         return response
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         async with self._socket(request) as (link, response):
             if link is not None:
                 name, kind = self._bounds("WatchCaptions")
-                async with ending(name, link), admitted(kind, _peer(request)):
+                async with ending(name, link), admitted(kind, peer_of(request)):
                     metadata = await self._who(request, link)
-                    asked = await self._anteroom.wait(partial(link.request, WatchRequest), _peer(request))
+                    asked = await self._anteroom.wait(partial(link.request, WatchRequest), peer_of(request))
                     await self._service.watch(asked, link.write, metadata)
         return response
 
     async def _who(self, request: web.Request, link: WebLink) -> Metadata:
         """Return who calls, by the headers or by what he says first where that is asked for."""
-        metadata = _metadata(request)
+        metadata = metadata_of(request)
         if metadata is None and self._service.asks_for_keys:
-            metadata = await self._anteroom.wait(link.introduction, _peer(request))
+            metadata = await self._anteroom.wait(link.introduction, peer_of(request))
         return metadata or ()
 
     def _bounds(self, method: str) -> tuple[str, Kind]:
@@ -254,21 +244,34 @@ class Gateway:
     async def _socket(self, request: web.Request) -> AsyncIterator[tuple[WebLink | None, web.StreamResponse]]:
         """Give a link over the WebSocket that is asked for, or only the answer that there is none, and why."""
         refused = self._refused(request)
+        if refused is not None:
+            yield None, refused
+            return
+        async with self._open(request, tuple(FORMS)) as (opened, response):
+            protocol = response.ws_protocol if isinstance(response, web.WebSocketResponse) else None
+            yield (None if opened is None else WebLink(opened, FORMS[protocol or ""]())), response
+
+    @asynccontextmanager
+    async def _open(
+        self, request: web.Request, protocols: tuple[str, ...]
+    ) -> AsyncIterator[tuple[Socket | None, web.StreamResponse]]:
+        """Give the WebSocket that is asked for, or only the answer that there is none, and why."""
+        refused = self._foreign(request)
         transport = request.transport
         if refused is not None or transport is None:
             yield None, refused or web.Response(status=400)
             return
         most = self._config.limits.max_message_bytes
         response = web.WebSocketResponse(
-            protocols=tuple(FORMS), compress=False, max_msg_size=2 * most, writer_limit=_UNSENT_BYTES, decode_text=False
+            protocols=protocols, compress=False, max_msg_size=2 * most, writer_limit=_UNSENT_BYTES, decode_text=False
         )
         await response.prepare(request)
-        link = WebLink(response, transport, FORMS[response.ws_protocol or ""](), most)
-        over = self._links[link] = asyncio.Event()
+        opened = Socket(response, transport, most)
+        over = self._sockets[opened] = asyncio.Event()
         try:
-            yield link, response
+            yield opened, response
         finally:
-            del self._links[link]
+            del self._sockets[opened]
             over.set()
 
     def _foreign(self, request: web.Request) -> web.Response | None:
@@ -290,8 +293,8 @@ class Gateway:
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(_PING_S)
-            for link in tuple(self._links):
-                await link.ping()
+            for each in tuple(self._sockets):
+                await each.ping()
 
 
 class _Full(asyncio.Protocol):
@@ -299,36 +302,6 @@ class _Full(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
-
-
-class _Answer:
-    """What :func:`~streamtrans.server.ending.ending` says of a request, for HTTP."""
-
-    def __init__(self) -> None:
-        self._refusal: Refusal | None = None
-
-    async def close(self, refusal: Refusal | None = None) -> None:
-        """Take down how it ended."""
-        self._refusal = refusal
-
-    def response(self) -> web.Response:
-        """Return the answer to who was refused."""
-        refusal = self._refusal
-        assert refusal is not None
-        number: int = refusal.code.value[0]
-        text = status_frame(number, refusal.code.name, refusal.message, refusal.details)
-        return web.Response(text=text, content_type="application/json", status=_HTTP.get(refusal.code, 500))
-
-
-def _metadata(request: web.Request) -> Metadata | None:
-    """Return who calls, by the headers; ``None`` where they don't say it."""
-    said = request.headers.get("Authorization")
-    return None if said is None else (("authorization", said),)
-
-
-def _peer(request: web.Request) -> str:
-    """Return what counts as one connection: all that come from one address, as each holds but one call."""
-    return f"web:{request.remote}"
 
 
 def _at_once(answer: Callable[[Metadata], Message]) -> Callable[[Metadata], Awaitable[Message]]:

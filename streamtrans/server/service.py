@@ -108,13 +108,17 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         """Whether who calls must say who he is."""
         return self._config.keys is not None or self._config.signers is not None
 
-    async def stream(self, token: str, link: Link, peer: str, metadata: Metadata) -> None:
+    async def stream(
+        self, token: str, link: Link, peer: str, metadata: Metadata, config: ServerConfig | None = None
+    ) -> None:
         """Serve one stream, whatever it comes over; raises what ends it for :func:`~.ending.ending` to tell.
 
-        A new one gets ``token``, by which it can be gone on with; see :func:`~.kept.session_of`.
+        A new one gets ``token``, by which it can be gone on with; see :func:`~.kept.session_of`. The limits of
+        ``config``, where it is given, hold for its call.
         """
         with Stream(self.metrics) as stream:
-            await self._stream(token, link, peer, stream, self._keys.holder(metadata, "speak"))
+            holder = self._keys.holder(metadata, "speak")
+            await self._stream(token, link, peer, stream, holder, config=config or self._config)
 
     def capabilities(self, metadata: Metadata) -> CapabilitiesResponse:
         """Say what is offered.
@@ -254,7 +258,9 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 call.give_way()
                 await over.wait()
 
-    async def _stream(self, token: str, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
+    async def _stream(
+        self, token: str, link: Link, peer: str, stream: Stream, holder: Holder, *, config: ServerConfig
+    ) -> None:
         served = self._ready()
         self._sessions.refuse_when_full(peer)  # who is turned away should hear it before he says anything
         first = await self.anteroom.wait(link.read, peer)
@@ -287,7 +293,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 keeper = Keeper(
                     self.store, 1, live=live, intake=intake, reader=reader, retry_after_ms=self._config.retry_after_ms
                 )
-            await self._attend(Speaker(live, intake, reader, keeper), link)
+            await self._attend(Speaker(live, intake, reader, keeper), link, config)
 
     async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
@@ -304,7 +310,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
                 speaker = await self._take_over(resume, holder)
             stream.admitted()
             _log.info("session %s goes on", speaker.live.session_id)
-            await self._attend(speaker, link, resume)
+            await self._attend(speaker, link, self._config, resume)
 
     async def _still_ours(self, speaker: Speaker, keeper: Keeper) -> bool:
         """Say whether no other server has gone on with the stream; what is left of it here ends then."""
@@ -324,8 +330,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         deal = Deal(self.store, self._ready(), self._config, self.metrics, self.capacity, self.spans)
         return await deal.take_over(resume, holder)
 
-    async def _attend(self, speaker: Speaker, link: Link, resume: Resume | None = None) -> None:
-        call = Call(speaker, link, self._config, resume)
+    async def _attend(self, speaker: Speaker, link: Link, config: ServerConfig, resume: Resume | None = None) -> None:
+        call = Call(speaker, link, config, resume)
         over = self._calls[call] = asyncio.Event()
         self._viewable[speaker.live.viewer_token] = speaker.live
         try:

@@ -1,0 +1,60 @@
+"""The examples of docs/dropin.md run as they stand against a real server, but for its port."""
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import streamtrans
+from streamtrans.audio import read_audio
+from streamtrans.server import Limits, ServerConfig
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "dropin.md").read_text(encoding="utf-8")
+UNPACED = Limits(max_real_time_factor=1e6, burst_ms=10**9)
+
+pytestmark = pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")  # the clients' affair
+
+
+@pytest.fixture(scope="module")
+def server():
+    with streamtrans.serving(config=ServerConfig(port=0, http_port=0, limits=UNPACED, load=None, grace_ms=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two sentences of the bundled recording, where the program runs."""
+    whole = read_audio(ROOT / "streamtrans" / "demo" / "speech.flac")
+    soundfile.write(tmp_path / "talk.wav", whole[: 8 * 16_000], 16_000)
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+def examples(title, server):
+    """Return the blocks of a section, as they call ``server``."""
+    section = re.split(r"^## ", TEXT, flags=re.M)
+    [text] = [each for each in section if each.startswith(title)]
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    return [block.replace("localhost:8080", f"localhost:{server.http_port}") for block in blocks]
+
+
+def test_deepgram(folder, server, capsys):
+    known = {"__name__": "example"}
+    for example in examples("Deepgram", server):
+        exec(compile(example, "dropin.md", "exec"), known)
+    known["deepgram"]._client_wrapper.httpx_client.httpx_client.close()  # which it has no word for
+    whole = server.translate("talk.wav", ("de", "fr"), source="en")
+    lines = capsys.readouterr().out.splitlines()
+    texts = [" ".join(whole.text(language).split()) for language in ("de", "fr")]
+    assert lines[:2] == [f"['de'] {texts[0]}", f"['fr'] {texts[1]}"]
+    assert len(lines) == 4
+    assert [float(line.split()[0]) for line in lines[2:]] == [cue.start_ms / 1000 for cue in whole.cues("de")]
+    words = known["answer"].results.channels[0].alternatives[0].words
+    theirs = [word for cue in whole.cues("de") for word in cue.words]
+    assert [(word.word, word.start, word.end) for word in words] == [
+        (word.text, word.start_ms / 1000, word.end_ms / 1000) for word in theirs
+    ]
+    assert all(0 < word.confidence <= 1 for word in words)

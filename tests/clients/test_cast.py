@@ -89,6 +89,22 @@ async def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_no_word(
     assert (tmp_path / "talk.txt").read_text().split() == words(text for _, text in expected)
 
 
+async def test_a_server_that_comes_back_without_what_it_knew_ends_the_program_clearly(restarting, run, talks, tmp_path):
+    obs = FakeObs()
+    async with restarting(None) as server, serving(obs.route()) as port:
+        expected = await finals_of(server.address, StreamOptions(("de",)), pcm(sentences(3)))
+        again = asyncio.get_running_loop().call_later(2.0, lambda: asyncio.ensure_future(server.restart()))
+        sinks = f"obs-captions:localhost:{port}", tmp_path / "talk.txt"
+        status, _, err = await run("--to", "de", "--file", talks, "--server", server.address, *sinks)
+        again.cancel()
+    assert status == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    told = words(obs.captions)
+    assert told == words(text for _, text in expected)[: len(told)]
+    assert (tmp_path / "talk.txt").read_text().split() == words(text for _, text in expected[:1])
+
+
 async def test_a_sink_that_fails_leaves_the_others_and_is_told(running, run, talks, tmp_path, monkeypatch):
     monkeypatch.setattr("streamtrans_clients.sinks.posts.PAUSES_S", ())
     posts = FakePosts([403] * 9)

@@ -98,7 +98,7 @@ async def test_a_late_caption_begins_with_the_next_segment_and_a_long_one_stands
     assert end - begin == 40 * 1000 // subtitles.READING_SPEED
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(
     st.lists(
         st.tuples(st.integers(0, 6_000), st.integers(1, 8_000), st.integers(1, 30), st.integers(0, 12_000)), max_size=8
@@ -145,3 +145,16 @@ async def test_a_folder_of_another_stream_is_left_alone(tmp_path):
     with pytest.raises(SinkError, match="can't be made"):
         async with sinks_for(f"hls:{tmp_path}/file/a", ["de"])[0]:
             pytest.fail("there is a file")
+
+
+async def test_ffmpeg_plays_it(tmp_path):
+    av = pytest.importorskip("av")
+    [sink] = sinks_for(f"hls:{tmp_path}?seconds=2&delay=1&mpegts=900000", ["de"])
+    async with sink:
+        await sink.show(caption("Guten Tag", 500, 1_500), "")
+        await sink.show(caption("noch eins über die Grenze hinaus", 1_700, 4_200, 1), "")
+        await sink.heard(9_000)
+    with av.open(str(tmp_path / "captions.m3u8")) as played:
+        assert played.format.name == "hls"
+        shown = [(each.pts, each.duration, bytes(each).decode()) for each in played.demux() if each.pts is not None]
+    assert shown == [(500, 1_000, "Guten Tag"), (1_700, 2_500, "noch eins über die Grenze hinaus")]

@@ -17,6 +17,7 @@ BOTS = {
     "pipecat": {"pipecat"},
     "pipecat_captions": {"pipecat"},
     "webrtc": {"aiohttp", "aiortc", "av"},
+    "webrtc_peer": {"aiohttp", "aiortc"},
 }
 """What one bot needs, the others don't: each has an extra of its own."""
 

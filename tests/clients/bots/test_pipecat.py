@@ -123,7 +123,7 @@ async def test_targets_change_while_a_pipeline_runs(house, over_grpc):
         down, _ = await ran(service, [*frames(), pause, change, pause, *frames()])
     texts = finals(down, TranslationFrame)
     # Languages change between two segments, sooner or later by how busy the machine is.
-    assert texts["de"][:2] == expected["de"]
+    assert texts["de"][0] == expected["de"][0]
     assert len(texts["de"]) < 4
     assert texts["it"][-1] == expected["it"][-1]
 

@@ -122,7 +122,7 @@ class Gateway:
         app.router.add_post("/v1/forget", self._forget)
         app.router.add_get("/v1/stream", self._stream)
         app.router.add_get("/v1/watch", self._watch)
-        app.router.add_routes(dropin_routes(Desk(self._config, self._service, self._open)))
+        app.router.add_routes(dropin_routes(Desk(self._config, self._service, self._open, self._foreign)))
         app.router.add_routes(page_routes(self._config, lambda: self.port))
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, keepalive_timeout=_KEPT_OPEN_S, handle_signals=False

@@ -34,10 +34,15 @@ class Answer:
         """Take down how it ended."""
         self._refusal = refusal
 
+    @property
+    def refusal(self) -> Refusal:
+        """Why it was refused."""
+        assert self._refusal is not None, "it ended well, and was answered"
+        return self._refusal
+
     def response(self) -> web.Response:
         """Return the answer to who was refused."""
-        refusal = self._refusal
-        assert refusal is not None
+        refusal = self.refusal
         number: int = refusal.code.value[0]
         text = status_frame(number, refusal.code.name, refusal.message, refusal.details)
         return web.Response(text=text, content_type="application/json", status=http_status(refusal))

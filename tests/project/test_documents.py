@@ -32,6 +32,7 @@ DOCUMENTS = [
     ROOT / "docs" / "bots.md",
     ROOT / "docs" / "cast.md",
     ROOT / "docs" / "meetings.md",
+    ROOT / "docs" / "dropin.md",
     ROOT / "docs" / "extending.md",
     ROOT / "docs" / "operations.md",
     ROOT / "docs" / "python.md",
@@ -49,7 +50,7 @@ def named_paths(document):
         first, slash, _ = code.partition("/")
         if slash and first in ROOMS:
             yield ROOT / "streamtrans" / code
-        elif slash and (ROOT / first).is_dir():
+        elif first and slash and (ROOT / first).is_dir():
             yield ROOT / code
     for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", prose):
         yield document.parent / link

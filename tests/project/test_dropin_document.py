@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import soxr
 
 import streamtrans
 from streamtrans.audio import read_audio
@@ -29,6 +30,7 @@ def folder(tmp_path):
     """Two sentences of the bundled recording, where the program runs."""
     whole = read_audio(ROOT / "streamtrans" / "demo" / "speech.flac")
     soundfile.write(tmp_path / "talk.wav", whole[: 8 * 16_000], 16_000)
+    soundfile.write(tmp_path / "talk24.wav", soxr.resample(whole[: 8 * 16_000], 16_000, 24_000), 24_000)
     with contextlib.chdir(tmp_path):
         yield tmp_path
 
@@ -58,3 +60,33 @@ def test_deepgram(folder, server, capsys):
         (word.text, word.start_ms / 1000, word.end_ms / 1000) for word in theirs
     ]
     assert all(0 < word.confidence <= 1 for word in words)
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # so the client calls translations
+def test_openai(folder, server, capsys):
+    known = {"__name__": "example"}
+    for example in examples("OpenAI: `/v1/audio", server):
+        exec(compile(example, "dropin.md", "exec"), known)
+    known["openai"].close()
+    printed = capsys.readouterr().out
+    german = server.translate("talk.wav", "de")
+    french = server.translate("talk.wav", "fr", source="en")
+    assert printed == " ".join(german.text().split()) + "\n" + french.srt() + "\n"
+    assert french.srt().count("-->") >= 2
+
+
+def test_openai_realtime(folder, server, capsys):
+    [example] = examples("OpenAI: transcription sessions", server)
+    exec(compile(example, "dropin.md", "exec"), {"__name__": "example"})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_what_is_said_of_the_server_is_so():
+    config = ServerConfig()
+    assert f"`upload_real_time_factor` times as fast as they were\nspoken ({config.upload_real_time_factor:g})" in TEXT
+    assert f"`max_upload_mb` ({config.max_upload_mb})" in TEXT
+    assert config.max_upload_ms == 3 * 3_600_000
+    assert f"`max_uploads` ({config.max_uploads})" in TEXT
+    assert config.first_message_ms == 5_000

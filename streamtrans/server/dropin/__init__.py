@@ -21,6 +21,7 @@ ENDPOINTS: Table[Routes] = Table(
     "endpoint",
     {
         "deepgram": "streamtrans.server.dropin.deepgram:routes",
+        "openai": "streamtrans.server.dropin.openai:routes",
     },
 )
 """Whose clients may call → what returns the paths that they call."""

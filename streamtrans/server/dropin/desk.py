@@ -42,13 +42,18 @@ Opening = Callable[
 """Gives the WebSocket that a request asks for, or only the answer that there is none."""
 
 
+Foreign = Callable[[web.Request], web.Response | None]
+"""Turns away what a page of others asks for."""
+
+
 class Desk:
     """The gateway, as endpoints see it."""
 
-    def __init__(self, config: ServerConfig, service: TranslationService, socket: Opening) -> None:
+    def __init__(self, config: ServerConfig, service: TranslationService, socket: Opening, foreign: Foreign) -> None:
         self.config = config
         self.service = service
         self.socket = socket
+        self.foreign = foreign
         most = config.max_uploads
         self.uploads = Room("uploads", most, max(1, most // 2), config.retry_after_ms)
         """Places of those who send recordings whole."""

@@ -11,17 +11,16 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
+import grpc
 from aiohttp import web
 
 from streamtrans.audio import stream_file
-from streamtrans.core import SAMPLE_RATE, BadAudio, Caption
+from streamtrans.core import SAMPLE_RATE, BadAudio, Caption, samples
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.dropin.desk import Desk, refused_at_the_door
-from streamtrans.server.ending import ending
 from streamtrans.server.http import peer_of
-from streamtrans.server.kept import session_of
 from streamtrans.server.link import Metadata
 from streamtrans.server.refusal import Refusal, idle, invalid
 from streamtrans.wire import (
@@ -59,25 +58,34 @@ class Upload:
     Args:
         options: what is wanted.
         pieces: the audio, in the encoding of ``options``.
-        told: is given each final caption.
     """
 
-    def __init__(self, options: StreamOptions, pieces: AsyncIterator[bytes], told: Told = _nobody) -> None:
+    def __init__(self, options: StreamOptions, pieces: AsyncIterator[bytes]) -> None:
         self.captions: list[Caption] = []
         """The final ones."""
-        self.refusal: Refusal | None = None
-        self.duration_s = 0.0
+        self.samples = 0
+        """That were heard."""
         self._options = options
         self._pieces = pieces
-        self._told = told
+        self._told: Told = _nobody
         self._reducer = Reducer()
         self._started: Started | None = None
         self._sequence: int | None = None
 
     @property
+    def duration_s(self) -> float:
+        """How long that is."""
+        return self.samples / SAMPLE_RATE
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The languages that are written, as captions call them."""
         return () if self._started is None else self._started.options.targets
+
+    def telling(self, told: Told) -> Self:
+        """Have each final caption told as soon as there is one."""
+        self._told = told
+        return self
 
     def of(self, language: str) -> list[Caption]:
         """Return the captions of one language that say something."""
@@ -116,15 +124,14 @@ class Upload:
         if kind == "started":
             self._started = started_from_proto(message)
         elif kind == "summary":
-            self.duration_s = message.summary.audio_ms / 1000
+            self.samples = samples(message.summary.audio_ms)
         event = self._reducer.reduce(message)
         if isinstance(event, Caption) and event.final:
             self.captions.append(event)
             await self._told(event)
 
     async def close(self, refusal: Refusal | None = None) -> None:
-        """Take down how it ended."""
-        self.refusal = refusal
+        """Do nothing: whoever sent the recording is answered otherwise."""
 
 
 Receive = Callable[[BinaryIO], Awaitable[Upload]]
@@ -135,18 +142,17 @@ async def hear(desk: Desk, request: web.Request, token: str, metadata: Metadata,
     """Return what came of a recording that ``receive`` writes to the file which it is given.
 
     Raises:
-        Refusal: who calls isn't served, or the recording can't be read to its end.
+        Refusal: alone or in a group: who calls isn't served, or the recording can't be read to its end.
     """
+    if (foreign := desk.foreign(request)) is not None:
+        raise Refusal(grpc.StatusCode.PERMISSION_DENIED, (foreign.text or "").strip())
     if (refusal := refused_at_the_door(desk, metadata)) is not None:
         raise refusal
     config, peer = desk.config, peer_of(request)
     limits = replace(config.limits, max_real_time_factor=config.upload_real_time_factor)
     with desk.uploads.place(peer), _scratch() as file:
         upload = await receive(file)
-        async with ending(f"session {session_of(token)}", upload):
-            await desk.service.stream(token, upload, peer, metadata, replace(config, limits=limits))
-    if upload.refusal is not None:
-        raise upload.refusal
+        await desk.service.stream(token, upload, peer, metadata, replace(config, limits=limits))
     return upload
 
 

@@ -21,7 +21,8 @@ from streamtrans.server.dropin.deepgram.shapes import about, alternative, now, p
 from streamtrans.server.dropin.deepgram.wishes import Wish
 from streamtrans.server.dropin.desk import Desk, bearing, converse, refused_at_the_door
 from streamtrans.server.dropin.uploads import Upload, decoded, fill, hear, raw
-from streamtrans.server.http import http_status, retry_after
+from streamtrans.server.ending import ending
+from streamtrans.server.http import Answer, http_status, retry_after
 from streamtrans.server.kept import new_token, session_of
 from streamtrans.server.link import Metadata
 from streamtrans.server.refusal import Refusal, unsupported
@@ -66,12 +67,12 @@ async def _recording(desk: Desk, request: web.Request) -> web.StreamResponse:
         pieces = raw(file, wish.options) if wish.encoded else decoded(file, desk.config.max_upload_ms)
         return Upload(wish.options, pieces)
 
-    try:
+    answer = Answer()
+    async with ending(f"session {session_id}", answer):
         wish = Wish.read(request.query, live=False)
         upload = await hear(desk, request, token, _metadata(request), receive)
-    except Refusal as refusal:
-        return _refused(session_id, refusal)
-    return web.json_response(_report(session_id, upload, wish, digest.hexdigest()))
+        return web.json_response(_report(session_id, upload, wish, digest.hexdigest()))
+    return _refused(session_id, answer.refusal)
 
 
 def _report(session_id: str, upload: Upload, wish: Wish, sha256: str) -> dict[str, Any]:

@@ -1,0 +1,268 @@
+"""Transcription sessions of OpenAI's realtime interface: one item for each segment, one part of it for each language.
+
+What is promised comes as deltas, so they only grow; what is tentative isn't told.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streamtrans.core import SAMPLE_RATE, Caption, SpeechEnded, SpeechStarted, milliseconds
+from streamtrans.server.dropin.desk import Said
+from streamtrans.server.dropin.openai.shapes import error, seconds
+from streamtrans.server.refusal import Refusal, invalid, unsupported
+from streamtrans.wire import (
+    BYTES_PER_SAMPLE,
+    Frame,
+    Reducer,
+    ServerMessage,
+    StreamOptions,
+    audio_message,
+    config_message,
+    end_utterance_message,
+    payload_of,
+)
+
+_FORMATS = {"audio/pcm": ("pcm_s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}
+"""Their name → our encoding and the rate."""
+
+_CHUNK_S = 0.25
+"""Of an event, in one message."""
+
+_LEAST_SILENCE_MS, _NEVER_MS = 200, 600_000
+"""Shorter silences are within words; so long a one ends nothing."""
+
+_TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+class BadEvent(Exception):
+    """An event can't be followed; the session goes on."""
+
+    def __init__(self, problem: str, param: str | None = None) -> None:
+        super().__init__(problem)
+        self.param = param
+
+
+class Realtime:
+    """A session; see :class:`~streamtrans.server.dropin.desk.Dialect`.
+
+    Args:
+        session_id: ours.
+        intent: what the address says.
+        most_ms: how old it may get.
+    """
+
+    def __init__(self, session_id: str, intent: str, most_ms: int) -> None:
+        self._session_id = session_id
+        self._intent = intent
+        self._expires_at = round(time.time() + most_ms / 1000)
+        self._input: dict[str, Any] = {
+            "format": {"type": "audio/pcm", "rate": 24_000},
+            "noise_reduction": None,
+            "transcription": None,
+            "turn_detection": {"type": "server_vad", "silence_duration_ms": 500},
+        }
+        self._options: StreamOptions | None = None
+        """Once the call was opened with them."""
+        self._targets: tuple[str, ...] = ()
+        self._reducer = Reducer()
+        self._events = 0
+        self._sequence = 0
+        self._odd = b""
+        self._appended = False
+        """Whether audio came since what was committed last."""
+        self._last_item: str | None = None
+
+    def opening(self) -> Iterator[Said]:
+        """Yield that there is a session."""
+        if self._intent != "transcription":
+            raise unsupported("intent: only transcription is offered here: connect with ?intent=transcription")
+        yield self._event("session.created", session=self._session())
+
+    def heard(self, frame: Frame) -> Iterator[Said]:
+        """Yield what an event asks for, or why it can't be followed."""
+        event: Any = {}
+        try:
+            event = _read(frame)
+            yield from self._follow(event)
+        except BadEvent as problem:
+            told = {"type": "invalid_request_error", "code": "invalid_value", "message": str(problem)}
+            yield self._event("error", error={**told, "param": problem.param, "event_id": event.get("event_id")})
+
+    def told(self, message: ServerMessage) -> Iterator[str]:
+        """Yield the events that a message is for this client."""
+        if payload_of(message) == "started":
+            self._targets = tuple(target.language for target in message.started.config.targets)
+        event = self._reducer.reduce(message)
+        if isinstance(event, Caption):
+            yield from self._caption(event, message.caption.committed_append)
+        elif isinstance(event, SpeechStarted) and self._input["turn_detection"]:
+            at = {"audio_start_ms": milliseconds(event.start), "item_id": self._item(event.segment)}
+            yield self._event("input_audio_buffer.speech_started", **at)
+        elif isinstance(event, SpeechEnded):
+            item = self._item(event.segment)
+            if self._input["turn_detection"]:
+                yield self._event(
+                    "input_audio_buffer.speech_stopped", audio_end_ms=milliseconds(event.end), item_id=item
+                )
+            yield self._event("input_audio_buffer.committed", item_id=item, previous_item_id=self._last_item)
+            self._last_item = item
+
+    def parting(self, refusal: Refusal) -> Iterator[str]:
+        """Yield why the session ends."""
+        yield self._event("error", error={**error(refusal), "event_id": None})
+
+    def _follow(self, event: Mapping[str, Any]) -> Iterator[Said]:
+        kind = event.get("type")
+        if kind == "session.update":
+            self._update(event.get("session"))
+            yield self._event("session.updated", session=self._session())
+            if self._options is None and self._input["transcription"]:
+                yield self._open()
+        elif kind == "input_audio_buffer.append":
+            data = _decoded(event.get("audio"))
+            if self._options is None:
+                yield self._open()
+            yield from self._audio(data)
+        elif kind == "input_audio_buffer.commit":
+            if not self._appended:
+                raise BadEvent("nothing was appended since the last commit, so there is nothing to commit")
+            self._appended = False
+            yield end_utterance_message()
+        else:
+            known = "session.update, input_audio_buffer.append or input_audio_buffer.commit"
+            raise BadEvent(f"{kind!r} isn't taken here; send one of {known}", "type")
+
+    def _update(self, session: Any) -> None:
+        """Take over what ``session`` names; the rest stays."""
+        given = session.get("audio", {}) if isinstance(session, dict) else None
+        given = given.get("input", {}) if isinstance(given, dict) else None
+        if not isinstance(given, dict) or not isinstance(session, dict) or session.get("type") != "transcription":
+            example = '{"type": "transcription", "audio": {"input": {"transcription": {"language": "en"}}}}'
+            raise BadEvent(f"the session is no transcription session; send one such as {example}", "session")
+        changed = self._input | {name: value for name, value in given.items() if name in self._input}
+        try:
+            options = _options(changed) if changed["transcription"] else None
+        except Refusal as refusal:
+            raise BadEvent(refusal.message, "session") from refusal
+        if self._options not in (None, options):
+            raise BadEvent(
+                "audio, languages and turns stay as they are once a session is begun; connect anew", "session"
+            )
+        self._input = changed
+
+    def _open(self) -> Said:
+        """Return the configuration of the call."""
+        self._options = _options(self._input)
+        return config_message(self._options)
+
+    def _audio(self, data: bytes) -> Iterator[Said]:
+        """Yield audio in messages of whole samples; what is left over waits for the next one."""
+        assert self._options is not None, "the call is opened first"
+        self._appended = self._appended or bool(data)
+        size = BYTES_PER_SAMPLE[self._options.encoding]
+        step = round(self._options.sample_rate_hertz * _CHUNK_S) * size
+        data = self._odd + data
+        whole = len(data) // size * size
+        self._odd = data[whole:]
+        for start in range(0, whole, step):
+            self._sequence += 1
+            yield audio_message(data[start : min(whole, start + step)], self._sequence)
+
+    def _caption(self, caption: Caption, added: str) -> Iterator[str]:
+        place = {"item_id": self._item(caption.segment), "content_index": self._targets.index(caption.language)}
+        if added:
+            yield self._event(f"{_TRANSCRIPTION}.delta", **place, delta=added)
+        if caption.final:
+            used = seconds((caption.end - caption.start) / SAMPLE_RATE)
+            yield self._event(f"{_TRANSCRIPTION}.completed", **place, transcript=caption.text, usage=used)
+
+    def _item(self, segment: int) -> str:
+        return f"item_{self._session_id[:16]}_{segment}"
+
+    def _session(self) -> dict[str, Any]:
+        return {
+            "id": f"sess_{self._session_id}",
+            "object": "realtime.transcription_session",
+            "type": "transcription",
+            "expires_at": self._expires_at,
+            "audio": {"input": self._input},
+            "include": None,
+        }
+
+    def _event(self, kind: str, **fields: Any) -> str:
+        self._events += 1
+        return json.dumps({"type": kind, "event_id": f"event_{self._events}", **fields}, ensure_ascii=False)
+
+
+def _read(frame: Frame) -> dict[str, Any]:
+    try:
+        event = json.loads(frame)
+    except (ValueError, RecursionError) as problem:
+        raise BadEvent("the text is no JSON") from problem
+    if not isinstance(event, dict):
+        raise BadEvent("the text is JSON, but no object")
+    return event
+
+
+def _decoded(audio: Any) -> bytes:
+    try:
+        if not isinstance(audio, str):
+            raise TypeError
+        return base64.b64decode(audio, validate=True)
+    except (TypeError, ValueError, binascii.Error) as problem:
+        raise BadEvent("the audio is no Base64 text", "audio") from problem
+
+
+def _options(given: Mapping[str, Any]) -> StreamOptions:
+    """Return what a session asks for.
+
+    Raises:
+        Refusal: something in it is wrong, or missing.
+    """
+    form, transcription = given["format"], given["transcription"] or {}
+    if not isinstance(form, dict) or form.get("type") not in _FORMATS:
+        raise invalid([("audio.input.format", f"use one of the types {', '.join(_FORMATS)}")])
+    encoding, rate = _FORMATS[form["type"]]
+    if form.get("rate", rate) != rate:
+        raise invalid([("audio.input.format.rate", f"is {form['rate']!r}; {form['type']} has {rate}")])
+    source = _texts(transcription, "language") or _texts(transcription, "languages")
+    targets = _texts(transcription, "to") or (source if len(source) == 1 else ())
+    if not targets:
+        path = "audio.input.transcription.language"
+        raise invalid([(path, "is missing; this server doesn't find out what is spoken: say it, such as en")])
+    return StreamOptions(
+        targets,
+        encoding=encoding,
+        sample_rate_hertz=rate,
+        source_languages=source,
+        mode="stable",
+        min_silence_ms=_silence(given["turn_detection"]),
+    )
+
+
+def _texts(transcription: Any, name: str) -> tuple[str, ...]:
+    """Return one text or several."""
+    path = f"audio.input.transcription.{name}"
+    if not isinstance(transcription, dict):
+        raise invalid([("audio.input.transcription", 'is no object; send one such as {"language": "en"}')])
+    value = transcription.get(name) or ()
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(each, str) for each in values):
+        raise invalid([(path, f"{value!r} is no language; send one such as de, or a list of them")])
+    return tuple(values)
+
+
+def _silence(turns: Any) -> int | None:
+    """Return how much silence ends a turn, in ms; ``None``: the server's choice."""
+    if turns is None:
+        return _NEVER_MS
+    given = turns.get("silence_duration_ms") if isinstance(turns, dict) else None
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 2**31):
+        raise invalid([("audio.input.turn_detection.silence_duration_ms", f"{given!r} is no whole number of ms")])
+    return None if given is None else max(_LEAST_SILENCE_MS, given)

@@ -183,7 +183,7 @@ class Directions:
         ids, shares = (table.flatten(0, 1)[texts.where[asked]] for table in (batch.ids, batch.shares))
         projection = self.network.model.decoder.embed_tokens.weight
         return anchored_cross_entropy(
-            hidden[0, asked], projection, labels[0, asked], ids, shares, pull=self.stage.anchor
+            hidden[0, asked], projection, labels[0, asked], ids, shares, pull=self.stage.anchor, known=self.stage.known
         )
 
     def tensors(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

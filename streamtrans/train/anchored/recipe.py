@@ -75,6 +75,12 @@ class AnchoredStage:
     """Weight of the distance between features, in units of their variance."""
     anchor: float = 1.0
     """Weight of the KL divergence from the stock decoder, on transcripts and into English."""
+    known: float = 1.0
+    """Weight of a text's own cross-entropy where the anchor believes something: 0 leaves that to the anchor."""
+    clear: float = 0.0
+    """Geometric mean of the probabilities that the stock decoder gives to the tokens of what was really said: of an
+    utterance below it no translation is learnt, for what can't be heard can only be guessed, and that is learnt fast.
+    """
     ending: float = 0.5
     """Weight of the same divergence at end-of-text: of *hearing* beside ``anchor``, of *directions* times ``anchor``.
     The stock decoder knows no audio that ends with speech: what it says there is worth learning of padded audio only.
@@ -105,7 +111,7 @@ class AnchoredStage:
             raise BadConfig(
                 f"stage {self.name}: per_file is a multiple of 8, and four files make whole batches of {self.batch}"
             )
-        for name in ("joined", "sounds", "empty", "clean", "average"):
+        for name in ("joined", "sounds", "empty", "clean", "average", "clear"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadConfig(f"stage {self.name}: {name} is a share, 0 to 1")
 

@@ -105,7 +105,7 @@ class TaughtBatches:
     def _batch(self, heard: Heard, rows: Sequence[int], ends: Tensor, rng: np.random.Generator) -> TaughtBatch:
         longest = -(-int(heard.lengths[rows].max()) // FEATURE_STEP) * FEATURE_STEP
         features = heard.features.new_zeros(len(rows), longest, heard.features.shape[1])
-        asked = [self._asked(heard.texts[row], int(heard.spoken[row]), rng) for row in rows]
+        asked = [self.asked(heard, int(row), rng) for row in rows]
         count = max(1, *map(len, asked))
         tokens: list[Tokens] = []
         labels: list[Tokens] = []
@@ -142,10 +142,28 @@ class TaughtBatches:
             shares,
         )
 
-    def _asked(self, texts: Tensor, spoken: int, rng: np.random.Generator) -> list[int]:
+    def asked(self, heard: Heard, row: int, rng: np.random.Generator) -> list[int]:
         """Choose the places of the languages that are asked: some translations, then the transcript now and then."""
+        texts, spoken = heard.texts[row], int(heard.spoken[row])
         others = [at for at in range(len(texts)) if at != spoken and int(texts[at, 0]) != UNASKED]
         chosen = [int(at) for at in rng.permutation(others)[:TRANSLATIONS]]
         if int(texts[spoken, 0]) != UNASKED and (not chosen or rng.random() < TRANSCRIPTS):
             chosen.append(spoken)
+        if self.stage.clear and clarity(heard, row) < self.stage.clear:
+            return [at for at in chosen if at == spoken or self.recipe.languages[at] == "en"]  # the anchor's alone
         return chosen
+
+
+def clarity(heard: Heard, row: int) -> float:
+    """Return the geometric mean of what the stock decoder gives to the tokens of what was really said.
+
+    1 where nobody spoke, or nobody knows what was said. What isn't among its likeliest tokens counts as a thousandth.
+    """
+    spoken = int(heard.spoken[row])
+    said = heard.texts[row, spoken]
+    said = said[said != UNASKED]
+    if spoken < 0 or not heard.shares[row, 0].any():
+        return 1.0
+    width = min(len(said), heard.ids.shape[2])
+    found = (heard.ids[row, 0, :width] == said[:width, None]) * heard.shares[row, 0, :width].float()
+    return float(found.sum(-1).clamp(min=1e-3).log().mean().exp())

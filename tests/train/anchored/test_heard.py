@@ -3,9 +3,10 @@
 import importlib.util
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from streamtrans.train.anchored.lessons import WORK, Directions, Listener
 from streamtrans.train.anchored.listening import hear_ahead, open_shelf
 from streamtrans.train.anchored.recipe import AnchoredRecipe, load_anchored
 from streamtrans.train.anchored.scoring import anchored_cross_entropy
-from streamtrans.train.anchored.taught import CHAPTER, TaughtBatches
+from streamtrans.train.anchored.taught import CHAPTER, TaughtBatches, clarity
 from streamtrans.train.anchored.trainer import AnchoredConfig, train_anchored
 from streamtrans.train.anchored.weights import load_base, load_start
 from tests.train.anchored.conftest import hear
@@ -116,16 +117,18 @@ def _texts(tokens: torch.Tensor):
     return Texts(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))
 
 
-def test_the_gradient_of_texts_and_anchor_is_that_of_their_sum() -> None:
+@pytest.mark.parametrize("known", [1.0, 0.3, 0.0])
+def test_the_gradient_of_texts_and_anchor_is_that_of_their_sum(known: float) -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(300, 8, dtype=torch.float64, requires_grad=True), torch.randn(50, 8).double()
     gold = torch.randint(50, (300,))
     ids = torch.stack([torch.randperm(50)[:4] for _ in range(300)])
     shares = torch.rand(300, 4).softmax(-1) * (torch.arange(300) % 3 > 0)[:, None]
-    loss, _ = anchored_cross_entropy(hidden, weight, gold, ids, shares, pull=1.5)
+    loss, _ = anchored_cross_entropy(hidden, weight, gold, ids, shares, pull=1.5, known=known)
     (mine,) = torch.autograd.grad(loss, hidden)
     logits = (hidden @ weight.t()).log_softmax(-1)
-    wanted = torch.nn.functional.nll_loss(logits, gold)
+    own = torch.where(torch.arange(300) % 3 > 0, known, 1.0)  # where the anchor says nothing, the text does
+    wanted = (own * torch.nn.functional.nll_loss(logits, gold, reduction="none")).mean()
     wanted = wanted + 1.5 * (torch.special.xlogy(shares, shares) - shares * logits.gather(1, ids)).sum() / 300
     (theirs,) = torch.autograd.grad(wanted, hidden)
     assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
@@ -148,6 +151,29 @@ def test_what_is_asked_is_known_and_the_anchor_has_no_say_at_ends(plain: Path, s
                 text = labels[labels >= 0].tolist()
                 assert tokens[4 : 3 + len(text)].tolist() == text[:-1]
     assert seen >= {(0, True), (2, True), (0, False)}  # all was spoken in Chinese: English, transcripts, silence
+
+
+def test_what_the_stock_decoder_cannot_hear_teaches_no_translation(plain: Path, shelf_once: Path) -> None:
+    recipe = load_anchored(plain)
+    stage = replace(recipe.stage("words"), clear=0.9)
+    english = recipe.languages.index("en")
+    batches = taught(recipe, shelf_once)
+    batches.stage = stage
+    heard = batches.shelf.read(batches.shelf.entries()[0])
+    unclear = [row for row in range(len(heard.lengths)) if clarity(heard, row) < stage.clear]
+    assert unclear  # random weights hear nothing
+    for row in unclear:
+        assert {*batches.asked(heard, row, np.random.default_rng(0))} <= {english, int(heard.spoken[row])}
+
+
+def test_clarity_is_the_geometric_mean_of_what_was_believed_of_what_was_said() -> None:
+    said = torch.tensor([[[7, 8, 9, UNASKED]]], dtype=torch.int32)
+    ids = torch.tensor([[[[7, 1], [2, 8], [3, 4]], [[0, 0]] * 3]], dtype=torch.int32)
+    shares = torch.tensor([[[[0.8, 0.2], [0.5, 0.5], [0.9, 0.1]], [[0.0, 0.0]] * 3]], dtype=torch.float16)
+    heard = Heard(torch.zeros(4, 2), torch.tensor([4]), torch.tensor([0]), said, ids, shares)
+
+    assert clarity(heard, 0) == pytest.approx((0.8 * 0.5 * 1e-3) ** (1 / 3), rel=1e-3)
+    assert clarity(replace(heard, spoken=torch.tensor([UNASKED])), 0) == 1.0
 
 
 def test_new_files_come_first_and_a_resumed_run_takes_what_the_unbroken_one_took(plain: Path, heard: Path) -> None:

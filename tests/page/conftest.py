@@ -13,7 +13,7 @@ from streamtrans.core import Caption
 from streamtrans.wire import Reducer, ServerMessage
 from streamtrans.wire.frames import FORMS
 from tests.debian import program
-from tests.server.conftest import configured, running, served, speech
+from tests.server.conftest import configured, instant, running, served, speech
 
 TALK = (0.4, 1.2, 0.6, 1.5, 0.7, 1.0, 0.8)
 """Seconds of silence and sound in turn: three segments."""
@@ -40,7 +40,9 @@ def browser(chromium, tmp_path):
         if microphone:
             told += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         async with async_playwright() as playwright:
-            program = await playwright.chromium.launch(executable_path=chromium, args=told)
+            program = await playwright.chromium.launch(
+                executable_path=chromium, args=told, ignore_default_args=["--mute-audio"]
+            )
             yield program
             await program.close()
 
@@ -132,6 +134,7 @@ async def ended(page):
 @pytest.fixture
 def hall(browser):
     return SimpleNamespace(
-        browser=browser, running=running, configured=configured, served=served, speech=speech, TALK=TALK,
-        Ears=Ears, shown=shown, committed=committed, opened=opened, said=said, rows=rows, until=until, ended=ended,
+        browser=browser, running=running, configured=configured, served=served, instant=instant, speech=speech,
+        TALK=TALK, Ears=Ears, shown=shown, committed=committed, opened=opened, said=said, rows=rows, until=until,
+        ended=ended,
     )  # fmt: skip

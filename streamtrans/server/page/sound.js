@@ -29,7 +29,12 @@ export async function listen(source, hear, ended) {
     await context.resume();
   } catch {
     halt();
-    throw new Silent("This browser can't hand its sound to the page. Update it, or use another one.");
+    const answers = await fetch("tap.js").then(({ ok }) => ok, () => false);
+    throw new Silent(
+      answers
+        ? "This browser can't hand its sound to the page. Update it, or use another one."
+        : "The server doesn't answer. Start it (streamtrans serve --page), then start the captions again.",
+    );
   }
   const chunks = new Chunks(context.sampleRate, hear);
   const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });

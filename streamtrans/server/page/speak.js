@@ -210,7 +210,7 @@ function listener(mine) {
     ended(problem) {
       finish(mine);
       if (problem.kind === "key") askForKey(sentence(problem.message));
-      else trouble(sentence(problem.message));
+      else trouble(problem.kind === "silent" ? SILENT : sentence(problem.message));
     },
   };
 }
@@ -218,6 +218,7 @@ function listener(mine) {
 const SPEAKS = "SPEECH_EVENT_TYPE_SPEECH_STARTED";
 const NOTICED = new Set(["NOTICE_CODE_NO_SPEECH", "NOTICE_CODE_AUDIO_SCALE"]);
 const AWAY = "The server doesn't answer. What you say is kept here, and goes on from where it broke once the server is back.";
+const SILENT = "No sound came from the browser for a while, so the server has ended the captions. Start again.";
 const LOST =
   "The server knows nothing of the captions before, so new ones have begun. A few words may be missing, and viewers need the new link.";
 

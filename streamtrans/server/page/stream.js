@@ -13,7 +13,8 @@ const SILENT_S = 15; // from an open connection; then it is dead, whatever the s
 const LATE_MS = 4_000;
 
 /** What a status asks of who called (the codes are those of gRPC). */
-const MEND = new Set([3, 9, 11, 12, 13]);
+const OUT_OF_RANGE = 11;
+const MEND = new Set([3, 9, OUT_OF_RANGE, 12, 13]);
 const OPEN_ANEW = new Set([5, 10, 15]);
 const SHOW_A_KEY = new Set([7, 16]);
 
@@ -67,7 +68,7 @@ export class Connection {
  * @property {(started: object, anew: boolean) => void} started a stream runs; `anew`: it knows nothing of the one before
  * @property {(event: object) => void} told captions, speech events, notices, summary, answers to updates
  * @property {(why: string | null) => void} away the connection is gone, and is looked for; why, where the server said it
- * @property {(problem: {kind: "done" | "key" | "refused", message: string}) => void} ended
+ * @property {(problem: {kind: "done" | "key" | "silent" | "refused", message: string}) => void} ended
  */
 export class Stream {
   #config;
@@ -204,7 +205,7 @@ export class Stream {
     } else if (SHOW_A_KEY.has(status?.code)) {
       this.#finish({ kind: "key", message: status.message });
     } else if (MEND.has(status?.code)) {
-      this.#finish({ kind: "refused", message: status.message });
+      this.#finish({ kind: status.code === OUT_OF_RANGE ? "silent" : "refused", message: status.message });
     } else if (OPEN_ANEW.has(status?.code) && this.#token) {
       this.#anew();
     } else {

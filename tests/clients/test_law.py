@@ -10,7 +10,7 @@ import streamtrans_clients
 FILES = sorted(Path(streamtrans_clients.__file__).parent.rglob("*.py"))
 ALLOWED = {"aiohttp", "numpy", "rich", "sounddevice", "textual", "streamtrans_clients", *sys.stdlib_module_names}
 BOTS = {
-    "discord": {"av", "discord"},
+    "discord": {"av", "davey", "discord"},
     "jitsi": {"jwt"},
     "livekit": {"livekit"},
     "livekit_agent": {"livekit"},

@@ -87,8 +87,12 @@ class Room:
         """Await the last captions of all who speak."""
         await asyncio.gather(*(self.leave(who) for who in list(self._people)))
 
+    def enter(self, who: str, name: str) -> None:
+        """Let somebody in who speaks, or take down another name of theirs."""
+        self._people.setdefault(who, _Person(name)).name = name
+
     async def join(self, who: str, name: str, reads: str | None = None) -> None:
-        """Let somebody in, or take down another name or language of theirs.
+        """Let somebody in who reads, or take down another name or language of theirs.
 
         Raises:
             RoomError: the server doesn't write that language; the message names those that it does.
@@ -98,8 +102,8 @@ class Room:
             known = (await self._client.capabilities()).languages
             if reads not in known:
                 raise RoomError(f"there are no captions in {reads!r}; there are some in {', '.join(known)}")
-        person = self._people.setdefault(who, _Person(name))
-        person.name, person.reads = name, reads
+        self.enter(who, name)
+        self._people[who].reads = reads
         await self._retarget()
 
     async def leave(self, who: str) -> None:

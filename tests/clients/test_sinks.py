@@ -153,7 +153,7 @@ def test_a_place_names_its_language_or_holds_each_or_lies_in_a_file(tmp_path):
     assert (german.language, german.place.written) == ("de", "https://a/b?cid=secret")
     both = sinks_for("talk.{language}.vtt", ["de", "fr"])
     assert [(each.language, each.place.written) for each in both] == [("de", "talk.de.vtt"), ("fr", "talk.fr.vtt")]
-    with pytest.raises(SinkError, match=r"say which language it shows, such as de=talk\.srt; or write \{language\}"):
+    with pytest.raises(SinkError, match=r"file: say which language it shows, such as de=file:…; or write \{language\}"):
         sinks_for("talk.srt", ["de", "fr"])
 
 
@@ -167,6 +167,7 @@ def test_a_place_names_its_language_or_holds_each_or_lies_in_a_file(tmp_path):
         ("obs:http://localhost/a", "an address such as ws://localhost:4455/Captions"),
         ("hls:live?second=4", "hls has no option 'second'; there are seconds, delay, keep, mpegts"),
         ("hls:live?seconds=-4", "hls: seconds is '-4'; give a number such as 6"),
+        ("obs-captions:localhost?lines=2", "obs-captions has no option 'lines'; there are none"),
         ("hls:", "hls needs a folder"),
         ("fr=hls:live", "nothing is written in 'fr' here; --to names de"),
         ("zoom:@/no/such/file", "/no/such/file can't be read"),

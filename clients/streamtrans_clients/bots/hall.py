@@ -10,6 +10,7 @@ import asyncio
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -62,6 +63,7 @@ class Hall:
         self._named = dict(each.split("=", 1) for each in options.reads or ())
         self._attended: set[asyncio.Task[None]] = set()
         self._known = known
+        self._names: Counter[str] = Counter()
         self._sinks("x")  # what is wrong is told before anybody calls
 
     def wanted(self, name: str) -> StreamOptions:
@@ -80,7 +82,7 @@ class Hall:
         Raises:
             SinkError: a sink can't get ready.
         """
-        safe = re.sub(r"[^\w-]+", "_", ident)[:80]
+        safe = self._named_once(re.sub(r"[^\w-]+", "_", ident)[:80])
         sinks = self._sinks(safe)
         out = show or (_print if not sinks else None)
 
@@ -121,6 +123,11 @@ class Hall:
             for each in (task, closing):
                 each.cancel()
             await asyncio.gather(task, closing, return_exceptions=True)
+
+    def _named_once(self, name: str) -> str:
+        """Return a name that no meeting had before: who comes back to one finds another file."""
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}-{self._names[name]}"
 
     def _sinks(self, meeting: str) -> list[Sink]:
         """Return sinks: of the languages that are asked for here, or, where one is named, of any."""

@@ -30,6 +30,9 @@ from streamtrans_clients.options import explained
 _RATE = 16_000
 """Samples per second of a caption's times."""
 
+_MOST = 500
+"""Who speak in a meeting: more is a caller that has gone wrong."""
+
 Show = Callable[["Speaker", Caption], Awaitable[None]]
 """Takes who said something, and what is read of it so far."""
 
@@ -96,6 +99,9 @@ class Meeting:
             self._began, self.epoch = time.monotonic(), time.time()
         speaker = self._speakers.get(who)
         if speaker is None:
+            if len(self._speakers) >= _MOST:
+                self._note(f"{_MOST} speak already; {name} isn't heard")
+                return
             speaker = self._speakers[who] = self._joined(Speaker(who, name, options))
         speaker.name = name
         assert speaker.stream is not None

@@ -62,6 +62,9 @@ _ANSWER_S = 10.0
 _AWAY_S = 60.0
 """How long Zoom keeps a stream whose connection has broken, and the sound meanwhile."""
 
+_SILENCE_S = 65.0
+"""After so long without a word a connection is to be made again, says Zoom."""
+
 _PAUSE_S = 1.0
 """Before a broken connection is made again."""
 
@@ -216,7 +219,7 @@ class Rtms:
             places = (await _asked(signaling, hello, _Kind.SIGNALED))["media_server"]["server_urls"]
             async with session.ws_connect(places.get("audio") or places["all"], timeout=_CLOSE) as media:
                 wanted = {"media_type": _SOUND_ALONE, "payload_encryption": False, "media_params": {"audio": _FORM}}
-                hello = {"msg_type": _Kind.MEDIA, "protocol_version": 1, "sequence": 1, **self._who, **wanted}
+                hello = {"msg_type": _Kind.MEDIA, "protocol_version": 1, "sequence": 0, **self._who, **wanted}
                 given = (await _asked(media, hello, _Kind.MEDIATED)).get("media_params", {}).get("audio", _FORM)
                 if any(given.get(each, value) != value for each, value in _FORM.items() if each != "send_rate"):
                     raise RtmsError(f"Zoom sends sound of another form: {given}")
@@ -280,8 +283,13 @@ async def _asked(socket: aiohttp.ClientWebSocketResponse, message: Mapping[str, 
 
 
 async def _next(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
-    """Return the next message, ``None`` at the end of the connection."""
-    frame = await socket.receive()
+    """Return the next message, ``None`` at the end of the connection.
+
+    Raises:
+        TimeoutError: Zoom, which asks every ten seconds whether we are alive, says nothing for too long.
+    """
+    async with asyncio.timeout(_SILENCE_S):
+        frame = await socket.receive()
     if frame.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
         return None
     try:

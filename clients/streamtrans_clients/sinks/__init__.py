@@ -48,7 +48,7 @@ def sinks_for(asked: str, targets: Sequence[str], *, also: Collection[str] = ())
     head, equals, rest = asked.partition("=")
     named = equals and _LANGUAGE.fullmatch(head)
     if named and head not in targets and head not in also:
-        raise SinkError(f"{asked}: nothing is written in {head!r} here; --to names {', '.join(targets)}")
+        raise SinkError(f"{head}=…: nothing is written in {head!r} here; --to names {', '.join(targets)}")
     language, what = (head, rest) if named else ("", asked)
     kind, place = _split(what)
     text = _read(place)
@@ -58,8 +58,8 @@ def sinks_for(asked: str, targets: Sequence[str], *, also: Collection[str] = ())
         shown = list(targets)
     else:
         raise SinkError(
-            f"{asked}: say which language it shows, such as {targets[0]}={asked}; or write {_HOLE} in the place, and "
-            "there is one for each"
+            f"{kind}: say which language it shows, such as {targets[0]}={kind}:…; or write {_HOLE} in the place, and"
+            " there is one for each"
         )
     made = _class(kind)
     return [made(Place(kind, text.replace(_HOLE, each)), each) for each in shown]

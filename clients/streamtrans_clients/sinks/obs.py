@@ -185,6 +185,7 @@ class ObsCaptions(Obs):
 
     def __init__(self, place: Place, language: str) -> None:
         super().__init__(place, language)
+        place.numbers()
         self._pieces = Pieces(32)  # columns of CEA-608
 
     async def show(self, caption: Caption, speaker: str) -> None:

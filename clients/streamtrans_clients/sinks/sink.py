@@ -35,7 +35,7 @@ class Place:
         found = dict(defaults)
         for name, value in self.options.items():
             if name not in defaults:
-                raise SinkError(f"{self.kind} has no option {name!r}; there are {', '.join(defaults)}")
+                raise SinkError(f"{self.kind} has no option {name!r}; there are {', '.join(defaults) or 'none'}")
             try:
                 found[name] = float(value)
             except ValueError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from streamtrans_clients.bots import jitsi, twilio, zoom
+from streamtrans_clients.bots import meeting as meeting_module
 from streamtrans_clients.bots.meeting import Meeting
 
 from streamtrans.client import StreamOptions, TranslationClient
@@ -69,3 +70,23 @@ async def test_law_captions_of_all_are_those_of_one_recording(house):
     firsts = {name: min(each.start for who, each in finals if who == name) / 16_000 for name in ("Ada", "Bo", "Ada L.")}
     assert firsts["Bo"] - firsts["Ada"] == pytest.approx(second, abs=0.2)
     assert firsts["Ada L."] - firsts["Ada"] == pytest.approx(third, abs=0.2)
+
+
+async def test_of_more_than_can_speak_the_first_are_heard(house, monkeypatch):
+    monkeypatch.setattr(meeting_module, "_MOST", 2)
+    told, heard = [], set()
+
+    async def show(speaker, caption):
+        heard.add(speaker.who)
+
+    async with (
+        house() as address,
+        TranslationClient(address) as client,
+        Meeting(client, show, told.append) as meeting,
+    ):
+        for piece in pieces(TALK, 100):
+            for who in ("1", "2", "3", "3"):
+                await meeting.hear(who, who, StreamOptions(("de",)), piece)
+            await asyncio.sleep(0.01)
+    assert heard == {"1", "2"}
+    assert told == ["2 speak already; 3 isn't heard"]

@@ -140,6 +140,10 @@ async def test_subtitles_beside_have_the_names(house, tmp_path):
     ):
         await jigasi.say("Ada", "de", TALK, 0.05)
         await jigasi.end()
+        async with connected(place, "a%2Fb c") as back:
+            await back.say("Bo", "de", TALK, 0.05)
+            await back.end()
+    assert (tmp_path / "a_b_c-2.txt").read_text().splitlines() == [f"Bo: {text}" for text in back.finals("Bo")]
     assert (tmp_path / "a_b_c.txt").read_text().splitlines() == [f"Ada: {text}" for text in jigasi.finals("Ada")]
 
 

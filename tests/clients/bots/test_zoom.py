@@ -91,7 +91,7 @@ class FakeZoom:
         assert self.known(hello)
         audio = {"content_type": 2, "sample_rate": 1, "channel": 1, "codec": 1, "data_opt": 2, "send_rate": 100}
         wanted = {"media_type": 1, "payload_encryption": False, "media_params": {"audio": audio}}
-        assert hello == {"msg_type": 3, "sequence": 1} | wanted
+        assert hello == {"msg_type": 3, "sequence": 0} | wanted
         answer = {"msg_type": 4, "protocol_version": 1, "status_code": self.refuse, "reason": "", "sequence": 0}
         await socket.send_json(answer | {"payload_encrypted": False, "media_params": {"audio": self.form or audio}})
         self.media = socket
@@ -274,6 +274,23 @@ async def test_what_zoom_refuses_is_told(house, app, capsys, fake, problem):
         await started(place, port)
         await hall.emptied()
     assert problem in capsys.readouterr().err
+
+
+async def test_a_zoom_that_says_nothing_is_called_again(house, app, monkeypatch):
+    monkeypatch.setattr(zoom, "_SILENCE_S", 0.3)
+    fake = FakeZoom()
+    async with (
+        house() as address,
+        serving(*fake.routes()) as port,
+        opened(zoom, zoom.Zoom, address, "--app", app) as (hall, place),
+    ):
+        await started(place, port)
+        await fake.ready.wait()
+        fake.ready.clear()
+        await fake.ready.wait()
+        await fake.end()
+        await hall.emptied()
+    assert len(fake.hellos) >= 2
 
 
 async def test_a_zoom_that_is_gone_is_told_after_a_while(house, app, capsys, monkeypatch):

@@ -1,6 +1,9 @@
 """``streamtrans-cast`` with a real server, and players that keep what they are shown."""
 
 import asyncio
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -143,6 +146,30 @@ async def test_what_is_wrong_is_one_sentence_that_says_what_to_do(running, run, 
         status, _, err = await run("--to", "de", *there, "obs:127.0.0.1:1/Captions")
         assert status == 2
         assert err.startswith("error: no OBS answers at ws://127.0.0.1:1: is it running")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cast.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", re.findall(r"^streamtrans-cast (.*)\n```$", PAGE, re.MULTILINE))
+@pytest.mark.usefixtures("talk")
+async def test_the_command_at_the_end_of_each_section_works(running, run, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    obs, posts = FakeObs(password="secret"), FakePosts()
+    async with running() as address, serving(obs.route(), *posts.routes()) as port:
+        Path("obs.txt").write_text(f"ws://:secret@localhost:{port}/Captions\n")
+        Path("stream.txt").write_text(f"ws://:secret@localhost:{port}\n")
+        Path("address.txt").write_text(f"http://localhost:{port}/closedcaption?cid=1\n")
+        status, _, err = await run(*shlex.split(line.replace("fr", "zh")), "--server", address)
+    assert (status, err) == (0, "")
+    written = [path for path in tmp_path.rglob("*") if path.suffix in (".srt", ".m3u8")]
+    assert obs.captions or posts.posts or len(written) == 2
+
+
+def test_every_section_ends_in_a_command():
+    sections = PAGE.split("\n## ")[1:]
+    assert len(sections) == 5
+    assert all(re.search(r"\nstreamtrans-cast .*\n```\s*$", section) for section in sections)
 
 
 async def test_the_help_teaches_every_kind(run):

@@ -99,7 +99,8 @@ async def _cast(options: argparse.Namespace) -> int:
 
 async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: Outlets) -> None:
     stop = asyncio.Event()
-    before = signal.signal(signal.SIGINT, stopper(asyncio.get_running_loop(), stop))
+    on_ending = stopper(asyncio.get_running_loop(), stop)
+    before = {number: signal.signal(number, on_ending) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         source = sound(options, stop)
         asked: dict[str, str] = {}
@@ -116,7 +117,8 @@ async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: 
         # subtitles are cut where words were said
         await follow(way, replace(wishes(options, source), word_times=True), _timed(source, outlets), show)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _timed(source: Source, outlets: Outlets) -> AsyncIterator[bytes]:

@@ -91,6 +91,8 @@ class Restarting:
         await self._server.stop(0)
 
     async def restart(self, away_s=0.2):
+        while not any(each.cursors.received_ms for each in self._server._service.stats(()).streams):
+            await asyncio.sleep(0.01)  # somebody is to be there whom it hurts
         await (killed(self._server) if self._place else self._server.stop(0))
         await asyncio.sleep(away_s)
         await self._start()

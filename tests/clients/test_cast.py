@@ -3,6 +3,8 @@
 import asyncio
 import re
 import shlex
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,32 @@ async def test_a_server_that_comes_back_without_what_it_knew_ends_the_program_cl
     told = words(obs.captions)
     assert told == words(text for _, text in expected)[: len(told)]
     assert (tmp_path / "talk.txt").read_text().split() == words(text for _, text in expected[:1])
+
+
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "end"])
+async def test_what_is_piped_in_is_shown_to_its_end_however_it_ends(running, tmp_path, ending):
+    sinks = f"hls:{tmp_path}/live?seconds=1&delay=1", f"{tmp_path}/talk.txt"
+    async with running() as address:
+        expected = await finals_of(address, StreamOptions(("de",)), pcm(sentences(2)))
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "streamtrans_clients.cast", "--to", "de-DE", "--file", "-", "--server", address),
+            *sinks,
+            stdin=asyncio.subprocess.PIPE,
+        )
+        program.stdin.write(pcm(sentences(2)))
+        await program.stdin.drain()
+        async with asyncio.timeout(30):
+            while (
+                len((tmp_path / "talk.txt").read_text().split("\n")) < 2 if (tmp_path / "talk.txt").exists() else True
+            ):
+                await asyncio.sleep(0.05)
+        if ending == "end":
+            program.stdin.close()
+        else:
+            program.send_signal(signal.Signals[ending])
+        assert await program.wait() == 0
+    assert (tmp_path / "talk.txt").read_text().splitlines() == [text for _, text in expected]
+    assert (tmp_path / "live" / "captions.m3u8").read_text().endswith("#EXT-X-ENDLIST\n")
 
 
 async def test_a_sink_that_fails_leaves_the_others_and_is_told(running, run, talks, tmp_path, monkeypatch):

@@ -65,6 +65,7 @@ class Restarted:
         await self._server.stop(0)
 
     async def again(self):
+        await settled(lambda: any(each.cursors.received_ms for each in self._server._service.stats(()).streams))
         await self.stop()
         await self.start()
 

@@ -21,6 +21,7 @@ VERBS: Table[Any] = Table(
         "translate": "streamtrans.cli.translate:translate",
         "serve": "streamtrans.cli.serve:serve",
         "key": "streamtrans.cli.key:key",
+        "conformance": "streamtrans.cli.conformance:conformance",
         "record": "streamtrans.cli.record:record",
         "replay": "streamtrans.cli.replay:replay",
         "demo": "streamtrans.cli.demo:demo",

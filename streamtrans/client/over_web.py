@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,8 +14,8 @@ import aiohttp
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from streamtrans.client.carrier import Call, CallOver, Status, Tls
-from streamtrans.client.errors import error_of
+from streamtrans.client.carrier import CallOver, Status, Tls
+from streamtrans.client.errors import Unavailable, error_of
 from streamtrans.core import BadConfig
 from streamtrans.wire import (
     BadFields,
@@ -42,6 +42,8 @@ _APPLICATION_CODES = 4_000
 
 _TOO_BIG = 1_009
 """The closing code for a message that is far too long (RFC 6455, 7.4.1)."""
+
+_OK = 200
 
 _PROTOBUF = "application/x-protobuf"
 
@@ -86,11 +88,11 @@ class WebCarrier:
         """Close all connections."""
         await self._session.close()
 
-    def speak(self) -> Call[ServerMessage]:
+    def speak(self) -> WebCall[ServerMessage]:
         """Begin a call of a speaker."""
         return self._call("stream", ServerMessage)
 
-    def watch(self) -> Call[WatchResponse]:
+    def watch(self) -> WebCall[WatchResponse]:
         """Begin a call of a viewer."""
         return self._call("watch", WatchResponse)
 
@@ -105,13 +107,13 @@ class WebCarrier:
     async def missing(self, timeout_s: float) -> str | None:
         """Return what ``/readyz`` says but yes."""
         try:
-            async with asyncio.timeout(timeout_s), self._session.get(f"{self._base}/readyz") as answer:
-                said = await answer.text()
-        except (aiohttp.ClientError, OSError) as error:
+            async with asyncio.timeout(timeout_s):
+                status, said = await self.get("/readyz")
+        except (Unavailable, TimeoutError) as error:
             return str(error) or "no answer"
-        if answer.status in _HTTP:
-            raise error_of(_HTTP[answer.status], f"{self._address} answers HTTP {answer.status}", ())
-        return None if answer.ok else said.strip()
+        if status in _HTTP:
+            raise error_of(*_http(self._address, status))
+        return None if status == _OK else said.decode(errors="replace").strip()
 
     def _call(self, path: str, kind: type[Told]) -> WebCall[Told]:
         form = self.form()
@@ -124,25 +126,32 @@ class WebCarrier:
             timeout=aiohttp.ClientWSTimeout(ws_receive=_SILENT_S, ws_close=_PARTING_S),
         )
 
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """Return status and body of what HTTP answers.
+
+        Raises:
+            ClientError: nothing does.
+        """
+        try:
+            async with self._session.get(self._base + path, headers=headers) as answer:
+                return answer.status, await answer.read()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise error_of(*_unreachable(self._address, error)) from error
+
     async def _ask(self, path: str, kind: type[Told], timeout_s: float) -> Told:
         try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._session.get(f"{self._base}/v1/{path}", headers={"Accept": _PROTOBUF}) as answer,
-            ):
-                body = await answer.read()
+            async with asyncio.timeout(timeout_s):
+                status, body = await self.get(f"/v1/{path}", {"Accept": _PROTOBUF})
         except TimeoutError as error:
             problem = f"{self._address} said nothing within {timeout_s:g} s"
             raise error_of(grpc.StatusCode.DEADLINE_EXCEEDED, problem, ()) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise error_of(*_unreachable(self._address, error)) from error
-        if answer.ok:
+        if status == _OK:
             try:
                 return kind.FromString(body)
             except DecodeError as error:
                 raise error_of(*_nonsense(self._address, str(error))) from error
         said = status_in(body.decode(errors="replace"))
-        raise error_of(*(_http(self._address, answer.status) if said is None else _status(*said)))
+        raise error_of(*(_http(self._address, status) if said is None else _status(*said)))
 
 
 class WebCall(Generic[Told]):
@@ -182,6 +191,13 @@ class WebCall(Generic[Told]):
         while self._status is None:
             await self.read()
         return self._status
+
+    async def closed(self) -> int | None:
+        """Return the code that the connection closes with, once the call is over; ``None``: with none."""
+        socket = await self._socket()
+        while (await socket.receive()).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            pass
+        return socket.close_code
 
     async def close(self) -> None:
         """Close the connection."""

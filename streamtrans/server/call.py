@@ -23,7 +23,7 @@ from streamtrans.core import milliseconds, samples
 from streamtrans.server.config import ServerConfig
 from streamtrans.server.intake import Bucket, Pace, Samples, too_fast, too_many
 from streamtrans.server.keys import Holder, Spent
-from streamtrans.server.link import Link, LinkLost, read
+from streamtrans.server.link import Left, Link, LinkLost, read
 from streamtrans.server.opening import nothing_in_it, retargeted
 from streamtrans.server.outbox import Answer, Overflow
 from streamtrans.server.refusal import (
@@ -221,7 +221,7 @@ class Call:
             kind = payload_of(message) if message is not None else "end"
             if message is not None and message.end.leave:
                 self.left = True
-                raise LinkLost
+                raise Left
             if message is not None and self._came_before(kind, message):
                 heard_at = loop.time()
                 continue

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from streamtrans.core import loggable
-from streamtrans.server.link import Closing, LinkLost
+from streamtrans.server.link import Closing, Left, LinkLost
 from streamtrans.server.refusal import internal, refusal_in
 
 _log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ async def ending(name: str, link: Closing) -> AsyncIterator[None]:
         refusal = refusal_in(error)
         if refusal is not None:
             _log.info("%s: %s, %s", name, refusal.code.name, refusal.message)
-        elif _lost(error):
+        elif _holds(error, LinkLost):
             _log.info("%s: the client went away", name)
-            gone = True
+            gone = not _holds(error, Left)
         else:
             _log.error("%s failed: %s", name, loggable(error))
             refusal = internal(name)
@@ -48,11 +48,11 @@ async def ending(name: str, link: Closing) -> AsyncIterator[None]:
     await link.close(refusal)
 
 
-def _lost(error: BaseException) -> bool:
-    """Say whether ``error`` is, or its group holds, the loss of the link."""
+def _holds(error: BaseException, kind: type[BaseException]) -> bool:
+    """Say whether ``error`` is of a kind, or its group holds one."""
     if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(LinkLost) is not None
-    return isinstance(error, LinkLost)
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)
 
 
 def _let_go(error: BaseException) -> None:

@@ -16,6 +16,10 @@ class LinkLost(Exception):
     """The client has left, so nobody needs to be told anything."""
 
 
+class Left(LinkLost):
+    """The client has said that it wants nothing more, and is there to be told that it is over."""
+
+
 class Closing(Protocol):
     """What can be ended with a status."""
 

@@ -121,6 +121,10 @@ class LiveSession:
             retry_after_ms=config.retry_after_ms,
         )
         self._left: Refusal | None = None
+        self._since = dict.fromkeys(opening.session.targets, 0)
+        """Target → from which sample on it is one."""
+        self._spoken: dict[str, tuple[int, int]] = {}
+        """Language that was a target → from which sample to which."""
         self.began_at = time.monotonic()
         self._changed = asyncio.Event()
         self._behind = False
@@ -216,9 +220,17 @@ class LiveSession:
         """
         effective_at = self._session.retarget(opening.session.targets)
         self._emit_at_once(self._session.events())
+        before, now = self.opening.session.targets, opening.session.targets
+        self._spoken |= {each: (self._since.pop(each), effective_at) for each in before if each not in now}
+        self._since |= {each: effective_at for each in now if each not in before}
         self.opening = opening
         self._write_for_viewers()
         return effective_at
+
+    def is_for_speaker(self, caption: Caption) -> bool:
+        """Say whether the speaker wants ``caption``, or wanted it when it was spoken; else it is for viewers."""
+        since, until = self._spoken.get(caption.language, (0, 0))
+        return caption.language in self.opening.session.targets or (caption.end > since and caption.start < until)
 
     @property
     def viewer_token(self) -> str:

@@ -142,8 +142,8 @@ class Reader:
         return message
 
     def _is_new(self, event: Event) -> bool:
-        if isinstance(event, Caption) and event.language not in self._live.opening.session.targets:
-            return False  # it is for viewers
+        if isinstance(event, Caption) and not self._live.is_for_speaker(event):
+            return False
         final = not isinstance(event, Caption) or event.final
         return not (final and key_of(event) in self.told_at)
 

@@ -9,6 +9,7 @@ from streamtrans.client import (
     ConfigApplied,
     ConfigRejected,
     GoAway,
+    SpeechEnded,
     SpeechStarted,
     Started,
     StreamOptions,
@@ -32,6 +33,28 @@ async def until(stream, kind, seen):
 
 def finals(events):
     return {(event.segment, event.language): event for event in events if isinstance(event, Caption) and event.final}
+
+
+async def test_what_was_said_before_its_language_went_becomes_final_all_the_same(house):
+    engine, seen = house.Held(house.instant(), 8_000), []
+    async with (
+        asyncio.timeout(10),
+        house.running(house.served(engine)) as (_, client),
+        client.stream(StreamOptions(("de", "fr"), mode="final")) as stream,
+    ):
+        await stream.send(house.speech(0.2, 1.5))
+        await stream.end_utterance()
+        await until(stream, SpeechEnded, seen)
+        while not engine.waiting:
+            await asyncio.sleep(0.01)
+        await stream.update(remove=("de",))
+        await until(stream, ConfigApplied, seen)
+        engine.let_go()
+        await stream.send(house.speech(0.4))
+        await stream.end()
+        seen += [event async for event in stream]
+    assert finals(seen)[0, "de"].text
+    assert finals(seen)[0, "fr"].text
 
 
 async def test_targets_come_and_go_while_somebody_speaks(house, tmp_path):

@@ -152,14 +152,14 @@ async def test_every_update_is_answered_exactly_once_in_order(house):
 
 async def test_an_old_call_is_told_before_it_is_ended(house):
     seen = []
-    config = house.configured(Limits(max_connection_ms=800, max_real_time_factor=1e6), last_words_ms=200)
+    config = house.configured(Limits(max_connection_ms=2_000, max_real_time_factor=1e6), last_words_ms=1_000)
     async with house.running(config=config) as (_, client), client.stream(StreamOptions(("de",))) as stream:
         await stream.send(house.speech(0.2, 1))
         with pytest.raises(TimedOut):
             await until(stream, Exception, seen)
     [away] = [event for event in seen if isinstance(event, GoAway)]
     assert away.reason == "max_age"
-    assert 100 <= away.time_left_ms <= 200  # a quarter of its time
+    assert 100 <= away.time_left_ms <= 500  # a quarter of its time
     assert isinstance(seen[-1], Summary)
     assert finals(seen[seen.index(away) :])
 

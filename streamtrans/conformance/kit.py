@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # ships none
 
 from streamtrans.client.carrier import Call, CallOver, Carrier, Status
-from streamtrans.client.errors import ClientError, client_error
+from streamtrans.client.errors import ClientError, client_error, error_of
 from streamtrans.wire import (
     CapabilitiesResponse,
     ClientMessage,
@@ -79,7 +79,7 @@ class Talk(Generic[Told]):
         self.told: list[Told] = []
         self.status: Status | None = None
         """Once the call is over."""
-        self._call = call
+        self.call = call
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
@@ -87,7 +87,7 @@ class Talk(Generic[Told]):
         """Send ``messages``; where the call is over, its status says why."""
         with suppress(CallOver):
             for message in messages:
-                await self._call.write(message, last=last)
+                await self.call.write(message, last=last)
 
     async def until(self, kind: str, count: int = 1) -> Told:
         """Return the newest message of this kind, once so many of them have come.
@@ -122,7 +122,7 @@ class Talk(Generic[Told]):
 
     async def leave(self) -> None:
         """Break the call off, as a client does that vanishes."""
-        await self._call.close()
+        await self.call.close()
         self._reading.cancel()
         await asyncio.wait([self._reading])
 
@@ -139,10 +139,10 @@ class Talk(Generic[Told]):
         return f"{code.name} ({message})" if message else code.name
 
     async def _read(self) -> None:
-        while (message := await self._call.read()) is not None:
+        while (message := await self.call.read()) is not None:
             self.told.append(message)
             self._ring()
-        self.status = await self._call.status()
+        self.status = await self.call.status()
         self._ring()
 
     def _ring(self) -> None:
@@ -186,11 +186,38 @@ class Kit:
 
     @asynccontextmanager
     async def stream(self, mode: str = "live", **wishes: bool) -> AsyncIterator[Talk[ServerMessage]]:
-        """Give a call that was begun."""
-        async with self.call() as talk:
-            await talk.say(config_message(self.options(mode=mode, **wishes)))
-            await talk.until("started")
+        """Give a call that was begun; a server that is full for now is asked again when it says.
+
+        Raises:
+            NotTried: it is full for longer.
+        """
+        talk = await self._begun(config_message(self.options(mode=mode, **wishes)))
+        try:
             yield talk
+        finally:
+            await talk.leave()
+
+    async def _begun(self, config: ClientMessage) -> Talk[ServerMessage]:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.patience_s / 2
+        while True:
+            talk = Talk(self.carrier.speak())
+            try:
+                await talk.say(config)
+                await talk.until("started")
+            except Broken:
+                await talk.leave()
+                wait_s = None if talk.status is None else error_of(*talk.status).retry_after_s
+                if wait_s is None:
+                    raise
+                if clock() + wait_s > until:
+                    raise NotTried(f"the server is full: {talk.ending}") from None
+                await asyncio.sleep(wait_s)
+            except asyncio.CancelledError:
+                await talk.leave()
+                raise
+            else:
+                return talk
 
     @asynccontextmanager
     async def viewer(self, token: str, language: str) -> AsyncIterator[Talk[WatchResponse]]:

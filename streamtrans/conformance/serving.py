@@ -11,11 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from streamtrans.client.over_grpc import GrpcCarrier
-from streamtrans.conformance.kit import CODE, Broken, Kit, NotTried, expect
-from streamtrans.wire import SERVICE_NAME, CapabilitiesRequest, config_message, end_message
+from streamtrans.conformance.kit import CODE, Broken, Kit, NotTried, Talk, expect
+from streamtrans.wire import SERVICE_NAME, CapabilitiesRequest, ServerMessage, config_message, end_message
 
 if TYPE_CHECKING:
-    from streamtrans.client.over_web import WebCarrier
+    from streamtrans.client.over_web import WebCall, WebCarrier
 
 
 def _channel(kit: Kit) -> grpc.aio.Channel:
@@ -112,20 +112,21 @@ async def origins(kit: Kit) -> str:
 
 async def closing(kit: Kit) -> str:
     """A WebSocket ends with its status as a text, and closes with 1000, or 4000 and the code."""
-    seen = []
-    for messages, due in (
-        ([config_message(kit.options()), end_message(0)], 1_000),
-        ([config_message(kit.options(targets=("tlh",)))], 4_012),
-    ):
-        call = _web(kit).speak()
-        for message in messages:
-            await call.write(message)
-        while await call.read() is not None:
-            pass
-        code = await call.closed()
-        expect(code == due, f"it closed with {code} where {due} is due")
-        seen.append(str(code))
-    return ", ".join(seen)
+    _web(kit)
+    async with kit.stream() as well:
+        await well.say(end_message(0))
+        await well.rest()
+        await _closes(well, 1_000)
+    async with kit.call() as wrong:
+        await wrong.say(config_message(kit.options(targets=("tlh",))))
+        await wrong.rest()
+        await _closes(wrong, 4_012)
+    return "1000, 4012"
+
+
+async def _closes(talk: Talk[ServerMessage], due: int) -> None:
+    code = await cast("WebCall[ServerMessage]", talk.call).closed()
+    expect(code == due, f"it closed with {code} where {due} is due")
 
 
 CHECKS = (health, reflection, readiness, json_answers, origins, closing)

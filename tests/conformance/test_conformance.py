@@ -11,6 +11,7 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from streamtrans.client import StreamOptions
 from streamtrans.conformance import CHECKS, chosen, kit_for, outcome
 from streamtrans.core import BadConfig
 from streamtrans.server import Limits
@@ -307,6 +308,22 @@ async def test_a_server_of_one_language_needs_two_names():
     async with running() as (server, _), spoiled(server.port, told(one_language, CapabilitiesResponse)) as address:
         with pytest.raises(BadConfig, match="--to"):
             await outcomes(address)
+
+
+async def test_a_full_server_is_asked_again_when_it_says_and_then_judged_no_further():
+    async with running(config=configured(max_sessions=1, retry_after_ms=300)) as (server, client):
+        address = f"127.0.0.1:{server.port}"
+        async with client.stream(StreamOptions(("de",))) as stream:
+            checking = asyncio.create_task(outcomes(address, ["promises.pong"], patience_s=10.0))
+            await asyncio.sleep(0.5)
+            await stream.end()
+            async for _ in stream:
+                pass
+        assert (await checking)["promises.pong"].verdict == "pass"
+        async with client.stream(StreamOptions(("de",))):
+            seen = (await outcomes(address, ["promises.pong"], patience_s=1.0))["promises.pong"]
+        assert seen.verdict == "not tried"
+        assert "all 1 sessions are taken" in seen.seen
 
 
 def one_language(message):

@@ -168,6 +168,13 @@ async def test_what_cannot_be_had_is_refused_with_what_can(house, options, param
         assert server.active_sessions == 0
 
 
+async def test_the_model_that_answers_is_listed(house):
+    async with shop(house) as (_, _, theirs):
+        assert [(each.id, each.object, each.owned_by) for each in (await theirs.models.list()).data] == [
+            ("toy", "model", "streamtrans")
+        ]
+
+
 async def test_a_form_that_is_none_is_refused(house):
     async with shop(house) as (server, _, _), aiohttp.ClientSession() as session:
         address = f"http://localhost:{server.http_port}/v1/audio/transcriptions"
@@ -369,9 +376,23 @@ async def test_without_detection_of_turns_the_client_commits(house):
         events = await until(session, f"{PREFIX}.completed")
         kinds = {event.type for event in events}
         assert kinds == {f"{PREFIX}.delta", f"{PREFIX}.completed", "input_audio_buffer.committed"}
+        spoken = events[-1].item_id
         await session.input_audio_buffer.commit()
         refused = await session.recv()
         assert "nothing was appended since the last commit" in refused.error.message
+        await append(session, house, 1.5)
+        await session.input_audio_buffer.commit()
+        committed, empty = await until(session, f"{PREFIX}.completed")
+        assert (committed.type, committed.previous_item_id) == ("input_audio_buffer.committed", spoken)
+        assert (empty.item_id, empty.content_index, empty.transcript) == (committed.item_id, 0, "")
+        assert (empty.usage.type, empty.usage.seconds) == ("duration", 0)
+        await append(session, house, 0.5, 1.0, seed=2)
+        await session.input_audio_buffer.commit()
+        events = await until(session, f"{PREFIX}.completed")
+        assert events[-1].transcript
+        assert [event.previous_item_id for event in events if event.type == "input_audio_buffer.committed"] == [
+            empty.item_id
+        ]
 
 
 async def test_an_event_that_cannot_be_followed_is_answered_and_the_session_goes_on(house):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -34,6 +35,9 @@ _CLOSING = {
 against the rules. Clients take none of them for a good end."""
 
 _AGAINST_THE_RULES = 1_008
+
+_IDLE_S = 0.25
+"""Without a frame for so long, a client is idle. Larger: what only time tells is told later."""
 
 
 Opening = Callable[
@@ -78,6 +82,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def idle(self) -> Iterable[Said]:
+        """Yield what is to be asked while the client says nothing, now and then."""
+        ...
+
     def told(self, message: ServerMessage) -> Iterable[str]:
         """Yield how the client is told ``message``."""
         ...
@@ -107,7 +115,15 @@ class Conversation:
                         self._socket.hear_no_more()
                     return said
                 await self._socket.write(said)
-            self._waiting.extend(self._dialect.heard(await self._socket.read()))
+            self._waiting.extend(await self._next())
+
+    async def _next(self) -> Iterable[Said]:
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                frame = await self._socket.read()
+        except TimeoutError:
+            return self._dialect.idle()
+        return self._dialect.heard(frame)
 
     async def write(self, message: ServerMessage) -> None:
         """Send what ``message`` says."""

@@ -82,6 +82,10 @@ class Live:
             known = "KeepAlive, Finalize, CloseStream or Configure"
             yield _frame("Error", variant="SchemaError", description=f"send one of {known}, or audio", message=frame)
 
+    def idle(self) -> Iterator[Said]:
+        """Yield nothing."""
+        return iter(())
+
     def told(self, message: ServerMessage) -> Iterator[str]:
         """Yield results, and what else there is to tell."""
         kind = payload_of(message)

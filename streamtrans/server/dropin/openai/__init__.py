@@ -43,6 +43,7 @@ def routes(desk: Desk) -> Iterable[web.RouteDef]:
     yield web.post("/v1/audio/transcriptions", partial(_recording, desk, "transcribe"))
     yield web.post("/v1/audio/translations", partial(_recording, desk, "translate"))
     yield web.get("/v1/realtime", partial(_realtime, desk))
+    yield web.get("/v1/models", partial(_models, desk))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,16 @@ async def _recording(desk: Desk, task: str, request: web.Request) -> web.StreamR
             return await events.end({"type": "transcript.text.done", "text": upload.text(*upload.targets)})
         return _answer(wish, task, upload)
     return await events.end({"error": error(answer.refusal)}) if events.begun else _refused(answer.refusal)
+
+
+async def _models(desk: Desk, request: web.Request) -> web.StreamResponse:
+    """List the one model that answers, whatever it is called by."""
+    answer = Answer()
+    async with ending("models", answer):
+        name = desk.service.capabilities(metadata_of(request) or ()).model
+        model = {"id": name, "object": "model", "created": 0, "owned_by": "streamtrans"}
+        return web.json_response({"object": "list", "data": [model]})
+    return _refused(answer.refusal)
 
 
 async def _realtime(desk: Desk, request: web.Request) -> web.StreamResponse:

@@ -26,6 +26,7 @@ from streamtrans.wire import (
     config_message,
     end_utterance_message,
     payload_of,
+    ping_message,
 )
 
 _FORMATS = {"audio/pcm": ("pcm_s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}
@@ -36,6 +37,9 @@ _CHUNK_S = 0.25
 
 _LEAST_SILENCE_MS, _NEVER_MS = 200, 600_000
 """Shorter silences are within words; so long a one ends nothing."""
+
+_REACH_MS = 1_000
+"""So far back from the newest audio speech may yet be found to have begun."""
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -77,6 +81,11 @@ class Realtime:
         self._appended = False
         """Whether audio came since what was committed last."""
         self._last_item: str | None = None
+        self._heard_ms = 0.0
+        self._committed_ms: int | None = None
+        """Where the client committed, until it is told what that was."""
+        self._unfinished: dict[int, int] = {}
+        """Segment that was begun → languages in which it isn't final yet."""
 
     def opening(self) -> Iterator[Said]:
         """Yield that there is a session."""
@@ -94,24 +103,33 @@ class Realtime:
             told = {"type": "invalid_request_error", "code": "invalid_value", "message": str(problem)}
             yield self._event("error", error={**told, "param": problem.param, "event_id": event.get("event_id")})
 
+    def idle(self) -> Iterator[Said]:
+        """Yield the question how far it is heard where the client waits for what it committed: it may be silence."""
+        if self._committed_ms is not None:
+            yield ping_message(self._committed_ms)
+
     def told(self, message: ServerMessage) -> Iterator[str]:
         """Yield the events that a message is for this client."""
-        if payload_of(message) == "started":
+        kind = payload_of(message)
+        if kind == "started":
             self._targets = tuple(target.language for target in message.started.config.targets)
+        elif kind == "pong" and message.pong.client_time_ms == self._committed_ms and not self._unfinished:
+            yield from self._silence(message.cursors.final_ms)
         event = self._reducer.reduce(message)
         if isinstance(event, Caption):
             yield from self._caption(event, message.caption.committed_append)
-        elif isinstance(event, SpeechStarted) and self._input["turn_detection"]:
-            at = {"audio_start_ms": milliseconds(event.start), "item_id": self._item(event.segment)}
-            yield self._event("input_audio_buffer.speech_started", **at)
+        elif isinstance(event, SpeechStarted):
+            self._unfinished[event.segment] = len(self._targets)
+            if self._input["turn_detection"]:
+                at = {"audio_start_ms": milliseconds(event.start), "item_id": self._item(event.segment)}
+                yield self._event("input_audio_buffer.speech_started", **at)
         elif isinstance(event, SpeechEnded):
             item = self._item(event.segment)
             if self._input["turn_detection"]:
                 yield self._event(
                     "input_audio_buffer.speech_stopped", audio_end_ms=milliseconds(event.end), item_id=item
                 )
-            yield self._event("input_audio_buffer.committed", item_id=item, previous_item_id=self._last_item)
-            self._last_item = item
+            yield self._committed(item)
 
     def parting(self, refusal: Refusal) -> Iterator[str]:
         """Yield why the session ends."""
@@ -133,6 +151,7 @@ class Realtime:
             if not self._appended:
                 raise BadEvent("nothing was appended since the last commit, so there is nothing to commit")
             self._appended = False
+            self._committed_ms = int(self._heard_ms)
             yield end_utterance_message()
         else:
             known = "session.update, input_audio_buffer.append or input_audio_buffer.commit"
@@ -170,6 +189,7 @@ class Realtime:
         data = self._odd + data
         whole = len(data) // size * size
         self._odd = data[whole:]
+        self._heard_ms += whole / size * 1000 / self._options.sample_rate_hertz
         for start in range(0, whole, step):
             self._sequence += 1
             yield audio_message(data[start : min(whole, start + step)], self._sequence)
@@ -181,6 +201,24 @@ class Realtime:
         if caption.final:
             used = seconds((caption.end - caption.start) / SAMPLE_RATE)
             yield self._event(f"{_TRANSCRIPTION}.completed", **place, transcript=caption.text, usage=used)
+            self._unfinished[caption.segment] = self._unfinished.get(caption.segment, 1) - 1
+            if self._unfinished[caption.segment] <= 0:
+                del self._unfinished[caption.segment]
+
+    def _silence(self, final_ms: int) -> Iterator[str]:
+        """Yield that nothing was said in what was committed, once all of it is heard."""
+        assert self._committed_ms is not None, "there is nothing to answer"
+        if final_ms < self._committed_ms - _REACH_MS:
+            return
+        item = f"item_{self._session_id[:16]}_until_{self._committed_ms}"
+        yield self._committed(item)
+        for index in range(len(self._targets)):
+            place = {"item_id": item, "content_index": index}
+            yield self._event(f"{_TRANSCRIPTION}.completed", **place, transcript="", usage=seconds(0))
+
+    def _committed(self, item: str) -> str:
+        before, self._last_item, self._committed_ms = self._last_item, item, None
+        return self._event("input_audio_buffer.committed", item_id=item, previous_item_id=before)
 
     def _item(self, segment: int) -> str:
         return f"item_{self._session_id[:16]}_{segment}"

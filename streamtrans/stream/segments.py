@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from streamtrans.core import Caption, Event, SpeechEnded, SpeechStarted
+from streamtrans.core import Caption, Event, Job, Reading, SpeechEnded, SpeechStarted
 from streamtrans.stream.lines import Line
 from streamtrans.stream.policies import Span
 
@@ -45,6 +45,26 @@ class Segment:
     def line(self, language: str) -> Line | None:
         """Return the line in ``language``, if there is one."""
         return next((line for line in self.lines if line.language == language), None)
+
+    def take(self, job: Job, reading: Reading | None, certain: int) -> list[Caption]:
+        """Take what came of ``job``, ``None`` where nothing did; return what that shows.
+
+        Audio from sample ``certain`` on may yet fall to the next segment.
+        """
+        span, captions = Span(job.segment, job.start, job.end), []
+        hypotheses = reading.hypotheses if reading is not None else ()
+        read = {target.language: said for target, said in zip(job.targets, hypotheses, strict=False)}
+        transcript = self.transcript
+        for line in self.open_lines:  # languages may have come and gone since the job was taken
+            hypothesis, caption = read.get(line.language), None
+            within = len(transcript.committed) if transcript is not None and line.translated else None
+            if job.last:
+                caption = line.finish(hypothesis, span, credible=self.credible, within=within)
+            elif hypothesis is not None:
+                caption = line.read(hypothesis, span, certain=certain, within=within)
+            if caption is not None and not line.hidden:
+                captions.append(caption)
+        return captions
 
     def leave(self, targets: Sequence[str], heard: int) -> list[Caption]:
         """Close the lines of languages that aren't among ``targets`` any more, at sample ``heard``."""

@@ -24,7 +24,6 @@ from streamtrans.core import (
     Request,
     SpeechEnded,
     SpeechStarted,
-    StateHandle,
     loggable,
     samples,
 )
@@ -34,16 +33,14 @@ from streamtrans.stream.grid import Grid
 from streamtrans.stream.lines import Line, speaking
 from streamtrans.stream.listener import Listener, Samples
 from streamtrans.stream.memory import KeptSegment, Memory, hearing_again
-from streamtrans.stream.policies import Span, load_policy
+from streamtrans.stream.policies import load_policy
 from streamtrans.stream.progress import Cursors, SessionStats
+from streamtrans.stream.run import Run
 from streamtrans.stream.segments import Segment
 from streamtrans.stream.sentences import agreed_end
 from streamtrans.stream.stages import Spellers, Stages, spelling
 
 _log = logging.getLogger(__name__)
-
-PAUSE = samples(250)
-"""Silence from which speech has paused, and a reading may think again; stops and breaths are shorter."""
 
 
 class Session:
@@ -96,8 +93,7 @@ class Session:
         self._due: int | None = None  # end of the reading of the open segment that waits to be taken
         self._detecting: Detect | None = None
         self._reading: Job | None = None
-        self._sent = 0  # the engine has the samples before, where it keeps any
-        self._state: StateHandle | None = None  # what the encoder remembers of the run of speech
+        self._run = Run()
         self._events: list[Event] = []
         self._cursors = Cursors()
         self._stats = SessionStats()
@@ -268,25 +264,7 @@ class Session:
             end, self._due = self._due, None
         else:
             return None
-        forgotten = None
-        if segment.fresh:
-            self._state, forgotten, segment.fresh = None, self._state, False
-        if self._state is None:
-            self._sent = segment.start
-        last = segment.end is not None
-        free = last or self._listener.pause >= PAUSE
-        return Job(
-            segment=segment.number,
-            start=segment.start,
-            end=end,
-            last=last,
-            audio=self._listener.audio(min(end, max(segment.start, self._sent)), end),
-            targets=tuple(line.target(free=free) for line in segment.open_lines),
-            source=self.config.source,
-            state=self._state,
-            keep=not last or (self.config.carry_state and not self._listener.ended),
-            forget=forgotten,
-        )
+        return self._run.job(segment, end, self._listener, self.config)
 
     def _settle_detection(self, request: Detect) -> None:
         if request is not self._detecting:
@@ -297,37 +275,23 @@ class Session:
         if job is not self._reading:
             raise ValueError(f"the reading of segment {job.segment} was not asked for, or is answered already")
         self._reading = None
-        self._state = None if reading is None else reading.state
-        self._sent = max(self._sent, job.end)
+        self._run.settle(job, reading)
         segment = self._segments[0]
-        span = Span(job.segment, job.start, job.end)
-        hypotheses = reading.hypotheses if reading is not None else ()
-        read = {target.language: said for target, said in zip(job.targets, hypotheses, strict=False)}
-        certain = segment.start + (self._certain if segment.credible else 0)
-        transcript = segment.transcript
-        for line in segment.open_lines:  # languages may have come and gone since the job was taken
-            hypothesis, caption = read.get(line.language), None
-            within = len(transcript.committed) if transcript is not None and line.translated else None
-            if job.last:
-                caption = line.finish(hypothesis, span, credible=segment.credible, within=within)
-            elif hypothesis is not None:
-                caption = line.read(hypothesis, span, certain=certain, within=within)
-            if caption is not None and not line.hidden:
-                self._events.append(caption)
+        self._events += segment.take(job, reading, segment.start + (self._certain if segment.credible else 0))
         if job.last:
             self._segments.popleft()
         if reading is not None:
             segment.read_to = job.end
             self._stats = self._stats.plus_reading(reading, partial=not job.last)
             if segment.end is None:
-                self._divide(segment, span)
+                self._divide(segment, job.end)
 
-    def _divide(self, segment: Segment, heard: Span) -> None:
+    def _divide(self, segment: Segment, heard: int) -> None:
         """End the open segment where all of its lines, or most of them for a while, saw a sentence end.
 
         What was said after that moves to a new segment with the words it has, so nothing is read, or shown, twice.
         """
-        joint = agreed_end(segment, heard.end, self._lag, self._patience)
+        joint = agreed_end(segment, heard, self._lag, self._patience)
         if joint is None:
             return
         boundaries = self._listener.divide(joint.moment, joint.first, joint.last)
@@ -337,8 +301,8 @@ class Session:
         self._drop_due()
         segment.end = cut
         following = self._new_segment(cut, fresh=not self.config.carry_state, after=segment)
-        following.due = self._grid.newest(cut, heard.end)
-        following.read_to = max(cut, heard.end)
+        following.due = self._grid.newest(cut, heard)
+        following.read_to = max(cut, heard)
         self._events += segment.hand_over(following)
         if not segment.open_lines:
             self._segments.popleft()

@@ -27,6 +27,8 @@ MEASUREMENTS: dict[str, Line] = {
     "startup": Line("streamtrans.bench.startup:Startup", "nothing"),
     "realtime": Line("streamtrans.bench.realtime:Realtime", "nothing"),
     "soak": Line("streamtrans.bench.soak:Soak"),
+    "breaks": Line("streamtrans.bench.breaks:Breaks"),
+    "viewers": Line("streamtrans.bench.viewers:Viewers"),
     "size": Line("streamtrans.bench.size:Size", "nothing"),
     "parity": Line("streamtrans.bench.parity:LogitsAndParameters", "nothing"),
     "decode": Line("streamtrans.bench.decode:WaysOfDecoding", "tables"),

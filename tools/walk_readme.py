@@ -28,8 +28,10 @@ LIMIT_S = 600.0
 
 SHORTER = (
     (r"streamtrans talks ", "--minutes 0.2 --languages en"),
+    (r"streamtrans evaluate .*--settings", "--to de"),
     (r"streamtrans-mic ", "--file talk.wav"),
     (r"streamtrans record ", "talk.wav"),
+    (r"streamtrans serve --", "--port 50052"),
 )
 """Commands → options that go with them here."""
 
@@ -38,12 +40,12 @@ LEFT_OUT = (
     (r"openai/|my-model", "needs a model that isn't here"),
     (r"corpus prepare", "needs archives"),
     (r"streamtrans train|bench ablations", "takes hours"),
-    (r"streamtrans serve --record", "a second server"),
     (r"make ", "runs this"),
 )
 """Commands that aren't run → why."""
 
-BACKGROUND = r"streamtrans serve$"
+BACKGROUND = r"streamtrans serve\b"
+"""Runs on beside the commands that follow; the first at the usual port, where clients look for it."""
 
 
 def commands(readme: str) -> list[str]:
@@ -77,11 +79,11 @@ def walk(lines: list[str], folder: Path) -> None:
             if why := next((reason for pattern, reason in LEFT_OUT if re.search(pattern, line)), None):
                 print(f"–  {line}\n   left out: {why}", flush=True)
                 continue
-            if re.fullmatch(BACKGROUND, line):
-                servers.append(started(line, folder, environment))
-                continue
-            more = " ".join(options for pattern, options in SHORTER if re.match(pattern, line))
-            run(f"{line} {more}".strip(), folder, environment)
+            whole = " ".join([line, *(options for pattern, options in SHORTER if re.match(pattern, line))])
+            if re.match(BACKGROUND, line):
+                servers.append(started(whole, folder / f"server-{len(servers)}.log", environment))
+            else:
+                run(whole, folder, environment)
     finally:
         for server in servers:
             server.terminate()
@@ -89,11 +91,10 @@ def walk(lines: list[str], folder: Path) -> None:
             server.wait(30)
 
 
-def started(line: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def started(line: str, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a server, and wait until it says that it is ready, as a user does."""
-    log = folder / "server.log"
     with log.open("wb") as said:
-        server = subprocess.Popen(shlex.split(line), cwd=folder, env=environment, stdout=said, stderr=said)
+        server = subprocess.Popen(shlex.split(line), cwd=log.parent, env=environment, stdout=said, stderr=said)
     ends = time.monotonic() + LIMIT_S
     while "ready: " not in log.read_text(encoding="utf-8"):
         if server.poll() is not None or time.monotonic() > ends:

@@ -37,6 +37,7 @@ MEASUREMENTS: dict[str, Line] = {
     "cuts": Line("streamtrans.bench.cuts:Cuts"),
     "segments": Line("streamtrans.bench.segments:Segments"),
     "silence": Line("streamtrans.bench.silence:Silence"),
+    "levels": Line("streamtrans.bench.levels:Levels"),
     "costs": Line("streamtrans.bench.costs:Costs", "tables"),
     "peers": Line("streamtrans.bench.peers:Peers", "tables"),
     "long": Line("streamtrans.bench.long:LongTexts", "tables"),

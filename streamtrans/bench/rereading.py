@@ -161,7 +161,7 @@ class Rereading:
         if not self.values:
             return replace(loaded.session_config(self.to, source, captions=CaptionChoice(self.mode)), bias=0.0)
         setting = Setting("--set", {"mode": self.mode, **parse_values(self.values)})
-        return setting.session(self.to, source, loaded.endpoints)
+        return setting.session(self.to, source, loaded.endpoints, loaded.settings.level_db)
 
 
 @dataclass(slots=True)

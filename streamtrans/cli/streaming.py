@@ -150,8 +150,12 @@ def evaluate_manifest(wanted: Wanted, choice: ModelChoice) -> None:
 
 def _check(wanted: Wanted, talks: Sequence[Talk]) -> None:
     """Refuse what could only fail after all the work."""
+    from streamtrans.stream import Settings
+
     if wanted.table is not None and not (wanted.table / "config.json").exists():
         raise BadConfig(f"--write-table {wanted.table} is no model folder: it holds no config.json")
+    if wanted.table is not None:
+        Settings.load(wanted.table)  # what it says of the model stays
     if wanted.table is not None and not wanted.offline:
         raise BadConfig("--write-table needs what is lost against offline reading: leave --no-offline out")
     if wanted.streams is not None:
@@ -189,6 +193,7 @@ def _virtual(wanted: Wanted, choice: ModelChoice, talks: Sequence[Talk]) -> list
             config,
             languages=loaded.languages,
             endpoints=loaded.endpoints,
+            level_db=loaded.settings.level_db,
             progress=lambda name, done, total: bar.update(
                 task, description=name, completed=done // SAMPLE_RATE, total=total // SAMPLE_RATE
             ),

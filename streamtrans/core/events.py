@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Speech began: segment ``segment`` opens at sample ``start``."""
+    """Speech began: segment ``segment`` opens at sample ``start``; the model hears it ``gain`` times as loud."""
 
     segment: int
     start: int
+    gain: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

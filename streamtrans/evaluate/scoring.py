@@ -60,6 +60,12 @@ class TalkRun:
         ends = {event.segment: event.end for _, event in self.timed if isinstance(event, SpeechEnded)}
         return {segment: (start, ends[segment]) for segment, start in sorted(starts.items()) if segment in ends}
 
+    @property
+    def gains(self) -> dict[int, float]:
+        """Segment → how many times as loud as it came the model heard it, for the same segments in the same order."""
+        gains = {event.segment: event.gain for _, event in self.timed if isinstance(event, SpeechStarted)}
+        return {segment: gains[segment] for segment in self.segments}
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:

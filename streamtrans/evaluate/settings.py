@@ -28,9 +28,13 @@ class Setting:
     values: Mapping[str, Any]
 
     def session(
-        self, targets: tuple[str, ...], source: str | None, endpoints: EndpointRules | None = None
+        self,
+        targets: tuple[str, ...],
+        source: str | None,
+        endpoints: EndpointRules | None = None,
+        level_db: float | None = None,
     ) -> SessionConfig:
-        """Return a session's settings; ``endpoints`` are the rules where the setting names none.
+        """Return a session's settings; ``endpoints`` and ``level_db`` hold where the setting names none.
 
         Raises:
             BadConfig: a name is no field, or a value is out of range.
@@ -43,7 +47,7 @@ class Setting:
         try:
             if "endpoints" in values:
                 rules = _changed(rules, values.pop("endpoints"))
-            return _changed(SessionConfig(targets, source, endpoints=rules), values)
+            return _changed(SessionConfig(targets, source, endpoints=rules, level_db=level_db), values)
         except BadConfig as error:
             raise BadConfig(f"setting {self.name!r}: {error}") from None
 

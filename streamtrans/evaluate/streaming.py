@@ -23,6 +23,7 @@ from streamtrans.evaluate.settings import Setting
 from streamtrans.evaluate.together import replay_together
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import EngineLike, Spellers, spelling
+from streamtrans.stream.leveller import raised
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is done, samples done, of how many)."""
@@ -128,6 +129,7 @@ def evaluate_streaming(
     *,
     languages: Collection[str],
     endpoints: EndpointRules | None = None,
+    level_db: float | None = None,
     progress: Progress | None = None,
     done: Callable[[SettingResult], None] | None = None,
 ) -> list[SettingResult]:
@@ -140,6 +142,7 @@ def evaluate_streaming(
         config: what is evaluated.
         languages: that the model knows.
         endpoints: where segments begin and end, if a setting doesn't say.
+        level_db: what speech is brought to, likewise.
         progress: told what is done.
         done: given each setting's result when it is there.
 
@@ -164,7 +167,7 @@ def evaluate_streaming(
         for start in range(0, len(talks), config.together):
             chosen = slice(start, start + config.together)
             recordings = [
-                (setting.session(targets, talk.language, endpoints), audio)
+                (setting.session(targets, talk.language, endpoints, level_db), audio)
                 for talk, targets, audio in zip(talks[chosen], wanted[chosen], loaded[chosen], strict=True)
             ]
             played = replay_together(recordings, speller, engine, chunk=samples(config.chunk_ms), heard=told)
@@ -182,23 +185,26 @@ def evaluate_streaming(
 
 
 class OfflineReader:
-    """Reads the segments of runs at once, each alone and without drafts; what was read once is remembered."""
+    """Reads the segments of runs at once, each alone and without drafts; what was read once is remembered.
+
+    They are read as loud as the session had them read, where it says so; a server doesn't.
+    """
 
     def __init__(self, engine: EngineLike, speller: Spellers) -> None:
         self._engine = engine
         self._speller = speller
-        self._texts: dict[tuple[str, int, int, tuple[str, ...]], tuple[str, ...]] = {}
+        self._texts: dict[tuple[str, int, int, float, tuple[str, ...]], tuple[str, ...]] = {}
 
     def read(self, run: TalkRun, audio: Samples) -> TalkRun:
         """Return ``run`` with what its segments say offline; one that can't be read is empty, and a problem."""
         targets, source = run.targets, run.talk.language
-        spans = list(run.segments.values())
-        keys = [(run.talk.name, start, end, targets) for start, end in spans]
+        keys = [(run.talk.name, *run.segments[number], gain, targets) for number, gain in run.gains.items()]
         asked = {
             key: self._engine.submit(
-                Job(0, 0, key[2] - key[1], True, audio[key[1] : key[2]], tuple(map(Target, targets)), source)
+                Job(0, 0, end - start, True, raised(audio[start:end], gain), tuple(map(Target, targets)), source)
             )
             for key in keys
+            for _, start, end, gain, _ in (key,)
             if key not in self._texts
         }
         problems: list[str] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrans.core import BadConfig
-from streamtrans.stream import POLICIES, SessionConfig
+from streamtrans.stream import POLICIES, SessionConfig, Settings
 from streamtrans.stream import Setting as Row
 from streamtrans.stream.settings import FILE
 
@@ -61,7 +61,9 @@ def write_table(folder: Path, settings: Sequence[Mapping[str, Any]], about: Mapp
         raise BadConfig("no setting has a quality, an erasure and a latency: give talks with references and --offline")
     if not (folder / "config.json").exists():
         raise BadConfig(f"{folder} is no model folder: it holds no config.json")
-    text = json.dumps({"measured": dict(about), "settings": [asdict(row) for row in rows]}, indent=2)
+    level = Settings.load(folder).level_db  # of the model, and none of what was compared
+    about_level = {} if level is None else {"level_db": level}
+    text = json.dumps({"measured": dict(about), **about_level, "settings": [asdict(row) for row in rows]}, indent=2)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
     return rows
 

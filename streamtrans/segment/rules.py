@@ -35,6 +35,9 @@ class EndpointRules:
     """Silence that closes a segment. Larger: longer, more coherent segments; smaller: earlier finals."""
     pre_roll_ms: int = 200
     """Audio before the onset that joins the segment. Larger: soft first consonants are kept."""
+    head_ms: int = 500
+    """A segment that would begin this soon after the stream does begins with it: what is switched on clicks, and behind
+    a click a detector finds speech late. Larger: later speech is found whole, with more silence before it."""
     padding_ms: int = 150
     """How much of the trailing silence stays in the segment. Larger: faint word endings are kept."""
     max_segment_ms: int = 12_000
@@ -68,7 +71,7 @@ class EndpointRules:
         for name in ("min_speech_ms", "min_silence_ms", "max_segment_ms", "cut_search_ms"):
             if getattr(self, name) <= 0:
                 raise BadConfig(f"{name} must be positive; got {getattr(self, name)}")
-        for name in ("pre_roll_ms", "padding_ms", "onset_reach_ms", "sentence_dip_db"):
+        for name in ("pre_roll_ms", "head_ms", "padding_ms", "onset_reach_ms", "sentence_dip_db"):
             if getattr(self, name) < 0:
                 raise BadConfig(f"{name} must not be negative; got {getattr(self, name)}")
         if self.padding_ms > self.min_silence_ms:

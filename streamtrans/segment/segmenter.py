@@ -103,7 +103,8 @@ class Segmenter:
         self._search = samples(rules.cut_search_ms) // window
         # One window in three may dip below the threshold while an onset builds up.
         onset = self._needed + self._needed // 3
-        self._check(onset)
+        # Where segments are short there is less room for what comes before the speech.
+        self._head = min(samples(rules.head_ms), self._max_length - self._check(onset))
         self._count = heard // window
         self._known = before.known  # before it nothing is decided anew
         self._voiced = 0
@@ -115,7 +116,8 @@ class Segmenter:
         self._energies: deque[float] = deque(maxlen=self._search + 1)
         self._sure: deque[bool] = deque(maxlen=self._search + 1)  # whether these windows were speech beyond doubt
 
-    def _check(self, onset: int) -> None:
+    def _check(self, onset: int) -> int:
+        """Return the samples that a segment must have room for."""
         ms = milliseconds(self.window)
         if self._search < 3:
             raise BadConfig(f"cut_search_ms must span at least three windows of {ms} ms")
@@ -125,6 +127,7 @@ class Segmenter:
                 f"max_segment_ms ({self.rules.max_segment_ms}) must have room for pre-roll, onset (with its "
                 f"reach back) and one window more: at least {milliseconds(shortest - 1) + 1} ms"
             )
+        return shortest
 
     @property
     def heard(self) -> int:
@@ -300,7 +303,10 @@ class Segmenter:
         return max(self._doubtful, self.heard - self._reach, self._earliest)
 
     def _start_of(self, onset: int) -> int:
-        return max(onset - self._pre_roll, self._earliest, 0)
+        start = onset - self._pre_roll
+        if start <= self._head:
+            start = 0
+        return max(start, self._earliest)
 
     def _windows(self) -> list[tuple[int, float]]:
         """Return the end and the energy of the windows of the search span; the last one, half heard, is left out."""

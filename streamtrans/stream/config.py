@@ -47,6 +47,10 @@ class SessionConfig:
     """Whether final captions tell when each word was said."""
     min_voiced_ms: int = 160
     """Speech that a segment needs before anything is promised. Larger: less noise passes, short words are lost."""
+    level_db: float | None = None
+    """Level that speech is brought to before detector and model hear it, in dB relative to full scale: the root mean
+    square of its loudest windows, of 32 ms each. ``None`` leaves it as it came, for models that hear all levels
+    alike."""
     carry_state: bool = False
     """Whether the encoder hears on across a cut in continuous speech, or begins anew with each segment: with the
     embedded model anew is 2 BLEU better (docs/decisions/0012-calm-captions.md)."""
@@ -80,6 +84,8 @@ class SessionConfig:
         load_policy(self.policy, self.policy_n)
         if not 0 <= self.bias < 1:
             raise BadConfig(f"bias is {self.bias}; use 0 (exact) or more, and less than 1")
+        if self.level_db is not None and not -60 <= self.level_db <= -6:
+            raise BadConfig(f"level_db is {self.level_db}; speech is brought to -60 to -6 dB of full scale")
         for name in ("masked", "min_voiced_ms", "sentence_lag_ms", "sentence_patience_ms"):
             _at_least(name, getattr(self, name), 0)
         _at_least("reading_interval_ms", self.reading_interval_ms, 20)

@@ -13,12 +13,14 @@ Law: what it finds depends on the samples, never on how they were cut into chunk
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from streamtrans.core import BadAudio, Detect, Detection, samples
 from streamtrans.segment import Before, Boundary, Closed, EndpointRules, Segmenter
+from streamtrans.stream.leveller import SILENCE, Leveller, Loudest, raised
 
 Samples = npt.NDArray[np.float32]
 
@@ -60,7 +62,8 @@ class AudioBuffer:
 class Listener:
     """Turn samples into ``Detect`` requests, and their answers into segment boundaries.
 
-    Of a stream that is taken up at the sample ``begins``, ``before`` says what is known.
+    Of a stream that is taken up at the sample ``begins``, ``before`` says what is known, and ``loudest`` how loud it
+    was. The detector hears it brought to ``level_db``, if there is one.
     """
 
     def __init__(
@@ -72,9 +75,12 @@ class Listener:
         *,
         begins: int = 0,
         before: Before | None = None,
+        level_db: float | None = None,
+        loudest: Loudest = SILENCE,
     ) -> None:
         self._audio = AudioBuffer(begins)
         first = -(-begins // window)  # windows lie where they lay
+        self._heard_before = 0 if before is None else before.known
         self._segmenter = Segmenter(rules, window, first * window, before or Before())
         self._window = window
         self._vad = vad
@@ -82,6 +88,9 @@ class Listener:
         self._state: object | None = None
         self._requested = first  # windows sent to the detector
         self._energies: deque[float] = deque()  # of the windows requested and not yet taken by step()
+        self._leveller = None if level_db is None else Leveller(level_db, window, loudest)
+        self._heights: deque[Loudest] = deque()  # how loud the stream was with each of these windows, where it matters
+        self._loudest = loudest  # with the last window that the segmenter has seen
         self._probabilities: deque[float] = deque()
         self._newest = 0.0
         self._stepped = first  # windows given to the segmenter
@@ -144,8 +153,23 @@ class Listener:
         windows = np.zeros((count, self._window), np.float32)
         windows.reshape(-1)[: len(heard)] = heard
         self._requested += count
-        self._energies.extend(np.square(windows, dtype=np.float64).mean(axis=1).tolist())
+        energies = np.square(windows, dtype=np.float64).mean(axis=1).tolist()
+        self._energies.extend(energies)
+        if self._leveller is not None:
+            windows = self._levelled(self._leveller, windows, energies)
         return Detect(self._vad, windows, self._state)
+
+    def _levelled(self, leveller: Leveller, windows: Samples, energies: Sequence[float]) -> Samples:
+        """Return the newest windows ``(count, window)`` for the detector, and keep how loud the stream was with each.
+
+        What is heard again counts already.
+        """
+        first = self._requested - len(windows)
+        for number, energy in enumerate(energies, start=first):
+            again = (number + 1) * self._window <= self._heard_before
+            self._heights.append(leveller.loudest if again else leveller.hear(energy))
+        newest = list(self._heights)[-len(windows) :]
+        return np.stack([leveller.raised(window, height) for window, height in zip(windows, newest, strict=True)])
 
     def detected(self, request: Detect, detection: Detection) -> None:
         """Take the answer to ``request``."""
@@ -172,6 +196,8 @@ class Listener:
         if not self._probabilities:
             return None
         self._stepped += 1
+        if self._heights:
+            self._loudest = self._heights.popleft()
         return self._within(self._segmenter.feed(self._probabilities.popleft(), self._energies.popleft()))
 
     def divide(self, moment: int, first: int, last: int) -> list[Boundary]:
@@ -182,6 +208,16 @@ class Listener:
     def known(self) -> int:
         """Of the samples before this index all boundaries are decided on."""
         return self._segmenter.known
+
+    @property
+    def loudest(self) -> Loudest:
+        """How loud the stream was, as of what the segmenter has seen."""
+        return self._loudest
+
+    @property
+    def gain(self) -> float:
+        """What a segment that begins now is to be multiplied by for the model."""
+        return 1.0 if self._leveller is None else self._leveller.gain(self._loudest)
 
     @property
     def earliest(self) -> int:
@@ -203,9 +239,9 @@ class Listener:
         """Samples since somebody last spoke in the open segment."""
         return self._segmenter.pause
 
-    def audio(self, start: int, end: int) -> Samples:
-        """Return a copy of samples ``[start, end)``."""
-        return self._audio.copy(start, end)
+    def audio(self, start: int, end: int, gain: float = 1.0) -> Samples:
+        """Return a copy of samples ``[start, end)``, ``gain`` times as loud."""
+        return raised(self._audio.copy(start, end), gain)
 
     def forget(self, before: int) -> None:
         """Drop audio before ``before``, as far as the detector and a coming segment don't need it."""

@@ -12,12 +12,14 @@ elsewhere than it did, and none gets another number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 from streamtrans.core import BadConfig, Tokens, samples
 from streamtrans.segment import Before, EndpointRules
+from streamtrans.stream.leveller import SILENCE, Loudest
 from streamtrans.stream.lines import Line
 from streamtrans.stream.progress import Cursors
 from streamtrans.stream.segments import Segment
@@ -50,6 +52,7 @@ class KeptSegment:
     credible: bool = False
     needed: int = 0
     """Samples of speech from which it is."""
+    gain: float = 1.0
 
     @classmethod
     def of(cls, segment: Segment) -> Self:
@@ -57,14 +60,14 @@ class KeptSegment:
         lines = tuple(
             KeptLine(line.language, line.committed, line.closed or line.parted, line.hidden) for line in segment.lines
         )
-        return cls(segment.number, segment.start, lines, segment.end, segment.credible, segment.needed)
+        return cls(segment.number, segment.start, lines, segment.end, segment.credible, segment.needed, segment.gain)
 
     def recalled(self, line_in: Callable[[str], Line], *, fresh: bool) -> Segment:
         """Return the segment, with new lines that have promised what those had; ``fresh`` as of :class:`Segment`."""
         lines = [line_in(kept.language) for kept in self.lines]
         for line, kept in zip(lines, self.lines, strict=True):
             line.recall(kept.tokens, closed=kept.closed, hidden=kept.hidden)
-        segment = Segment(self.number, self.start, lines, fresh=fresh)
+        segment = Segment(self.number, self.start, lines, fresh=fresh, gain=self.gain)
         segment.end, segment.credible, segment.needed = self.end, self.credible, self.needed
         return segment
 
@@ -84,6 +87,8 @@ class Memory:
     pending: tuple[KeptSegment, ...] = ()
     onset: int | None = None
     """Where speech begins in the open segment."""
+    loudest: Loudest = SILENCE
+    """Windows before ``known``, see :mod:`streamtrans.stream.leveller`."""
 
     def __post_init__(self) -> None:
         """Check that it hangs together: it may come from a file.
@@ -97,6 +102,8 @@ class Memory:
         open_ = [segment.end is None for segment in self.pending]
         numbers = [segment.number for segment in self.pending]
         known = list(range(self.segments - len(numbers), self.segments))
+        if not all(map(math.isfinite, (*self.loudest, *(segment.gain for segment in self.pending)))):
+            raise BadConfig("how loud a kept session was is no finite number")
         if places != sorted(places) or any(open_[:-1]) or numbers != known or min([0, *numbers]) < 0:
             raise BadConfig("the segments of a kept session don't follow each other")
         if (self.onset is None) == (open_[-1:] == [True]) or self.begins > max(self.known, self.earliest):

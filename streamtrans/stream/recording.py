@@ -307,6 +307,9 @@ class Recording:
             field: Chosen(value) if isinstance(value, str) and value in chosen else value
             for field, value in header.session.items()
         }
+        endpoints = session.get("endpoints")
+        if isinstance(endpoints, dict):  # what a rule says that wasn't there yet wasn't done
+            session["endpoints"] = {"head_ms": 0, **endpoints}
         self.config: SessionConfig = checked(SessionConfig, session, "session")
         self.window = header.window
         if not 0 < self.window <= SAMPLE_RATE:

@@ -37,7 +37,7 @@ class Run:
             start=segment.start,
             end=end,
             last=last,
-            audio=listener.audio(min(end, max(segment.start, self._sent)), end),
+            audio=listener.audio(min(end, max(segment.start, self._sent)), end, segment.gain),
             targets=tuple(line.target(free=free) for line in segment.open_lines),
             source=config.source,
             state=self._state,

@@ -13,7 +13,7 @@ from streamtrans.stream.policies import Span
 class Segment:
     """One that has lines to finish: what is said in each language, and how far it was read."""
 
-    def __init__(self, number: int, start: int, lines: list[Line], *, fresh: bool) -> None:
+    def __init__(self, number: int, start: int, lines: list[Line], *, fresh: bool, gain: float = 1.0) -> None:
         self.number = number
         self.start = start
         self.end: int | None = None
@@ -22,6 +22,7 @@ class Segment:
         self.read_to = start
         self.credible = False  # whether there is enough speech in it to believe what is read
         self.needed = 0  # samples of speech from which it is
+        self.gain = gain  # what its samples are multiplied by for the model
         self.fresh = fresh  # after silence: what the encoder remembers of before is of no use
 
     @property
@@ -103,5 +104,6 @@ class Segment:
                 final = replace(final, moved=shown.text)
                 carried.append(shown)
             closing.append(final)
-        ended, begun = SpeechEnded(self.number, following.start), SpeechStarted(following.number, following.start)
+        ended = SpeechEnded(self.number, following.start)
+        begun = SpeechStarted(following.number, following.start, following.gain)
         return [ended, *closing, begun, *carried]

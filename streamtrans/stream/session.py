@@ -30,6 +30,7 @@ from streamtrans.core import (
 from streamtrans.segment import Boundary, Closed, Opened
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.grid import Grid
+from streamtrans.stream.leveller import SILENCE
 from streamtrans.stream.lines import Line, speaking
 from streamtrans.stream.listener import Listener, Samples
 from streamtrans.stream.memory import KeptSegment, Memory, hearing_again
@@ -81,6 +82,8 @@ class Session:
             config.detect_limit_ms,
             begins=0 if memory is None else memory.begins,
             before=None if memory is None else memory.before,
+            level_db=config.level_db,
+            loudest=SILENCE if memory is None else memory.loudest,
         )
         self._grid = Grid(None if config.mode == "final" else config.reading_interval_ms, config.min_first_reading_ms)
         # Audio beyond this length of a segment may be cut off and fall to the next one.
@@ -166,6 +169,7 @@ class Session:
             cursors=self._cursors,
             pending=pending,
             onset=listener.onset,
+            loudest=listener.loudest,
         )
 
     def _recall(self, memory: Memory) -> None:
@@ -196,7 +200,7 @@ class Session:
 
     def whole(self, job: Job) -> Job:
         """Return the job that is under way as one for an engine that has forgotten the stream, or never knew it."""
-        return replace(job, audio=self._listener.audio(job.start, job.end), state=None)
+        return replace(job, audio=self._listener.audio(job.start, job.end, self._segments[0].gain), state=None)
 
     def answer(self, request: Request, result: Detection | Reading) -> None:
         """Take the engine's result of a request that ``requests`` returned."""
@@ -319,7 +323,9 @@ class Session:
         lines = [self.line(language) for language in (*unseen, *targets)]
         for line in lines[: len(unseen)]:
             line.hidden = True
-        segment = Segment(self._stats.segments - 1, start, lines, fresh=fresh)
+        # What the encoder remembers was heard with the gain of then.
+        gain = self._listener.gain if fresh or after is None else after.gain
+        segment = Segment(self._stats.segments - 1, start, lines, fresh=fresh, gain=gain)
         segment.needed = min(1, self._enough) if after is not None and after.credible else self._enough
         return segment
 
@@ -363,7 +369,7 @@ class Session:
                 after=before if goes_on else None,
             )
             self._segments.append(segment)
-            self._events.append(SpeechStarted(segment.number, segment.start))
+            self._events.append(SpeechStarted(segment.number, segment.start, segment.gain))
         elif isinstance(boundary, Closed):
             segment = self._segments[-1]
             segment.end = boundary.end

@@ -85,10 +85,11 @@ class Unmet(BadConfig):
 
 
 class Settings:
-    """The table. The first row of a mode is its default."""
+    """The table. The first row of a mode is its default. ``level_db`` is that of speech that the model hears best."""
 
-    def __init__(self, rows: Sequence[Setting] = ()) -> None:
+    def __init__(self, rows: Sequence[Setting] = (), level_db: float | None = None) -> None:
         self.rows = tuple(rows)
+        self.level_db = level_db
 
     @classmethod
     def load(cls, folder: Path) -> Settings:
@@ -104,6 +105,8 @@ class Settings:
         try:
             table = typed(dict[str, Any], parse(path.read_bytes(), _MOST_BYTES))
             listed: tuple[dict[str, Any], ...] = typed(tuple[dict[str, Any], ...], table.get("settings"), "settings")
+            level = typed(float | None, table.get("level_db"), "level_db")
+            SessionConfig(("en",), level_db=level)
             rows = []
             for number, row in enumerate(listed):
                 known = {key: value for key, value in row.items() if key in names}
@@ -111,7 +114,7 @@ class Settings:
                 rows[-1].check()
         except (OSError, BadValue, BadConfig) as error:
             raise BadModel(f"{path} is no table of settings: {error}") from None
-        return cls(rows)
+        return cls(rows, level)
 
     def default(self, mode: Mode) -> Setting | None:
         """Return the first row of ``mode``, or ``None`` where nothing was measured."""
@@ -190,5 +193,6 @@ def arrange(
         max_segment_ms=segment,
         cut_search_ms=min(rules.cut_search_ms, segment // 2),
     )
-    config = replace(template, mode=mode, endpoints=endpoints)
+    level = settings.level_db if template.level_db is None else template.level_db
+    config = replace(template, mode=mode, endpoints=endpoints, level_db=level)
     return config if setting is None else setting.apply(config), setting

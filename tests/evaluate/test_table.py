@@ -42,6 +42,14 @@ def test_what_wins_is_kept_and_each_mode_has_a_default(tmp_path):
     assert json.loads((tmp_path / "streaming.json").read_text())["measured"]["command"] == "streamtrans evaluate"
 
 
+def test_what_the_folder_says_of_its_model_stays(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "streaming.json").write_text('{"level_db": -21.5, "settings": []}')
+    write_table(tmp_path, SWEEP, {})
+    assert Settings.load(tmp_path).level_db == -21.5
+    assert Settings.load(tmp_path).rows
+
+
 def test_where_nothing_is_calm_the_calmest_is_the_default(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     rows = write_table(tmp_path, [figures("a", 0.9, 900, 0.0), figures("b", 0.5, 1_500, 0.0)], {})

@@ -24,7 +24,13 @@ from streamtrans.text import Tokenizer, train_tokenizer
 from tests.fakes import Words
 
 RULES = EndpointRules(
-    min_speech_ms=64, min_silence_ms=200, pre_roll_ms=64, padding_ms=64, max_segment_ms=2_000, cut_search_ms=500
+    min_speech_ms=64,
+    min_silence_ms=200,
+    pre_roll_ms=64,
+    head_ms=0,
+    padding_ms=64,
+    max_segment_ms=2_000,
+    cut_search_ms=500,
 )
 BACKEND = train_tokenizer(["wake me up", "réveille-moi", "星期五早上九点"] * 4, 330, ["de", "zh"])
 TOKENIZER = Tokenizer(BACKEND)

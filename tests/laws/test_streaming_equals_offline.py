@@ -12,13 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.core import Job
+from streamtrans.core import Job, SpeechStarted
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate import read_offline, replay
 from streamtrans.model.loading import load_model
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import POLICIES, SessionConfig
 from streamtrans.stream.guards import without_loop
+from streamtrans.stream.leveller import raised
 from streamtrans.testing.engine import Relay
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
@@ -56,7 +57,7 @@ class Recorder(Relay):
 
 def configs(languages):
     return st.builds(
-        lambda targets, quiet, policy, mode, n, interval: SessionConfig(
+        lambda targets, quiet, policy, mode, n, interval, level: SessionConfig(
             targets=tuple(targets),
             endpoints=RULES,
             mode="final" if quiet == "final" else mode,
@@ -64,6 +65,7 @@ def configs(languages):
             policy_n=UNPROMISING if quiet == "hold" else n,
             reading_interval_ms=interval,
             min_voiced_ms=0,  # what little speech there is, is believed
+            level_db=level,
         ),
         st.lists(st.sampled_from(languages), min_size=1, max_size=2, unique=True),
         st.sampled_from(["final", "hold", "promising"]),
@@ -71,6 +73,7 @@ def configs(languages):
         st.sampled_from(["live", "stable"]),
         st.integers(1, 3),
         st.sampled_from([160, 480]),
+        st.sampled_from([None, -24.0]),
     )
 
 
@@ -88,6 +91,8 @@ def check(model, speller, config, spans, audio, *, chunk=1_600):
     assert streamed.stats.failures == 0
     # A segment that ended with its sentence was not read once more.
     assert len(streamed.segments) - len(recorder.last) <= streamed.stats.divided
+    gains = {event.segment: event.gain for event in streamed.events if isinstance(event, SpeechStarted)}
+    assert (set(gains.values()) <= {1.0}) == (config.level_db is None or not gains)
     promised = config.mode != "final" and config.policy_n < UNPROMISING
     with Engine(model, lambda _: ScriptedVad(), EngineConfig(slots=4, drafter="none")) as plain:
         for segment in sorted(recorder.last):
@@ -95,7 +100,7 @@ def check(model, speller, config, spans, audio, *, chunk=1_600):
             prefixes = tuple(target.prefix for target in recorder.last[segment].targets)
             if not promised:
                 assert not any(prefixes)
-            offline = read_offline(plain, audio[start:end], config.targets, prefixes=prefixes)
+            offline = read_offline(plain, raised(audio[start:end], gains[segment]), config.targets, prefixes=prefixes)
             finals = [caption for caption in streamed.finals if caption.segment == segment]
             assert [caption.language for caption in finals] == list(config.targets)
             assert [caption.text for caption in finals] == [

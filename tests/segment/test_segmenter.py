@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ RULES = EndpointRules(
     release_threshold=0.35,
     min_speech_ms=30,
     min_silence_ms=100,
+    head_ms=0,
     pre_roll_ms=40,
     padding_ms=30,
     max_segment_ms=1000,
@@ -41,6 +43,27 @@ def test_the_boundary_comes_as_soon_as_it_is_certain() -> None:
 
 def test_pre_roll_stops_at_the_beginning_of_the_stream() -> None:
     assert run(".###") == [Opened(0)]
+
+
+def test_what_begins_soon_after_the_stream_begins_with_it() -> None:
+    rules = replace(RULES, head_ms=200)
+    assert run("." * 24 + "###", Segmenter(rules, W)) == [Opened(0)]
+    assert run("." * 25 + "###", Segmenter(rules, W)) == [Opened(21 * W)]
+    assert run("." * 24 + "###", Segmenter(replace(rules, head_ms=0), W)) == [Opened(20 * W)]
+
+
+def test_a_segment_never_reaches_back_into_the_one_before_however_soon_that_was() -> None:
+    rules = replace(RULES, head_ms=500, min_silence_ms=50, padding_ms=0)
+    assert run("###.....##" + "###", Segmenter(rules, W)) == [Opened(0), Closed(3 * W, "silence"), Opened(3 * W)]
+
+
+def test_where_segments_are_short_the_beginning_gives_way() -> None:
+    rules = replace(RULES, head_ms=10_000)
+    most = samples(rules.max_segment_ms)
+    segmenter = Segmenter(rules, W)
+    for _ in range(2_000):
+        segmenter.feed(0.0, 0.0)
+        assert segmenter.heard - segmenter.safe_until <= most
 
 
 def test_pre_roll_stops_at_the_segment_before() -> None:
@@ -207,6 +230,7 @@ def rules_and_windows(draw: st.DrawFn) -> tuple[EndpointRules, int, list[tuple[f
         min_speech_ms=speech,
         min_silence_ms=silence,
         pre_roll_ms=roll,
+        head_ms=draw(st.sampled_from([0, 100, 500])),
         padding_ms=draw(st.integers(0, silence)),
         max_segment_ms=draw(st.integers(shortest, shortest + 60 * ms)),
         cut_search_ms=search,

@@ -13,6 +13,7 @@ RULES = EndpointRules(
     min_speech_ms=64,
     min_silence_ms=320,
     pre_roll_ms=64,
+    head_ms=0,
     padding_ms=64,
     max_segment_ms=6_000,
     cut_search_ms=1_000,

@@ -56,25 +56,27 @@ def through_json(memory):
     st.lists(st.floats(0, 1), min_size=1, max_size=4),
     st.integers(0, 99),
     st.booleans(),
+    st.sampled_from([None, -24.0]),
 )
-def test_cut_anywhere_and_gone_on_with_elsewhere_it_says_what_it_says_unbroken(pieces, cuts, seed, late):
+def test_cut_anywhere_and_gone_on_with_elsewhere_it_says_what_it_says_unbroken(pieces, cuts, seed, late, level):
+    config = replace(CONFIG, level_db=level)
     audio = speech(*pieces, seed=seed)
     engine = InstantEngine(grow, Loud())
     whole = []
-    session = new()
+    session = new(config=config)
     hear(session, engine, audio, whole)
     session.end()
     settle(session, engine)
     whole += session.events()
 
-    told, session, begins = [], new(), 0
+    told, session, begins = [], new(config=config), 0
     for cut in sorted(round(each * len(audio)) // CHUNK * CHUNK for each in cuts):
         hear(session, InstantEngine(grow, Loud()), audio[begins : max(begins, cut)], told)
         if late:  # a stretch that is heard, and not read
             hear(session, None, audio[max(begins, cut) : cut + 9_600], told)
         memory = through_json(session.memory())
         begins = memory.begins // CHUNK * CHUNK
-        session = new(replace(memory, begins=begins))
+        session = new(replace(memory, begins=begins), config)
         assert session.cursors == memory.cursors
     hear(session, engine, audio[begins:], told)
     session.end()

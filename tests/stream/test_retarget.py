@@ -26,7 +26,13 @@ from streamtrans.testing.vad import ScriptedVad
 from tests.fakes import Words
 
 RULES = EndpointRules(
-    min_speech_ms=64, min_silence_ms=200, pre_roll_ms=64, padding_ms=64, max_segment_ms=3_000, cut_search_ms=600
+    min_speech_ms=64,
+    min_silence_ms=200,
+    pre_roll_ms=64,
+    head_ms=0,
+    padding_ms=64,
+    max_segment_ms=3_000,
+    cut_search_ms=600,
 )
 LANGUAGES = ("de", "fr", "zh")
 LENGTH = 8 * 16_000

@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from streamtrans.core import BadModel
-from streamtrans.stream import SessionConfig, Setting, Settings, Unmet
+from streamtrans.core import BadModel, CaptionChoice
+from streamtrans.stream import SessionConfig, Setting, Settings, Unmet, arrange
 
 TIMES = {"reading_interval_ms": 640, "min_first_reading_ms": 480}
 ROW = {
@@ -74,6 +75,22 @@ def test_without_measurements_there_is_no_default_and_no_budget():
     assert Settings().choose("live") is None
     with pytest.raises(Unmet, match="no setting of mode live was measured"):
         Settings().choose("live", erasure_budget=0.5)
+
+
+def test_the_level_of_the_model_is_that_of_its_sessions(tmp_path):
+    (tmp_path / "streaming.json").write_text('{"level_db": -20, "settings": []}')
+    settings = Settings.load(tmp_path)
+    template = SessionConfig(("de",))
+    assert arrange(template, CaptionChoice(), settings, 5_000)[0].level_db == -20
+    assert arrange(replace(template, level_db=-30.0), CaptionChoice(), settings, 5_000)[0].level_db == -30
+    assert arrange(template, CaptionChoice(), Settings(), 5_000)[0].level_db is None
+
+
+@pytest.mark.parametrize("level", ["3", '"loud"', "[]"])
+def test_a_level_that_is_none_is_refused(tmp_path, level):
+    (tmp_path / "streaming.json").write_text(f'{{"level_db": {level}, "settings": []}}')
+    with pytest.raises(BadModel, match=r"streaming\.json is no table of settings: level_db"):
+        Settings.load(tmp_path)
 
 
 def test_a_setting_is_applied_to_a_session():

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamtrans.cli.stopping import stopping_well
+
 if TYPE_CHECKING:
     from streamtrans.compress.teaching import Taught, Teaching
 
@@ -199,8 +201,9 @@ def _run(teaching: Teaching, destination: Path, work: Path | None) -> None:
     from streamtrans.cli.report import telling
     from streamtrans.compress.teaching import teach
 
-    with telling("training") as told:
-        found = teach(teaching, destination, work=work or _work(destination), told=told)
+    place = work or _work(destination)
+    with stopping_well("the same command", place), telling("training") as told:
+        found = teach(teaching, destination, work=place, told=told)
     show_taught(found)
     typer.echo(f"written to {destination}", err=True)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from streamtrans.cli.stopping import stopping_well
 
 
 def train(
@@ -41,20 +42,9 @@ def train(
 
         accelerate launch --multi_gpu --num_processes 8 -m streamtrans.cli train recipes/whisper_m2m_medium.toml
     """
-    from streamtrans.train.stopping import Stopped
-
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, while no step is under way
-    try:
+    with stopping_well(f"streamtrans train {recipe}", runs):
         typer.echo(f"{recipe}: texts and speech are made ready in {runs}; the first figures may take minutes", err=True)
         _run(recipe, stage=stage, workers=workers, runs=runs, device=device)
-    except Stopped as stopped:
-        typer.echo(f"stopped: {stopped}; streamtrans train {recipe} goes on from there", err=True)
-        raise typer.Exit(130) from None
-    except KeyboardInterrupt:
-        typer.echo(f"stopped; streamtrans train {recipe} goes on from what was saved last in {runs}", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:

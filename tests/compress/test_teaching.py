@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,8 @@ from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.recordings import evaluate_recordings
 from streamtrans.model.loading import load_model
 from streamtrans.train.diverged import Diverged
+from streamtrans.train.stopping import SIGNALS
+from streamtrans.train.stopping import Stopped as StoppedBySignal
 from tests.checkpoints import make_qwen2_audio, make_whisper, make_whisper_m2m
 
 SHAPE = {
@@ -309,6 +313,50 @@ def test_interrupted_anywhere_and_resumed_it_ends_with_the_same_file(
             assert not (tmp_path / f"{after}").exists()
             teach(teaching, tmp_path / f"{after}", work=tmp_path / f"w{after}", told=quietly)
         assert files(tmp_path / f"{after}") == files(tmp_path / "whole"), after
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_stopped_by_a_signal_in_a_step_it_goes_on_behind_that_step(
+    whisper: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    teaching = settings(whisper, speech, save_every=99)
+    teach(teaching, tmp_path / "whole", work=tmp_path / "work", told=quietly)
+    take = _Run._take_step
+
+    def signalled(run: _Run) -> dict[str, float]:
+        if run.step == 1:
+            os.kill(os.getpid(), number)
+        return take(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Run, "_take_step", signalled)
+        with pytest.raises(StoppedBySignal, match=rf"step 2 of {teaching.steps} is saved in .*broken"):
+            teach(teaching, tmp_path / "once", work=tmp_path / "broken", told=quietly)
+    assert not (tmp_path / "once").exists()
+    assert torch.load(tmp_path / "broken" / "state.pt", weights_only=True)["step"] == 2
+    teach(teaching, tmp_path / "once", work=tmp_path / "broken", told=quietly)
+    assert files(tmp_path / "once") == files(tmp_path / "whole")
+
+
+def test_the_command_says_where_it_stopped_and_the_same_one_goes_on(
+    whisper: Path, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = _Run._take_step
+
+    def signalled(run: _Run) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return take(run)
+
+    command = ["compress", "qlora", str(whisper), str(tmp_path / "taught"), "--speech", str(speech), "--no-packed"]
+    command += ["--steps", "2", "--batch", "2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(_Run, "_take_step", signalled)
+        done = CliRunner().invoke(app, command)
+    assert done.exit_code == 130
+    said = " ".join(done.stderr.split())
+    assert f"stopped: step 1 of 2 is saved in {tmp_path}/taught-training; the same command goes on from there" in said
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (tmp_path / "taught" / "model.safetensors").exists()
 
 
 def test_fewer_recordings_per_pass_change_nothing_but_rounding(whisper: Path, speech: Path, tmp_path: Path) -> None:

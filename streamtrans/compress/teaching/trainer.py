@@ -37,6 +37,7 @@ from streamtrans.runtime import weights_sha256
 from streamtrans.train.diverged import Diverged
 from streamtrans.train.finetune.batches import Order
 from streamtrans.train.optim import learning_rate, set_learning_rate
+from streamtrans.train.stopping import Stopping, stoppable
 
 CARD = "teaching.json"
 """What a taught folder says of its making."""
@@ -75,6 +76,7 @@ def teach(teaching: Teaching, destination: Path, *, work: Path, heard: Path | No
         BadModel: a folder can't learn or teach, or has weights that aren't finite.
         BadConfig: nothing can be learnt from the manifests, or ``work`` was begun for something else.
         Diverged: the loss or its gradient is no number any more.
+        Stopped: a signal came; the step it came in is saved.
     """
     check_new(destination)
     return _Run(teaching, destination, work, heard or work / "heard", told).go()
@@ -113,21 +115,31 @@ class _Run:
 
     def go(self) -> Taught:
         """Take the remaining steps, and write the folder."""
-        began, first = time.monotonic(), self.step
-        while self.step < self.teaching.steps:
-            self.told("steps", self.step, self.teaching.steps)
-            self.loss = self._take_step()
-            self.step += 1
-            if self.step % self.teaching.log_every == 0 or self.step == self.teaching.steps:
-                self._log((time.monotonic() - began) / (self.step - first))
-            if self.step % self.teaching.save_every == 0 or self.step == self.teaching.steps:
-                self._save()
-        seconds = (time.monotonic() - began) / max(1, self.step - first)
+        with stoppable(self._stop) as stopping:
+            seconds = self._learn(stopping)
         self._write()
         texts = [text for each in self.asked for _, text in each.texts]
         alike = sum(map(self.twins.alike, texts)) / len(texts) if self.twins else 0.0
         learning = sum(value.numel() for value in self.learning.values())
         return Taught(len(self.asked), len(texts), alike, learning, self.loss, seconds)
+
+    def _learn(self, stopping: Stopping) -> float:
+        """Take the remaining steps; return the seconds that one took."""
+        began, first = time.monotonic(), self.step
+        while self.step < self.teaching.steps:
+            self.told("steps", self.step, self.teaching.steps)
+            with stopping.step():
+                self.loss = self._take_step()
+                self.step += 1
+                if self.step % self.teaching.log_every == 0 or self.step == self.teaching.steps:
+                    self._log((time.monotonic() - began) / (self.step - first))
+                if self.step % self.teaching.save_every == 0 or self.step == self.teaching.steps:
+                    self._save()
+        return (time.monotonic() - began) / max(1, self.step - first)
+
+    def _stop(self) -> str:
+        self._save()
+        return f"step {self.step} of {self.teaching.steps} is saved in {self.work}"
 
     def _choose_texts(self) -> list[Asked]:
         """Return the recordings with all texts that may be asked for: people's, the teacher's, or both."""

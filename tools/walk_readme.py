@@ -27,7 +27,7 @@ LIMIT_S = 600.0
 """How long one command may take."""
 
 SHORTER = (
-    (r"streamtrans talks ", "--minutes 0.2 --languages en"),
+    (r"streamtrans talks ", "--minutes 0.05 --languages en"),
     (r"streamtrans evaluate .*--settings", "--to de"),
     (r"streamtrans-mic ", "--file talk.wav"),
     (r"streamtrans record ", "talk.wav"),

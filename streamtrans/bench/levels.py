@@ -129,7 +129,7 @@ def compare(
     """
     lines, reference = list[dict[str, Any]](), list[list[str]]()
     for done, (name, audios) in enumerate(ways.items(), 1):
-        played = [replay(config, loaded.model.tokenizer, loaded.engine, audio) for audio in audios]
+        played = [replay(config, loaded.spellers, loaded.engine, audio) for audio in audios]
         texts = [_texts(each, config.targets) for each in played]
         reference = reference or texts
         pairs = [pair for ours, theirs in zip(texts, reference, strict=True) for pair in zip(ours, theirs, strict=True)]

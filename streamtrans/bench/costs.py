@@ -26,7 +26,7 @@ from streamtrans.decode.drafters import Drafting
 from streamtrans.model.api import DecoderCache, Forward, Propose, SpeechModel
 from streamtrans.model.cache import CrossingPair, EncodedSpeech
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.linear import PRECISIONS, usable
+from streamtrans.model.linear import JOINED, PRECISIONS, usable
 
 PLAIN = "plain float32"
 """Beside the packed precisions: torch's own products, as they come."""
@@ -215,7 +215,7 @@ class _Bench:
         network.speculator.draft_tokens = torch.arange(min(config.listed, config.network.vocab_size))
         short = random_model(network, precision)
         if precision == PLAIN:
-            whole.pack(None)
+            whole.pack(JOINED)
         else:
             whole.pack(precision)
             assert short.guesser is not None

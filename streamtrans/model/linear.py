@@ -26,6 +26,9 @@ from streamtrans.model.network import Network
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
 """What linear layers can be packed in → the dtype of everything around them."""
 
+JOINED = "joined"
+"""Beside them, for other devices and dtypes: projections of the same input are joined, and nothing is packed."""
+
 SMALL = 2**17
 """Weights below which a plain float32 product beats a packed one: the call costs more than the weights do."""
 
@@ -200,7 +203,7 @@ def _seconds(linear: nn.Module, rows: Tensor) -> float:
 
 
 @torch.no_grad()
-def pack(network: Network, precision: str | None) -> None:
+def pack(network: Network, precision: str) -> None:
     """Lay out all linears of a network for inference, in place; what a layer reads at once becomes one product.
 
     The token embedding stays, and the logits get a packed copy of it. Convolutions, norms and the text encoder, which
@@ -208,7 +211,7 @@ def pack(network: Network, precision: str | None) -> None:
 
     Args:
         network: on its device and in its dtype. It can't be trained or saved any more.
-        precision: one of :data:`PRECISIONS`; ``None`` only joins the projections, for other devices and dtypes.
+        precision: one of :data:`PRECISIONS`, or :data:`JOINED`.
     """
     decoder = network.model.decoder
     for part in (network.model.encoder, decoder, network.speculator):
@@ -221,9 +224,9 @@ def pack(network: Network, precision: str | None) -> None:
                 _join_own(layer.base_attn)
             if isinstance(layer, DecoderLayer | KvspnBlock):
                 layer.encoder_attn.kv_proj = _joined(layer.encoder_attn, "k_proj", "v_proj")
-        if precision is not None:
+        if precision != JOINED:
             _replace(part, precision)
-    if precision is not None:
+    if precision != JOINED:
         decoder.head = make_linear(decoder.embed_tokens.weight, None, precision)
 
 

@@ -16,7 +16,7 @@ from streamtrans.foreign import Table
 from streamtrans.model.api import SpeechModel
 from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_json, shown
-from streamtrans.model.linear import PRECISIONS, has_bfloat16, usable
+from streamtrans.model.linear import JOINED, PRECISIONS, has_bfloat16, usable
 from streamtrans.model.network import Network
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.model.stored import unpack
@@ -83,7 +83,7 @@ def load_speech(where: str | Path | None = None, *, device: str = "auto", dtype:
     except BadConfig as error:
         raise BadModel(f"{folder / 'config.json'}: {error}") from None
     precision = choose_precision(dtype, chosen, _width(raw))
-    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else None
+    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else JOINED
     return load(folder, device=chosen, dtype=DTYPES[precision], packed=packed)
 
 

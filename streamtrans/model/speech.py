@@ -31,7 +31,7 @@ from streamtrans.model.features import FeatureConfig, LogMel
 from streamtrans.model.guessing import Guesser
 from streamtrans.model.hearing import BlockHearing
 from streamtrans.model.layers import Blocks
-from streamtrans.model.linear import pack
+from streamtrans.model.linear import JOINED, pack
 from streamtrans.model.network import Network
 from streamtrans.model.scoring import Rules
 from streamtrans.model.writing import Frames, Writer, slot_cache, slot_of
@@ -112,10 +112,10 @@ class TorchSpeechModel(Writer):
         """Whether the checkpoint holds a KVSPN."""
         return self.network.speculator is not None
 
-    def pack(self, precision: str | None) -> None:
+    def pack(self, precision: str) -> None:
         """Lay the linears out for speed, once, after loading: see :func:`streamtrans.model.linear.pack`."""
         pack(self.network, precision)
-        if precision is not None:
+        if precision != JOINED:
             self.precision = precision
             if self.guesser is not None:
                 self.guesser.pack(precision)

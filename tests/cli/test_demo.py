@@ -1,8 +1,11 @@
 import asyncio
+import io
+import sys
 
 import pytest
+from rich.console import Console
 
-from streamtrans.cli.demo import Sentence, aligned, read_sentences
+from streamtrans.cli.demo import Sentence, _print_scores, aligned, read_sentences
 from streamtrans.core import Caption, samples
 
 
@@ -41,6 +44,14 @@ def test_there_are_eight_sentences_in_six_languages():
 
 
 @pytest.mark.slow
+def test_without_scores_the_remedy_is_said_whole(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    console = Console(file=io.StringIO(), width=200)
+    _print_scores(console, ("de",), SENTENCES, [caption(900, 3_100, "eins")])
+    said = console.file.getvalue()
+    assert "needs the package sacrebleu: pip install sacrebleu (in a clone: pip install '.[eval]')" in said
+
+
 async def test_the_server_of_the_demo_comes_and_goes(checkpoint):
     from streamtrans.cli.demo import _server
     from streamtrans.client import TranslationClient, Unavailable

@@ -4,6 +4,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from streamtrans_clients import mic, options
@@ -11,6 +12,8 @@ from streamtrans_clients import mic, options
 from streamtrans.client import CaptionChoice, Denied, Summary, Unavailable
 from streamtrans.server import Tls as ServerTls
 from streamtrans.server.keys import add_key
+from streamtrans.stream import Setting, Settings
+from tests.clients import conftest
 
 
 @pytest.fixture
@@ -99,6 +102,16 @@ async def test_a_file_is_played_and_its_final_captions_printed(running, talk, ca
     assert [line[:9] for line in lines] == ["00:00 de ", "00:00 zh "]
     assert lines[0].split()[2:4] == ["w0", "w1"]
     assert summary.segments == 1
+
+
+async def test_which_setting_makes_the_captions_is_told(running, talk, capsys, monkeypatch):
+    row = Setting("calm", "live", "agreement", 2, 0.2, 0, 160, 160, erasure=0.12, latency_ms=1_450, bleu_loss=0.3)
+    measured = replace(conftest.served(), settings=Settings([row]))
+    monkeypatch.setattr(conftest, "served", lambda: measured)
+    async with running() as address:
+        await mic._listen(wishes("--file", talk, "--to", "de", "--server", address, "--erasure-budget", "0.2"))
+    said = capsys.readouterr().err
+    assert "live captions of toy: 0.12 words taken back per word and settled after 1.4 s, on average" in said
 
 
 async def test_a_server_that_asks_for_a_certificate_is_shown_one(running, talk, certificate, capsys):

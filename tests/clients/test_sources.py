@@ -45,6 +45,25 @@ async def test_law_of_a_recording_all_is_played_that_translate_reads(tmp_path):
     assert ["scale" in notes[0], "its header states" in notes[1]] == [True, True]
 
 
+@pytest.mark.parametrize("stated", ["nothing", "a third"])
+async def test_of_an_mp3_all_is_played_whatever_length_it_states(tmp_path, stated):
+    path = tmp_path / "talk.mp3"
+    sound = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000).clip(-0.9, 0.9)
+    soundfile.write(path, np.concatenate([np.zeros(2 * 16_000), sound]), 16_000, bitrate_mode="VARIABLE")
+    data = bytearray(path.read_bytes())
+    at = max(data.find(b"Xing"), data.find(b"Info"))
+    if stated == "nothing":
+        data[at : at + 4] = b"none"
+    else:
+        data[at + 8 : at + 12] = (int.from_bytes(data[at + 8 : at + 12], "big") // 3).to_bytes(4, "big")
+    path.write_bytes(data)
+    notes = []
+    played = np.frombuffer(b"".join(await gather(recording(path, asyncio.Event(), notes.append))), "<i2")
+    np.testing.assert_allclose(played / 32768, read_audio(path), atol=1 / 32768)
+    assert len(played) / 16_000 == pytest.approx(5, abs=0.15)
+    assert any("its header states" in note for note in notes) == (stated == "a third")
+
+
 async def test_a_recording_that_breaks_off_is_played_to_there_and_said(tmp_path):
     path = tmp_path / "torn.wav"
     soundfile.write(path, np.full(8_000, 0.1), 16_000)

@@ -181,6 +181,39 @@ def test_the_architecture_is_one_page():
     assert sum(line.startswith("| ") for line in table.splitlines()) <= 30
 
 
+def section(title):
+    """Return the part of the README under a heading."""
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", README, re.M | re.S).group(1)
+
+
+def test_what_torch_brings_is_told_before_it_comes():
+    install = section("Install")
+    assert install.index("pip install torch --index-url https://download.pytorch.org/whl/cpu") < install.index(
+        "pip install ."
+    )
+    for told in ("NVIDIA", "3 GB", "6 GB", "190 MB", "750 MB", "https://pytorch.org/get-started/locally/"):
+        assert told in install
+
+
+def test_nothing_is_needed_that_comes_later():
+    """Talks are made of what the package says, before there are tables; nobody needs archives for them."""
+    lines = README.splitlines()
+    talks = next(at for at, line in enumerate(lines) if line.startswith("streamtrans talks "))
+    archives = next(at for at, line in enumerate(lines) if line.startswith("streamtrans corpus prepare"))
+    assert talks < archives
+    assert "--text" not in lines[talks]
+    for name in ("github.com/alexa/massive", "www.manythings.org/anki"):
+        assert name in section("Train your own")
+
+
+def test_where_somebody_is_to_speak_it_is_said_what_the_model_hears():
+    first = " ".join(section("First captions, in two minutes").split())
+    assert "hears people badly" in first
+    assert "streamtrans serve --model openai/whisper-base" in first
+    mic_page = " ".join((ROOT / "docs" / "mic.md").read_text(encoding="utf-8").split())
+    assert "For captions of people load a Whisper" in mic_page
+
+
 def test_nobody_is_told_to_install_a_package_that_is_not_published():
     """Ours is in no registry: from a clone it is `.`, and what it needs has names of its own."""
     sources = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "streamtrans").rglob("*.py")]

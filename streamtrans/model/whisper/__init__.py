@@ -91,7 +91,7 @@ class Prompts:
 
 
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> TorchSpeechModel:
-    """Load a stock Whisper folder."""
+    """Load a stock Whisper folder, laid out for speed where ``packed`` says how; else it can learn."""
     raw = read_json(folder / "config.json")
     config = NetworkConfig.of(raw)
     features = read_features(folder, config)
@@ -131,7 +131,8 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
         device=device,
         dtype=dtype,
     )
-    model.pack(packed)
+    if packed is not None:
+        model.pack(packed)
     return model
 
 

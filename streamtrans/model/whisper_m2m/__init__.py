@@ -54,7 +54,10 @@ def manner(tokenizer: Tokenizer, languages: tuple[str, ...], pattern: tuple[str,
 
 
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> TorchSpeechModel:
-    """Load a whisperM2M folder; the text encoder, which only training needs, is left aside."""
+    """Load a whisperM2M folder; the text encoder, which only training needs, is left aside.
+
+    It is laid out for speed where ``packed`` says how; else it can learn.
+    """
     raw = read_json(folder / "config.json")
     config = replace(NetworkConfig.of(raw), text_encoder_layers=0)
     features = read_features(folder, config)
@@ -71,7 +74,8 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
         device=device,
         dtype=dtype,
     )
-    model.pack(packed)
+    if packed is not None:
+        model.pack(packed)
     return model
 
 

@@ -130,7 +130,8 @@ class ServerConfig:
     of what is said. ``None``: nowhere."""
     store: str | None = None
     """Where resumable streams are kept, so that another server, or this one started anew, can go on with them: a
-    folder, or ``redis://HOST:PORT/NUMBER``. Their latest texts lie there, and no audio. ``None``: nowhere."""
+    folder, or ``redis://HOST:PORT/NUMBER``. Their latest texts lie there, sealed with their tokens, and no audio.
+    ``None``: nowhere."""
     http_port: int | None = None
     """Where WebSockets and browsers may call, over HTTP; 0 takes any free one. ``None``: nowhere."""
     http_host: str = "127.0.0.1"

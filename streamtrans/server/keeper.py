@@ -16,6 +16,7 @@ from streamtrans.server.kept import KeptSaid, kept, name_of
 from streamtrans.server.live import LiveSession
 from streamtrans.server.reader import Reader
 from streamtrans.server.refusal import superseded, unavailable
+from streamtrans.server.sealing import sealed
 from streamtrans.server.stores import Store, StoreFailed
 from streamtrans.wire import ServerMessage, options_to_proto, payload_of
 
@@ -115,7 +116,7 @@ class Keeper:
             began_ms=reader.began_ms,
             told=reader.told,
         )
-        return record.packed(), place
+        return sealed(live.token, self._name, record.packed()), place
 
 
 def _binds(message: ServerMessage) -> bool:

@@ -18,6 +18,7 @@ from streamtrans.server.opening import open_stream
 from streamtrans.server.reader import Reader
 from streamtrans.server.refusal import lost_events, unavailable, unknown_token
 from streamtrans.server.registry import Speaker
+from streamtrans.server.sealing import Broken, opened
 from streamtrans.server.spans import Spans
 from streamtrans.server.stores import Store, StoreFailed
 from streamtrans.wire import Resume
@@ -42,17 +43,18 @@ class Deal:
         Raises:
             Refusal: it isn't there for this key and this model, or what is asked for is lost.
         """
+        name = name_of(resume.token, holder.name, self.served.model_name)
         try:
-            found = await self.store.claim(name_of(resume.token, holder.name, self.served.model_name))
+            found = await self.store.claim(name)
         except StoreFailed as error:
             raise unavailable(str(error), self.config.retry_after_ms, "store_failed") from error
         if found is None:
             raise unknown_token()
         epoch, data = found
         try:
-            kept = Kept.read(data)
+            kept = Kept.read(opened(resume.token, name, data))
             kept.check(self.served.tokenizer)
-        except NotOurs as error:
+        except (Broken, NotOurs) as error:
             _log.warning("what a store keeps can't be gone on with: %s", type(error).__name__)
             raise unknown_token() from error
         if resume.last_event_sequence < kept.forgotten_at:

@@ -7,12 +7,13 @@ import logging
 import tempfile
 import time
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from streamtrans.client import ClientError, StreamOptions
+from streamtrans.client import Caption, ClientError, StreamOptions, TranslationClient
 from streamtrans.core import BadConfig, StreamtransError, loggable
 from streamtrans.server import logs
 from streamtrans.server.spans import Spans
@@ -185,6 +186,66 @@ async def test_what_fails_and_quotes_it_is_logged_by_name_and_place(house, logge
         assert_silent(await metrics_of(server))
     assert_silent(logged())
     assert any(name in logged() for name in ("LookupError", "StreamtransError", "RuntimeError"))
+    assert held(folder) == {}
+
+
+@pytest.mark.parametrize("way", ["told to its end", "left", "broken off"])
+async def test_a_store_tells_nobody_what_was_said_and_holds_nothing_of_it_in_the_end(house, logged, folder, way):
+    served = house.served(house.instant(write), tokenizer=Speaks())
+    limits = replace(house.EAGER, resume_ms=500, idle_ms=500)
+    config = house.configured(limits, store=str(folder / "store"), metrics_port=0)
+    async with asyncio.timeout(20), house.running(served, config) as (server, client):
+        async with client.stream(StreamOptions(("de",), resumable=True)) as stream:
+            await stream.send(said(house))
+            seen = []
+            async for event in stream:
+                seen.append(event)
+                if isinstance(event, Caption) and event.final:
+                    break
+            assert CANARY in repr(seen)
+            kept = held(folder)
+            assert kept
+            assert_silent("".join(map(str, kept)) + "".join(data.decode("latin-1") for data in kept.values()))
+            assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*"))
+            if way == "told to its end":
+                await stream.end()
+                async for _ in stream:
+                    pass
+            elif way == "broken off":
+                await stream._link._link.close()  # without a word, as a network does
+        assert_silent(await metrics_of(server))
+        while held(folder):
+            await asyncio.sleep(0.05)
+    assert_silent(logged())
+
+
+@pytest.mark.parametrize("scheme", ["", "ws://"])
+async def test_viewers_and_other_carriers_tell_nobody_else_either(house, logged, folder, scheme):
+    served = house.served(house.instant(write), tokenizer=Speaks())
+    config = house.configured(metrics_port=0, http_port=0, store=str(folder / "store"))
+    async with asyncio.timeout(20), house.running(served, config) as (server, _):
+        traced = Traced(server)
+        port = server.http_port if scheme else server.port
+        async with TranslationClient(f"{scheme}127.0.0.1:{port}") as client:
+            async with client.stream(StreamOptions(("de",))) as stream:
+                token, seen = stream.started.viewer_token, {"de": [], "it": []}
+
+                async def watch(language):
+                    seen[language] += [event async for event in client.watch(token, language)]
+
+                watching = [asyncio.create_task(watch(language)) for language in seen]
+                await stream.send(said(house))
+                await stream.end()
+                async for _ in stream:
+                    pass
+                await asyncio.gather(*watching)
+            assert all(CANARY in repr(events) for events in seen.values())
+            with pytest.raises(ClientError):  # what is refused quotes nothing either
+                [event async for event in client.watch(CANARY, CANARY)]
+        assert_silent(await metrics_of(server))
+        await asyncio.sleep(0.05)
+        assert_silent(traced.text())
+    assert_silent(logged())
     assert held(folder) == {}
 
 

@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from streamtrans.server import Limits, TranslationServer
-from streamtrans.server.kept import Kept, name_of
+from streamtrans.server.kept import Kept, NotOurs, name_of
+from streamtrans.server.sealing import opened, sealed
 from streamtrans.server.stores import store_at
 from streamtrans.wire import ServiceStub, end_message, leave_message
 from tests.debian import program
@@ -152,10 +153,13 @@ async def test_what_is_stored_opens_nothing_and_ages_out(house, tmp_path):
         assert (place.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o700, 0o700)
         [file] = [path for path in folder.iterdir() if not path.suffix]  # one that is being written has one
         assert file.stat().st_mode & 0o777 == 0o600
-        text = file.read_text()
-        assert talker.token not in str(file) + text
-        assert len(text) < 20_000
-        kept = Kept.read(text.encode())
+        data = file.read_bytes()
+        assert talker.token not in str(file)
+        assert talker.token.encode() not in data
+        assert len(data) < 20_000
+        with pytest.raises(NotOurs):
+            Kept.read(data)
+        kept = Kept.read(opened(talker.token, folder.name, data))
         assert kept.session_id == talker.responses[0].session_id
         await settled(lambda: not list(place.iterdir()))  # nobody came back
         assert await refused(server, asking(talker.token, talker.last)) == CODE.NOT_FOUND
@@ -187,6 +191,7 @@ GARBAGE = [
     b'{"version": 1e999}',
     b"x" * (2 << 20),
 ]
+GARBAGE += [sealed("token", name_of("token", "", "toy"), each) for each in GARBAGE]
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
@@ -221,10 +226,11 @@ async def test_what_was_changed_by_others_is_nothing(house, tmp_path, change):
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)
         await killed(server)
-    [file] = next(place.iterdir()).iterdir()  # while the server lives, one that is being written may lie beside it
-    kept = json.loads(file.read_text())
+    folder = next(place.iterdir())
+    [file] = folder.iterdir()  # while the server lives, one that is being written may lie beside it
+    kept = json.loads(opened(talker.token, folder.name, file.read_bytes()))
     change(kept)
-    file.write_text(json.dumps(kept))
+    file.write_bytes(sealed(talker.token, folder.name, json.dumps(kept).encode()))
     async with server_with(house, str(place)) as server:
         assert await refused(server, asking(talker.token, talker.last)) in (CODE.NOT_FOUND, CODE.INVALID_ARGUMENT)
 

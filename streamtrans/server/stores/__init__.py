@@ -3,8 +3,8 @@
 Law: of all who have claimed a stream the last one owns it, and nobody else's writing is taken; what can't be what we
 wrote is nothing.
 
-A stream's name is a hash of its token, so whoever reads a store can't resume what is in it. He can read what it said
-lately: see ``server/kept.py``.
+A stream's name is a hash of its token, and what is kept of it is sealed with that (``server/sealing.py``): whoever
+reads a store can't resume what is in it, nor read it.
 """
 
 from __future__ import annotations

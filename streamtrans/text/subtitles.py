@@ -12,6 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from streamtrans.core import Caption, milliseconds
@@ -77,9 +78,14 @@ def cue(caption: Caption, most: int | None = None) -> Cue:
 
 def srt(captions: Iterable[Cue]) -> str:
     """Return a SubRip file: numbered cues, comma before the milliseconds."""
+    return srt_cues(split(captions))
+
+
+def srt_cues(cues: Iterable[Cue], first: int = 1) -> str:
+    """Return what a SubRip file says of cues that can be read as they are, numbered from ``first`` on."""
     return "".join(
         f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{_arrowless(cue.text)}\n\n"
-        for number, cue in enumerate(split(captions), start=1)
+        for number, cue in enumerate(cues, first)
     )
 
 
@@ -110,13 +116,18 @@ FORMATS: dict[str, Callable[[Iterable[Cue]], str]] = {"srt": srt, "vtt": vtt, "t
 
 def split(captions: Iterable[Cue]) -> list[Cue]:
     """Make of captions, which may be long, cues that can be read; empty ones are left out."""
-    merged = _merged([cue for caption in captions for cue in _cues(caption)])
+    merged = _merged([cue for caption in captions for cue in _cut(caption)])
     return _spaced([replace(cue, text="\n".join(_lines(cue.text))) for cue in merged])
 
 
 def wrap(text: str, columns: int = LINE_WIDTH) -> list[str]:
     """Break ``text`` into lines: between words, and between Chinese characters; what is added later moves nothing."""
     return _fill(list(_pieces(text)), columns)
+
+
+@lru_cache(maxsize=256)  # whoever writes while people speak asks for the newest captions again and again
+def _cut(caption: Cue) -> tuple[Cue, ...]:
+    return tuple(_cues(caption))
 
 
 def _cues(caption: Cue) -> Iterator[Cue]:

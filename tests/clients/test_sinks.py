@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from streamtrans_clients.outlets import Outlets
 from streamtrans_clients.sinks import SINKS, Place, Sink, SinkError, sinks_for
 from streamtrans_clients.sinks.lines import Pieces, Roll
 
-from streamtrans.client import Caption
+from streamtrans.client import Caption, subtitles
 
 
 def caption(committed, tentative="", *, segment=0, final=False, language="de", start=0, end=16_000):
@@ -169,6 +170,7 @@ def test_a_place_names_its_language_or_holds_each_or_lies_in_a_file(tmp_path):
         ("hls:live?seconds=-4", "hls: seconds is '-4'; give a number such as 6"),
         ("obs-captions:localhost?lines=2", "obs-captions has no option 'lines'; there are none"),
         ("hls:", "hls needs a folder"),
+        ("hls:live?seconds=0", "hls: seconds is 0; a segment has one at least"),
         ("fr=hls:live", "nothing is written in 'fr' here; --to names de"),
         ("zoom:@/no/such/file", "/no/such/file can't be read"),
     ],
@@ -184,6 +186,28 @@ def test_a_package_that_is_not_there_is_named(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(SinkError, match="obs needs the package aiohttp: pip install aiohttp"):
         sinks_for("obs:localhost/Captions", ["de"])
+
+
+@pytest.mark.parametrize("ending", ["srt", "vtt", "tsv", "txt"])
+async def test_law_a_file_that_grows_ends_as_one_that_is_written_at_once(tmp_path, ending):
+    """Also where what is settled and what is open meet, and where somebody's caption comes late."""
+    texts = [
+        "ja",
+        "please add the meeting with my sister to the calendar for tomorrow at six and go home",
+        "nein, danke",
+    ]
+    said = [
+        caption(texts[at % 3], segment=at, final=True, start=at * 16_000 * 7, end=16_000 * (at * 7 + 5 - at % 2))
+        for at in range(24)
+    ]
+    shown = [*said[:10], said[11], said[10], *said[12:]]
+    [sink] = sinks_for(f"{tmp_path}/talk.{ending}", ["de"])
+    async with sink:
+        for each in shown:
+            await sink.show(each, "Anna")
+            assert len(sink._open) <= 6  # what is laid out anew
+    expected = subtitles.FORMATS[ending]([replace(subtitles.cue(each), text=f"Anna: {each.text}") for each in said])
+    assert (tmp_path / f"talk.{ending}").read_text() == expected
 
 
 @pytest.mark.parametrize("ending", ["srt", "vtt", "tsv", "txt"])

@@ -10,6 +10,8 @@ beginning of the next segment where it comes late. Cues that reach into the next
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +45,10 @@ class Hls(Sink):
         if not place.text:
             raise SinkError("hls needs a folder to write into, such as hls:live/captions")
         options = place.numbers(seconds=6, delay=10, keep=10, mpegts=0)
+        if options["seconds"] < 1:
+            raise SinkError(f"hls: seconds is {options['seconds']:g}; a segment has one at least")
         self._folder = Path(place.text)
-        self._length = max(1, round(options["seconds"] * 1000))
+        self._length = round(options["seconds"] * 1000)
         self._delay = round(options["delay"] * 1000)
         self._keep = max(3, round(options["keep"]))  # players want three segments to begin with
         self._mpegts = round(options["mpegts"])
@@ -73,7 +77,7 @@ class Hls(Sink):
         """Write what is left, and say in the playlist that nothing follows."""
         last = max([self._heard, *(each.end_ms for each in self._waiting)])
         while self._written * self._length < last or self._waiting or self._laid:
-            self._segment()
+            await asyncio.to_thread(self._segment)
         self._list(ended=True)
 
     async def show(self, caption: Caption, speaker: str) -> None:
@@ -86,7 +90,7 @@ class Hls(Sink):
         """Write the segments that are due."""
         self._heard = milliseconds
         while (self._written + 1) * self._length + self._delay <= milliseconds:
-            self._segment()
+            await asyncio.to_thread(self._segment)
             self._list(ended=False)
 
     def _segment(self) -> None:
@@ -121,7 +125,7 @@ class Hls(Sink):
         lines = [
             "#EXTM3U",
             "#EXT-X-VERSION:3",
-            f"#EXT-X-TARGETDURATION:{round(seconds + 0.499)}",
+            f"#EXT-X-TARGETDURATION:{math.floor(seconds + 0.5)}",
             f"#EXT-X-MEDIA-SEQUENCE:{first}",
         ]
         for number in range(first, self._written):

@@ -81,7 +81,7 @@ class Translation:
 
     def text(self, language: str | None = None) -> str:
         """Return the text, a line for each sentence; raises what :meth:`cues` does."""
-        return txt(self.cues(language))
+        return txt(self.cues(language)).removesuffix("\n")
 
     def srt(self, language: str | None = None) -> str:
         """Return a SubRip file, laid out to be read; raises what :meth:`cues` does."""

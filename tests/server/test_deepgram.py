@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import aiohttp
 import numpy as np
@@ -18,6 +19,7 @@ import streamtrans
 from streamtrans.client import Caption, SpeechEnded, SpeechStarted, StreamOptions
 from streamtrans.server import Limits
 from streamtrans.server.keys import add_key
+from tests.proxy import Proxy
 
 pytest.importorskip("deepgram", reason="deepgram-sdk is not installed")
 from deepgram import AsyncDeepgramClient
@@ -320,6 +322,18 @@ async def test_a_server_that_goes_says_so_and_an_absent_one_is_noticed(house):
             pass
     with pytest.raises(ConnectError):
         await transcribed(server, b"x")
+
+
+async def test_a_connection_that_breaks_ends_and_another_begins_anew(house):
+    async with shop(house) as (server, _), Proxy(server.http_port) as proxy:
+        reached = SimpleNamespace(http_port=int(proxy.address.rpartition(":")[2]))
+        async with live(reached, vad_events=True) as connection:
+            await say(connection, spoken(house, 0.3, 0.8))
+            assert (await connection.recv()).type == "SpeechStarted"
+            proxy.cut()
+            with pytest.raises(ConnectionClosedError, match="no close frame received"):
+                await connection.recv()
+        assert of(await heard(reached, spoken(house, 0.3, 0.8, 0.9)), "Results")
 
 
 async def test_a_client_that_goes_frees_its_place(house):

@@ -8,6 +8,7 @@ import math
 import time
 import zlib
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import aiohttp
 import numpy as np
@@ -18,6 +19,7 @@ from streamtrans.client import Caption, SpeechEnded, SpeechStarted, StreamOption
 from streamtrans.server import Limits
 from streamtrans.server.keys import add_key
 from streamtrans.text.subtitles import cue, srt, vtt
+from tests.proxy import Proxy
 
 pytest.importorskip("openai", reason="openai is not installed")
 from openai import (
@@ -237,6 +239,23 @@ async def test_a_server_that_goes_or_is_absent_is_noticed(house):
         with pytest.raises(OSError, match="Connect call failed"):
             async with session_of(theirs):
                 pass
+
+
+async def test_a_connection_that_breaks_ends_and_another_begins_anew(house):
+    async with (
+        shop(house) as (server, _, _),
+        Proxy(server.http_port) as proxy,
+        openai(SimpleNamespace(http_port=int(proxy.address.rpartition(":")[2]))) as theirs,
+    ):
+        async with begun(theirs) as session:
+            await append(session, house, 0.5, 1.0)
+            await session.recv()
+            proxy.cut()
+            with pytest.raises(ConnectionClosedError, match="no close frame received"):
+                [event async for event in session]
+        async with begun(theirs) as session:
+            await append(session, house, 0.5, 1.0, 0.9)
+            assert (await until(session, f"{PREFIX}.completed"))[-1].transcript
 
 
 async def test_a_server_that_leaves_lets_nobody_in(house):

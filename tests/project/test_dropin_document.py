@@ -76,11 +76,17 @@ def test_openai(folder, server, capsys):
 
 
 def test_openai_realtime(folder, server, capsys):
+    known = {"__name__": "example"}
     [example] = examples("OpenAI: transcription sessions", server)
-    exec(compile(example, "dropin.md", "exec"), {"__name__": "example"})
+    exec(compile(example, "dropin.md", "exec"), known)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(len(line.split()) > 3 for line in lines)
+    [example] = examples("OpenAI: translation sessions", server)
+    exec(compile(example, "dropin.md", "exec"), known)
+    printed = capsys.readouterr().out
+    assert len(printed.split()) > 6
+    assert "  " not in printed
 
 
 def test_what_is_said_of_the_server_is_so():

@@ -16,7 +16,7 @@ from tests.server.test_canary import CANARY, Speaks, assert_silent, folder, held
 __all__ = ["folder", "logged"]
 
 ROUTES = [(route.method, route.path) for route in dropin_routes(SimpleNamespace())]
-SOCKETS = ("/v1/listen", "/v1/realtime")
+SOCKETS = ("/v1/listen", "/v1/realtime", "/v1/realtime/translations")
 HEADERS = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 HEADERS |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 RAW = "encoding=linear16&sample_rate=16000"
@@ -98,6 +98,7 @@ WAYS = {
     "a parameter that is wrong": (f"/v1/listen?{RAW}&channels=many", "{}"),
     "no end": (f"/v1/listen?{RAW}", bytes(range(250)) * 128),
     "a session that is none": ("/v1/realtime?intent=transcription", '{"type": "input_audio_buffer.append"}', "{"),
+    "a translation": ("/v1/realtime/translations", '{"type": "session.update", "session": {}}', "{"),
     "another intent": ("/v1/realtime", "{"),
 }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import math
@@ -31,7 +32,7 @@ from openai import (
     InternalServerError,
     RateLimitError,
 )
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # so the client calls translations
 
@@ -479,3 +480,129 @@ async def test_who_says_nothing_is_not_waited_for(house):
         async with asyncio.timeout(2):
             while server.active_sessions:
                 await asyncio.sleep(0.01)
+
+
+def translating(theirs):
+    return theirs.realtime.translations.connect(model="gpt-realtime-translate")
+
+
+def output(to, **transcription):
+    heard = {"input": {"transcription": {"model": "x", **transcription}}} if transcription else {}
+    return {"audio": {"output": {"language": to}, **heard}}
+
+
+async def speak(session, house, *pieces, seed=0):
+    data = pcm(house, *pieces, seed=seed)
+    for at in range(0, len(data), 9_601):
+        await session.session.input_audio_buffer.append(audio=base64.b64encode(data[at : at + 9_601]).decode())
+    return data
+
+
+def text(events, which):
+    return "".join(event.delta for event in events if event.type == f"session.{which}_transcript.delta")
+
+
+async def quiet(session):
+    """Return the events that come until none does for a while."""
+    events = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(0.5):
+                events.append(await session.recv())
+    return events
+
+
+async def test_a_translation_session_says_what_grpc_says_and_only_adds_to_it(house):
+    async with shop(house) as (_, client, theirs):
+        async with translating(theirs) as session:
+            created = await session.recv()
+            await session.session.update(session=output("de", language="en-US"))
+            updated = await session.recv()
+            data = await speak(session, house, 0.5, 1.5, 0.7, 1.2, 0.7, 2.0, 0.6)
+            await session.session.close()
+            events = await until(session, "session.closed")
+            with pytest.raises(ConnectionClosedOK):
+                await session.recv()
+        expected = {
+            language: await finals(
+                house, client, data, language, encoding="pcm_s16le", sample_rate_hertz=RATE, mode="stable"
+            )
+            for language in ("de", "en")
+        }
+    about = created.session
+    assert (created.type, about.type, about.model) == ("session.created", "translation", "gpt-realtime-translate")
+    assert about.id.startswith("sess_")
+    assert about.expires_at == pytest.approx(time.time() + 3_600, abs=60)
+    assert (about.audio.output.language, about.audio.input.transcription, about.audio.input.noise_reduction) == (
+        None, None, None,
+    )  # fmt: skip
+    assert (updated.type, updated.session.id) == ("session.updated", about.id)
+    assert updated.session.audio.output.language == "de"
+    assert updated.session.audio.input.transcription.model == "x"
+    assert text(events, "output") == joined(expected["de"])
+    assert text(events, "input") == joined(expected["en"])
+    assert len(expected["de"]) == 3
+    numbers = [event.event_id for event in (created, updated, *events)]
+    assert numbers == [f"event_{number}" for number in range(1, len(numbers) + 1)]
+    times = [event.elapsed_ms for event in events if event.type == "session.output_transcript.delta"]
+    assert times == sorted(times)
+    assert all(at % 200 == 0 and 0 < at <= 7_200 for at in times)
+
+
+async def test_the_language_of_a_translation_changes_while_it_runs(house):
+    async with shop(house) as (_, client, theirs):
+        async with translating(theirs) as session:
+            await session.session.update(session=output("de"))
+            first = await speak(session, house, 0.5, 1.5, 1.0)
+            early = await quiet(session)
+            await session.session.update(session=output("sw"))
+            refused = await session.recv()
+            await session.session.update(session=output("zh-CN"))
+            changed = await session.recv()
+            second = await speak(session, house, 0.5, 1.2, 1.0, seed=3)
+            await session.session.close()
+            late = await until(session, "session.closed")
+        form = {"encoding": "pcm_s16le", "sample_rate_hertz": RATE, "mode": "stable"}
+        german = await finals(house, client, first + second, "de", None, **form)
+        chinese = await finals(house, client, first + second, "zh", None, **form)
+    assert text(early, "output") == german[0].text
+    assert (refused.type, refused.error.param) == ("error", "audio.output.language")
+    assert "toy doesn't know 'sw'; it knows en, de, zh, fr, it, es" in refused.error.message
+    assert (changed.type, changed.session.audio.output.language) == ("session.updated", "zh")
+    assert text(late, "output") == chinese[1].text
+    assert text(late, "input") == ""
+
+
+async def test_a_translation_that_cannot_be_is_told_so(house):
+    async with shop(house) as (_, _, theirs):
+        async with translating(theirs) as session:
+            await session.recv()
+            raw = session._connection.send
+            for event, words in (
+                ("{", "the text is no JSON"),
+                ({"type": "input_audio_buffer.commit"}, "isn't taken here; send one of session.update"),
+                ({"type": "session.update", "session": output(5)}, "5 is no language"),
+                ({"type": "session.update", "session": output("xx")}, "xx"),
+                ({"type": "session.update", "session": output("de", model="y")}, "doesn't find out what is spoken"),
+                ({"type": "session.input_audio_buffer.append", "audio": "!"}, "no Base64"),
+            ):
+                await raw(event if isinstance(event, str) else json.dumps(event))
+                told = await session.recv()
+                assert told.type == "error"
+                assert words in told.error.message
+            await session.session.update(session=output("de", language="en"))
+            assert (await session.recv()).type == "session.updated"
+            await session.session.update(session=output("de", language="fr"))
+            assert "stays as it is" in (await session.recv()).error.message
+            await session.session.close()
+            assert (await until(session, "session.closed"))[-1].type == "session.closed"
+        for begin, words in (
+            (lambda s: s.session.update(session=output("sw")), "toy doesn't know 'sw'; it knows en, de, zh"),
+            (lambda s: s.session.input_audio_buffer.append(audio="AAAA"), "say what is to be written"),
+        ):
+            async with translating(theirs) as session:
+                told = []
+                await begin(session)
+                with pytest.raises(ConnectionClosedError, match="1008"):
+                    [told.append(event) async for event in session]
+                assert words in told[-1].error.message

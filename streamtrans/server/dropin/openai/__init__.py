@@ -1,4 +1,4 @@
-"""OpenAI's ``/v1/audio/transcriptions``, ``/v1/audio/translations`` and the transcription sessions of ``/v1/realtime``.
+"""OpenAI's ``/v1/audio/transcriptions``, ``/v1/audio/translations`` and the sessions of ``/v1/realtime``.
 
 A transcription needs ``language``, what is spoken; the field ``to`` asks for another one to be written. A translation
 is English, or what ``to`` says.
@@ -17,9 +17,10 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from streamtrans.core import Caption
-from streamtrans.server.dropin.desk import Desk, bearing, converse, refused_at_the_door
+from streamtrans.server.dropin.desk import Desk, Dialect, bearing, converse, refused_at_the_door
 from streamtrans.server.dropin.openai.realtime import Realtime
 from streamtrans.server.dropin.openai.shapes import error, seconds, verbose, words
+from streamtrans.server.dropin.openai.translations import Translations
 from streamtrans.server.dropin.uploads import Upload, decoded, fill, hear
 from streamtrans.server.ending import ending
 from streamtrans.server.http import Answer, http_status, metadata_of, retry_after
@@ -43,6 +44,7 @@ def routes(desk: Desk) -> Iterable[web.RouteDef]:
     yield web.post("/v1/audio/transcriptions", partial(_recording, desk, "transcribe"))
     yield web.post("/v1/audio/translations", partial(_recording, desk, "translate"))
     yield web.get("/v1/realtime", partial(_realtime, desk))
+    yield web.get("/v1/realtime/translations", partial(_translations, desk))
     yield web.get("/v1/models", partial(_models, desk))
 
 
@@ -117,10 +119,21 @@ async def _models(desk: Desk, request: web.Request) -> web.StreamResponse:
 
 
 async def _realtime(desk: Desk, request: web.Request) -> web.StreamResponse:
-    token, metadata = new_token(), _metadata(request)
+    token, most_ms = new_token(), desk.config.limits.max_connection_ms
+    session = Realtime(session_of(token), request.query.get("intent", ""), most_ms)
+    return await _session(desk, request, token, session)
+
+
+async def _translations(desk: Desk, request: web.Request) -> web.StreamResponse:
+    token, most_ms = new_token(), desk.config.limits.max_connection_ms
+    session = Translations(session_of(token), request.query.get("model", ""), most_ms)
+    return await _session(desk, request, token, session)
+
+
+async def _session(desk: Desk, request: web.Request, token: str, dialect: Dialect) -> web.StreamResponse:
+    metadata = _metadata(request)
     if (refusal := refused_at_the_door(desk, metadata)) is not None:
         return _refused(refusal)
-    dialect = Realtime(session_of(token), request.query.get("intent", ""), desk.config.limits.max_connection_ms)
     return await converse(desk, request, token, dialect, metadata=metadata, protocols=_SUBPROTOCOLS[:1])
 
 

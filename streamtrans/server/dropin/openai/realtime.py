@@ -5,24 +5,20 @@ What is promised comes as deltas, so they only grow; what is tentative isn't tol
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from streamtrans.core import SAMPLE_RATE, Caption, SpeechEnded, SpeechStarted, milliseconds
 from streamtrans.server.dropin.desk import Said
-from streamtrans.server.dropin.openai.shapes import error, seconds
+from streamtrans.server.dropin.openai.events import BadEvent, Events, Sound, decoded_audio
+from streamtrans.server.dropin.openai.shapes import seconds
 from streamtrans.server.refusal import Refusal, invalid, unsupported
 from streamtrans.wire import (
-    BYTES_PER_SAMPLE,
     Frame,
     Reducer,
     ServerMessage,
     StreamOptions,
-    audio_message,
     config_message,
     end_utterance_message,
     payload_of,
@@ -32,9 +28,6 @@ from streamtrans.wire import (
 _FORMATS = {"audio/pcm": ("pcm_s16le", 24_000), "audio/pcmu": ("mulaw", 8_000), "audio/pcma": ("alaw", 8_000)}
 """Their name → our encoding and the rate."""
 
-_CHUNK_S = 0.25
-"""Of an event, in one message."""
-
 _LEAST_SILENCE_MS, _NEVER_MS = 200, 600_000
 """Shorter silences are within words; so long a one ends nothing."""
 
@@ -42,14 +35,6 @@ _REACH_MS = 1_000
 """So far back from the newest audio speech may yet be found to have begun."""
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
-
-
-class BadEvent(Exception):
-    """An event can't be followed; the session goes on."""
-
-    def __init__(self, problem: str, param: str | None = None) -> None:
-        super().__init__(problem)
-        self.param = param
 
 
 class Realtime:
@@ -75,13 +60,11 @@ class Realtime:
         """Once the call was opened with them."""
         self._targets: tuple[str, ...] = ()
         self._reducer = Reducer()
-        self._events = 0
-        self._sequence = 0
-        self._odd = b""
+        self._event = Events()
+        self._sound: Sound | None = None
         self._appended = False
         """Whether audio came since what was committed last."""
         self._last_item: str | None = None
-        self._heard_ms = 0.0
         self._committed_ms: int | None = None
         """Where the client committed, until it is told what that was."""
         self._unfinished: dict[int, int] = {}
@@ -94,14 +77,8 @@ class Realtime:
         yield self._event("session.created", session=self._session())
 
     def heard(self, frame: Frame) -> Iterator[Said]:
-        """Yield what an event asks for, or why it can't be followed."""
-        event: Any = {}
-        try:
-            event = _read(frame)
-            yield from self._follow(event)
-        except BadEvent as problem:
-            told = {"type": "invalid_request_error", "code": "invalid_value", "message": str(problem)}
-            yield self._event("error", error={**told, "param": problem.param, "event_id": event.get("event_id")})
+        """Return what an event asks for, or why it can't be followed."""
+        return self._event.answered(frame, self._follow)
 
     def idle(self) -> Iterator[Said]:
         """Yield the question how far it is heard where the client waits for what it committed: it may be silence."""
@@ -133,7 +110,7 @@ class Realtime:
 
     def parting(self, refusal: Refusal) -> Iterator[str]:
         """Yield why the session ends."""
-        yield self._event("error", error={**error(refusal), "event_id": None})
+        yield self._event.refused(refusal)
 
     def _follow(self, event: Mapping[str, Any]) -> Iterator[Said]:
         kind = event.get("type")
@@ -143,15 +120,17 @@ class Realtime:
             if self._options is None and self._input["transcription"]:
                 yield self._open()
         elif kind == "input_audio_buffer.append":
-            data = _decoded(event.get("audio"))
-            if self._options is None:
+            data = decoded_audio(event)
+            if self._sound is None:
                 yield self._open()
-            yield from self._audio(data)
+            assert self._sound is not None, "the call is opened first"
+            self._appended = self._appended or bool(data)
+            yield from self._sound.take(data)
         elif kind == "input_audio_buffer.commit":
-            if not self._appended:
+            if self._sound is None or not self._appended:
                 raise BadEvent("nothing was appended since the last commit, so there is nothing to commit")
             self._appended = False
-            self._committed_ms = int(self._heard_ms)
+            self._committed_ms = int(self._sound.heard_ms)
             yield end_utterance_message()
         else:
             known = "session.update, input_audio_buffer.append or input_audio_buffer.commit"
@@ -178,21 +157,8 @@ class Realtime:
     def _open(self) -> Said:
         """Return the configuration of the call."""
         self._options = _options(self._input)
+        self._sound = Sound(self._options)
         return config_message(self._options)
-
-    def _audio(self, data: bytes) -> Iterator[Said]:
-        """Yield audio in messages of whole samples; what is left over waits for the next one."""
-        assert self._options is not None, "the call is opened first"
-        self._appended = self._appended or bool(data)
-        size = BYTES_PER_SAMPLE[self._options.encoding]
-        step = round(self._options.sample_rate_hertz * _CHUNK_S) * size
-        data = self._odd + data
-        whole = len(data) // size * size
-        self._odd = data[whole:]
-        self._heard_ms += whole / size * 1000 / self._options.sample_rate_hertz
-        for start in range(0, whole, step):
-            self._sequence += 1
-            yield audio_message(data[start : min(whole, start + step)], self._sequence)
 
     def _caption(self, caption: Caption, added: str) -> Iterator[str]:
         place = {"item_id": self._item(caption.segment), "content_index": self._targets.index(caption.language)}
@@ -232,29 +198,6 @@ class Realtime:
             "audio": {"input": self._input},
             "include": None,
         }
-
-    def _event(self, kind: str, **fields: Any) -> str:
-        self._events += 1
-        return json.dumps({"type": kind, "event_id": f"event_{self._events}", **fields}, ensure_ascii=False)
-
-
-def _read(frame: Frame) -> dict[str, Any]:
-    try:
-        event = json.loads(frame)
-    except (ValueError, RecursionError) as problem:
-        raise BadEvent("the text is no JSON") from problem
-    if not isinstance(event, dict):
-        raise BadEvent("the text is JSON, but no object")
-    return event
-
-
-def _decoded(audio: Any) -> bytes:
-    try:
-        if not isinstance(audio, str):
-            raise TypeError
-        return base64.b64decode(audio, validate=True)
-    except (TypeError, ValueError, binascii.Error) as problem:
-        raise BadEvent("the audio is no Base64 text", "audio") from problem
 
 
 def _options(given: Mapping[str, Any]) -> StreamOptions:

@@ -1,0 +1,106 @@
+"""Events of OpenAI's realtime interfaces: how they are read, numbered and refused, and the audio in them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from streamtrans.server.dropin.desk import Said
+from streamtrans.server.dropin.openai.shapes import error
+from streamtrans.server.refusal import Refusal
+from streamtrans.wire import BYTES_PER_SAMPLE, ClientMessage, Frame, StreamOptions, audio_message
+
+_CHUNK_S = 0.25
+"""Of an event's audio, in one message."""
+
+
+class BadEvent(Exception):
+    """An event can't be followed; the session goes on."""
+
+    def __init__(self, problem: str, param: str | None = None) -> None:
+        super().__init__(problem)
+        self.param = param
+
+
+class Events:
+    """What one session tells, numbered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, kind: str, **fields: Any) -> str:
+        """Return an event."""
+        self._count += 1
+        return json.dumps({"type": kind, "event_id": f"event_{self._count}", **fields}, ensure_ascii=False)
+
+    def refused(self, refusal: Refusal) -> str:
+        """Return the event that says why a session ends."""
+        return self("error", error={**error(refusal), "event_id": None})
+
+    def answered(self, frame: Frame, follow: Callable[[Mapping[str, Any]], Iterator[Said]]) -> Iterator[Said]:
+        """Yield what ``follow`` makes of the event in a frame, or why it can't be followed."""
+        event: Any = {}
+        try:
+            event = _read(frame)
+            yield from follow(event)
+        except BadEvent as problem:
+            told = {"type": "invalid_request_error", "code": "invalid_value", "message": str(problem)}
+            yield self("error", error={**told, "param": problem.param, "event_id": event.get("event_id")})
+
+
+class Sound:
+    """The audio of one session, in an encoding of samples."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self.heard_ms = 0.0
+        self.sequence = 0
+        """Number of the newest message."""
+        self._size = BYTES_PER_SAMPLE[options.encoding]
+        self._rate = options.sample_rate_hertz
+        self._odd = b""
+
+    def take(self, data: bytes) -> Iterator[ClientMessage]:
+        """Yield ``data`` in messages of whole samples; what is left over waits for the next."""
+        data = self._odd + data
+        whole = len(data) // self._size * self._size
+        self._odd = data[whole:]
+        self.heard_ms += whole / self._size * 1000 / self._rate
+        step = round(self._rate * _CHUNK_S) * self._size
+        for start in range(0, whole, step):
+            self.sequence += 1
+            yield audio_message(data[start : min(whole, start + step)], self.sequence)
+
+
+def decoded_audio(event: Mapping[str, Any]) -> bytes:
+    """Return the audio of an event.
+
+    Raises:
+        BadEvent: there is none.
+    """
+    audio = event.get("audio")
+    try:
+        if not isinstance(audio, str):
+            raise TypeError
+        return base64.b64decode(audio, validate=True)
+    except (TypeError, ValueError, binascii.Error) as problem:
+        raise BadEvent("the audio is no Base64 text", "audio") from problem
+
+
+def part(values: Any, *path: str) -> Any:
+    """Return what stands at ``path``; an empty object where nothing, or no object, is on the way."""
+    for name in path:
+        values = values.get(name, {}) if isinstance(values, dict) else {}
+    return values
+
+
+def _read(frame: Frame) -> dict[str, Any]:
+    try:
+        event = json.loads(frame)
+    except (ValueError, RecursionError) as problem:
+        raise BadEvent("the text is no JSON") from problem
+    if not isinstance(event, dict):
+        raise BadEvent("the text is JSON, but no object")
+    return event

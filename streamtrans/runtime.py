@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from streamtrans.core import BadModel, CaptionChoice, Option, UnsupportedLanguage, asked, milliseconds
+from streamtrans.core import (
+    BadConfig,
+    BadModel,
+    CaptionChoice,
+    Option,
+    Tokens,
+    UnsupportedLanguage,
+    asked,
+    milliseconds,
+)
 from streamtrans.foreign import Chosen
 from streamtrans.segment import EndpointRules
 
@@ -74,6 +83,14 @@ class ModelChoice:
         int | None,
         Option("CPU threads of the model. By default one for a small model, else one per core.", least=1),
     ] = None
+    translator: Annotated[
+        str | None,
+        Option(
+            "Translator of texts: checkpoint folder, or hub name such as facebook/m2m100_418M. The model then writes "
+            "down what is said, in the language that --from names, and this one translates it.",
+            metavar="FOLDER|NAME",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         from streamtrans.vad import vad_window
@@ -119,6 +136,11 @@ class Loaded:
 
         ear, translator = self.model.vocabulary, self.translator
         return ear if translator is None else Stages(ear, translator.vocabulary)
+
+    @property
+    def word(self) -> Tokens:
+        """Something to translate, where there is a translator."""
+        return self.model.vocabulary.encode("1948") if self.translator is not None else ()
 
     @property
     def layout(self) -> str:
@@ -208,15 +230,18 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
     import torch
 
     from streamtrans.engine import Engine
-    from streamtrans.model.loading import find_folder, load_speech
+    from streamtrans.model.loading import find_folder, load_speech, load_translator
     from streamtrans.stream import Settings
     from streamtrans.vad import load_vad
 
     settings = Settings.load(find_folder(choice.model))
     model = load_speech(choice.model, device=choice.device, dtype=choice.dtype)
-    torch.set_num_threads(choice.threads or default_threads(model))
+    translator = None
+    if choice.translator is not None:
+        translator = load_translator(choice.translator, device=choice.device, dtype=choice.dtype)
+    torch.set_num_threads(choice.threads or default_threads(model, translator))
     config = choice.engine_config(slots)
-    return Loaded(model, config, Engine(model, load_vad, config), settings)
+    return Loaded(model, config, Engine(model, load_vad, config, translator), settings, translator)
 
 
 def load_alone(choice: ModelChoice) -> TorchSpeechModel:
@@ -224,8 +249,10 @@ def load_alone(choice: ModelChoice) -> TorchSpeechModel:
 
     Raises:
         BadModel: the checkpoint is missing or broken.
-        BadConfig: the device isn't there.
+        BadConfig: the device isn't there, or a translator is asked for besides.
     """
+    if choice.translator is not None:
+        raise BadConfig("--translator: here one model is read alone; leave it out")
     import torch
 
     from streamtrans.model.loading import load_model

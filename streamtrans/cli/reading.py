@@ -20,7 +20,7 @@ from typing import Any
 from streamtrans.audio import Samples, stream_file
 from streamtrans.cli.inputs import Recording
 from streamtrans.core import SAMPLE_RATE, BadAudio, Caption, DecodeStats, Event, StreamtransError, Word, milliseconds
-from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Spellers, settle
+from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Spellers, Stages, settle
 from streamtrans.vad import vad_window
 
 BLOCK_S = {"final": 2.0, "live": 0.48, "stable": 0.48}
@@ -144,9 +144,12 @@ def translate_file(
 
 
 def _sessions(config: SessionConfig, tokenizer: Spellers) -> list[Session]:
-    """Return a session for all languages, or where they would share the ends of sentences, one for each."""
+    """Return a session for all languages, or one for each, where each has a say in where sentences end.
+
+    Translations of a transcript have none.
+    """
     window = vad_window(config.vad)
-    if config.mode == "final":
+    if config.mode == "final" or isinstance(tokenizer, Stages):
         return [Session(config, tokenizer, window=window)]
     return [Session(replace(config, targets=(target,)), tokenizer, window=window) for target in config.targets]
 

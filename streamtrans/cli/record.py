@@ -105,11 +105,10 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
     import torch
 
     from streamtrans import __version__
-    from streamtrans.model.loading import find_folder
 
-    folder = find_folder(choice.model)
     settings = {
         "model": choice.model,
+        "translator": choice.translator,
         "device": str(loaded.model.device),
         "dtype": loaded.model.precision,
         "threads": torch.get_num_threads(),
@@ -118,11 +117,19 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
     packages = {name: version(name) for name in PACKAGES}
     return Origin(
         loaded.name,
-        fingerprint(folder),
+        fingerprints(choice.model, choice.translator),
         settings,
         {"streamtrans": __version__, **packages},
         loaded.layout,
     )
+
+
+def fingerprints(model: str | None, translator: str | None) -> str:
+    """Return what tells the weights from others, of both models where there are two."""
+    from streamtrans.model.loading import find_folder
+
+    ear = fingerprint(find_folder(model))
+    return ear if translator is None else f"{ear}+{fingerprint(find_folder(translator))}"
 
 
 def _check(out: Path, audio: Path | None, microphone: str | None, *, realtime: bool) -> None:

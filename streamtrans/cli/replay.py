@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from streamtrans.cli.options import MODEL
-from streamtrans.cli.record import PACKAGES
+from streamtrans.cli.record import PACKAGES, fingerprints
 from streamtrans.core import SAMPLE_RATE, BadModel, Caption, Event, Group, milliseconds
 from streamtrans.foreign import BadValue, Chosen, parse
 from streamtrans.runtime import ModelChoice, load
@@ -24,7 +24,6 @@ from streamtrans.stream import (
     Recording,
     Session,
     Spellers,
-    fingerprint,
     read_layout,
     rerun,
 )
@@ -78,7 +77,7 @@ def replay(
     policy: Annotated[str | None, _theirs("policy")] = None,
     vad: Annotated[str | None, _theirs("detector")] = None,
     drafter: Annotated[str | None, _theirs("drafters")] = None,
-    choice: Annotated[ModelChoice, Group("model", "device", "threads", heading=MODEL)],
+    choice: Annotated[ModelChoice, Group("model", "translator", "device", "threads", heading=MODEL)],
 ) -> None:
     """Replay a recorded session, and say whether its captions come out the same bit for bit.
 
@@ -155,6 +154,7 @@ class _Loading:
     dtype: str
     threads: int
     engine: _Decoding
+    translator: str | None = None
 
     @classmethod
     def of(cls, recording: Recording) -> Self:
@@ -184,10 +184,14 @@ def _computing(
 
     origin, loading = recording.origin, _Loading.of(recording)
     where = choice.model if choice.model is not None else loading.model
-    if choice.model is None and where is not None and not Path(where).is_dir():
-        raise BadRecording(f"{recording.name} was recorded with {where}, which is no folder here: name it with --model")
+    translator = choice.translator if choice.translator is not None else loading.translator
+    for named, chosen, flag in ((where, choice.model, "--model"), (translator, choice.translator, "--translator")):
+        if chosen is None and named is not None and not Path(named).is_dir():
+            raise BadRecording(
+                f"{recording.name} was recorded with {named}, which is no folder here: name it with {flag}"
+            )
     folder = find_folder(where)
-    found = fingerprint(folder)
+    found = fingerprints(where, translator)
     if found != origin.fingerprint:
         raise BadModel(
             f"{recording.name} was recorded with {origin.model} (weights {origin.fingerprint[:12]}), and "
@@ -203,6 +207,7 @@ def _computing(
         f"{engine.top_k:g}",
         recording.config.vad,
         choice.threads or loading.threads,
+        translator,
     )
     loaded = load(as_then, slots=engine.slots)
     stack.callback(loaded.engine.close)

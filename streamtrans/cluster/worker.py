@@ -6,7 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
-from streamtrans.core import Job, Reading, StateHandle, milliseconds
+from streamtrans.core import Job, Reading, StateHandle, Tokens, milliseconds
 from streamtrans.engine import EngineStats
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.stream import Settings, Spellers
@@ -21,6 +21,7 @@ class Offer:
     translations: tuple[tuple[str, tuple[str, ...]], ...]
     max_segment_ms: int
     tokenizer: Spellers
+    word: Tokens
     settings: Settings
     slots: int
     """Texts that one worker decodes at once."""
@@ -51,6 +52,7 @@ class Worker:
             translations=loaded.translations,
             max_segment_ms=min(30_000, milliseconds(loaded.model.max_samples)),
             tokenizer=loaded.spellers,
+            word=loaded.word,
             settings=loaded.settings,
             slots=loaded.engine.capacity,
         )

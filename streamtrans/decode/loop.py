@@ -61,7 +61,7 @@ def decode(
     logprobs = [0.0] * len(prefix)
     attended = [-1] * cache.length  # per position read: the frame of the memory that it looked at
     stats = DecodeStats()
-    while tokens[-1] != eot and len(tokens) < limit:
+    while (tokens[-1] != eot or len(tokens) == len(prompt)) and len(tokens) < limit:  # prompts, too, may end with it
         room = limit - len(tokens) - 1  # the pass adds a token of its own
         draft = _cut(room, (yield from _drafting(drafter, tokens, cache, room)))
         unread = (*tokens[cache.length :], *draft.tokens)
@@ -78,7 +78,7 @@ def decode(
         accepted = min(agreed, len(new))
         drafter.verified(draft, accepted)
         stats += _cost(draft, accepted, len(new))
-    complete = tokens[-1] == eot
+    complete = tokens[-1] == eot and len(tokens) > len(prompt)
     text = tuple(tokens[len(prompt) : len(tokens) - complete])
     # A token comes from where the position before it looked: there the model wrote it.
     frames = attended[len(prompt) - 1 :][: len(text)] if len(attended) == len(tokens) - 1 else ()

@@ -47,6 +47,10 @@ class EncodedSpeech:
     decoder: tuple[CrossingPair, ...] = ()
     speculator: tuple[CrossingPair, ...] = ()
     prefix: tuple[CrossingPair, ...] = ()
+    prompt: Tokens = ()
+    """What a text about it is asked with, where that follows from what was read."""
+    reach: tuple[int, ...] = ()
+    """Of a text that was read: per frame how much of it there is up to its end, 0 for frames that are none of it."""
     identity: object = field(default_factory=object, compare=False)
 
 
@@ -74,7 +78,7 @@ class SlotCache:
         self.slots = slots
         self.slot = slot
         self.speech = memory.identity  # not the memory itself: its tensors were copied, and may go
-        self.frames = memory.frames
+        self.frames, self.reach = memory.frames, memory.reach
         self.base = memory.prefix[0].keys.shape[1] if memory.prefix else 0
         self.length = 0
         self.floor = 0
@@ -190,6 +194,7 @@ class SlotBatch:
         self.neighbours = numbers == list(range(self.first, self.first + self.count))
         self.rows = torch.tensor(numbers, device=slots.device)
         self.lengths = [cache.end for cache in caches]
+        self.reach = [cache.reach for cache in caches]
         frames = [cache.frames for cache in caches]
         self.frames = max(frames)
         self.frame_bias = None

@@ -68,13 +68,13 @@ def attend_or_zero(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor |
 
 
 class Attention(nn.Module):
-    """The four projections of multi-head attention; keys carry no bias, as in Whisper."""
+    """The four projections of multi-head attention; keys carry no bias in Whisper, and one in translators of texts."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, key_bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=key_bias)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
         # For inference, model.linear joins what reads the same rows.

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamtrans.core import BadConfig
-from streamtrans.model.kvspn import CrossModelAttention, KvspnBlock
-from streamtrans.model.layers import Attention, DecoderLayer, EncoderLayer
+from streamtrans.model.kvspn import CrossModelAttention
+from streamtrans.model.layers import Attention
 from streamtrans.model.network import Network
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
@@ -215,19 +215,22 @@ def pack(network: Network, precision: str) -> None:
     """
     decoder = network.model.decoder
     for part in (network.model.encoder, decoder, network.speculator):
-        if part is None:
-            continue
-        for layer in list(part.modules()):
-            if isinstance(layer, EncoderLayer | DecoderLayer):
-                _join_own(layer.self_attn)
-            if isinstance(layer, KvspnBlock):
-                _join_own(layer.base_attn)
-            if isinstance(layer, DecoderLayer | KvspnBlock):
-                layer.encoder_attn.kv_proj = _joined(layer.encoder_attn, "k_proj", "v_proj")
-        if precision != JOINED:
-            _replace(part, precision)
+        if part is not None:
+            join(part, precision)
     if precision != JOINED:
         decoder.head = make_linear(decoder.embed_tokens.weight, None, precision)
+
+
+def join(part: nn.Module, precision: str) -> None:
+    """Lay out the linears of a stack of layers, as :func:`pack` does those of a network."""
+    for layer in list(part.modules()):
+        for name, attention in list(layer.named_children()):
+            if isinstance(attention, Attention) and name == "encoder_attn":
+                attention.kv_proj = _joined(attention, "k_proj", "v_proj")
+            elif isinstance(attention, Attention | CrossModelAttention):
+                _join_own(attention)
+    if precision != JOINED:
+        _replace(part, precision)
 
 
 def _join_own(attention: Attention | CrossModelAttention) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.foreign import Table
-from streamtrans.model.api import SpeechModel
+from streamtrans.model.api import SpeechModel, TextModel
 from streamtrans.model.cache import Heads
 from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.linear import JOINED, PRECISIONS, has_bfloat16, usable
@@ -24,6 +25,8 @@ from streamtrans.text import Tokenizer
 
 _log = logging.getLogger(__name__)
 
+M = TypeVar("M")
+
 FAMILIES: Table[Callable[..., SpeechModel]] = Table(
     "model_type",
     {
@@ -32,6 +35,15 @@ FAMILIES: Table[Callable[..., SpeechModel]] = Table(
     },
 )
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
+
+TRANSLATORS: Table[Callable[..., TextModel]] = Table(
+    "model_type",
+    {
+        "m2m_100": "streamtrans.model.seq2seq.m2m:load",
+        "marian": "streamtrans.model.seq2seq.marian:load",
+    },
+)
+"""The same for translators of texts."""
 
 DTYPES = {"float64": torch.float64, "float16": torch.float16, **PRECISIONS}
 """What ``dtype`` may be → the dtype of what isn't packed."""
@@ -53,6 +65,9 @@ COMPANIONS = (
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
     "streaming.json",
 )
 """What a folder may hold besides weights, at its top."""
@@ -72,19 +87,20 @@ def load_speech(where: str | Path | None = None, *, device: str = "auto", dtype:
             what can't be had is replaced by the next best.
 
     Raises:
-        BadModel: no such folder, a file is missing, unsafe or does not fit the others.
+        BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it is a translator of texts.
         BadConfig: the device or the dtype doesn't exist here.
     """
-    folder = find_folder(where)
-    chosen = choose_device(device)
-    raw = read_json(folder / "config.json")
-    try:
-        load = FAMILIES.load(raw.get("model_type"))
-    except BadConfig as error:
-        raise BadModel(f"{folder / 'config.json'}: {error}") from None
-    precision = choose_precision(dtype, chosen, _width(raw))
-    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else JOINED
-    return load(folder, device=chosen, dtype=DTYPES[precision], packed=packed)
+    return _load(FAMILIES, where, device, dtype, dict.fromkeys(TRANSLATORS, "give it with --translator"))
+
+
+def load_translator(where: str | Path, *, device: str = "auto", dtype: str = "auto") -> TextModel:
+    """Load a translator of texts as :func:`load_speech` loads what hears.
+
+    Raises:
+        BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it hears speech.
+        BadConfig: the device or the dtype doesn't exist here.
+    """
+    return _load(TRANSLATORS, where, device, dtype, dict.fromkeys(FAMILIES, "give it with --model"))
 
 
 def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> TorchSpeechModel:
@@ -100,6 +116,23 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
             f"{find_folder(where)} isn't shaped like a Whisper, and this is for models that are; it can be served"
         )
     return model
+
+
+def _load(
+    families: Table[Callable[..., M]], where: str | Path | None, device: str, dtype: str, elsewhere: Mapping[str, str]
+) -> M:
+    folder = find_folder(where)
+    chosen = choose_device(device)
+    raw = read_json(folder / "config.json")
+    kind = raw.get("model_type")
+    try:
+        load = families.load(kind)
+    except BadConfig as error:
+        hint = f"; it is of another kind: {elsewhere[kind]}" if isinstance(kind, str) and kind in elsewhere else ""
+        raise BadModel(f"{folder / 'config.json'}: {error}{hint}") from None
+    precision = choose_precision(dtype, chosen, _width(raw))
+    packed = precision if chosen.type == "cpu" and precision in PRECISIONS else JOINED
+    return load(folder, device=chosen, dtype=DTYPES[precision], packed=packed)
 
 
 def _width(raw: Mapping[str, object]) -> int:

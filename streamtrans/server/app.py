@@ -294,14 +294,17 @@ async def _exercise(served: Served) -> float:
     vad = served.vads[0]
     silence = np.zeros(SAMPLE_RATE // 2, np.float32)
     window = vad_window(vad)
+    spoken, written = next(iter(served.translations), (served.languages[0], ()))
+    # What a second model translates must say something, and silence says nothing.
+    other = [Target(code) for code in written if code != spoken][:1] if served.word else []
     job = Job(
         segment=0,
         start=0,
         end=len(silence),
         last=True,
         audio=silence,
-        targets=(Target(served.languages[0]),),
-        source=served.languages[0],
+        targets=(Target(spoken, prefix=served.word), *other),
+        source=spoken,
     )
     await asyncio.wrap_future(served.engine.submit(Detect(vad, np.zeros((1, window), np.float32), None)))
     took = []

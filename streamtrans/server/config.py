@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamtrans.core import LIVE, BadConfig, CaptionChoice
+from streamtrans.core import LIVE, BadConfig, CaptionChoice, Tokens
 from streamtrans.stream import EngineLike, Origin, SessionConfig, Settings, Spellers
 from streamtrans.text import joins_without_spaces
 from streamtrans.wire import Limits
@@ -217,6 +217,8 @@ class Served:
     """What recordings say of the model; ``None``: only its name, so that they replay with their own answers."""
     stats: Callable[[], EngineStats] | None = None
     """What the engine counts; ``None``: it doesn't."""
+    word: Tokens = ()
+    """Something that can be said in the first language, where a second model translates what the first one writes."""
 
     @property
     def unspaced(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ def what_is_served(loaded: Loaded, vad: str, origin: Origin | None = None) -> Se
     return Served(
         engine=loaded.engine,
         tokenizer=loaded.spellers,
+        word=loaded.word,
         languages=loaded.languages,
         model_name=loaded.name,
         vads=_detectors(vad),
@@ -37,6 +38,7 @@ def what_is_offered(engine: RayEngine, vad: str) -> Served:
     return Served(
         engine=engine,
         tokenizer=offer.tokenizer,
+        word=offer.word,
         languages=offer.languages,
         model_name=offer.model_name,
         vads=_detectors(vad),

@@ -67,6 +67,21 @@ _WORDS = MappingProxyType({"latin": "latn", "cyrillic": "cyrl", "arabic": "arab"
 """What POSIX calls scripts, as in ``sr_RS@latin``."""
 
 
+_THREE = """
+af afr|am amh|ar arb|as asm|az azj|ba bak|be bel|bg bul|bn ben|bo bod|bs bos|ca cat|cs ces|cy cym|da dan|de deu|el ell
+en eng|es spa|et est|eu eus|fa pes|fi fin|fo fao|fr fra|gl glg|gu guj|ha hau|he heb|hi hin|hr hrv|ht hat|hu hun|hy hye
+id ind|is isl|it ita|ja jpn|jv jav|ka kat|kk kaz|km khm|kn kan|ko kor|lb ltz|ln lin|lo lao|lt lit|lv lvs|mg plt|mi mri
+mk mkd|ml mal|mn khk|mr mar|ms zsm|mt mlt|my mya|ne npi|nl nld|nn nno|no nob|oc oci|pa pan|pl pol|ps pbt|pt por|ro ron
+ru rus|sa san|sd snd|si sin|sk slk|sl slv|sn sna|so som|sq als|sr srp|su sun|sv swe|sw swh|ta tam|te tel|tg tgk|th tha
+tk tuk|tl tgl|tr tur|tt tat|uk ukr|ur urd|uz uzn|vi vie|yi ydd|yo yor|yue yue|zh zho
+br bre|la lat|haw haw
+"""
+_THREE_OF = dict(entry.split() for entry in _THREE.strip().replace("\n", "|").split("|"))
+"""Canonical code → ISO 639-3, of the language that is meant where that names a group, as FLORES-200 has it."""
+_GROUPS = """ara ar|aze az|est et|fas fa|lav lv|mlg mg|mon mn|msa ms|nep ne|nor no|pus ps|sqi sq|swa sw|uzb uz|yid yi"""
+_OF_THREE = {three: code for code, three in _THREE_OF.items()} | dict(entry.split() for entry in _GROUPS.split("|"))
+
+
 def canonical(code: str) -> str:
     """Return the code used inside for a BCP-47 tag: ``"zh-CN"`` → ``"zh"``. Script and region make no difference.
 
@@ -90,17 +105,31 @@ def written(code: str) -> str:
     """
     language = canonical(code)
     base, *rest = _subtags(code)
-    script = next((tag for tag in rest if len(tag) == 4 and tag.isalpha()), None)
-    script = script or next((_REGIONAL[key] for tag in rest if (key := f"{language}-{tag}") in _REGIONAL), None)
-    script = script or ("latn" if base == "sh" else None)
-    usual = _SCRIPT_OF.get(language, "latn")
-    if script is None or (script == usual and language not in _OF_TWO_SCRIPTS):
+    wanted = next((tag for tag in rest if len(tag) == 4 and tag.isalpha()), None)
+    wanted = wanted or next((_REGIONAL[key] for tag in rest if (key := f"{language}-{tag}") in _REGIONAL), None)
+    wanted = wanted or ("latn" if base == "sh" else None)
+    if wanted is None or (wanted == script(language) and language not in _OF_TWO_SCRIPTS):
         return language
-    how = "either script" if language in _OF_TWO_SCRIPTS else f"the script {usual.title()}"
+    how = "either script" if language in _OF_TWO_SCRIPTS else f"the script {script(language).title()}"
     raise UnsupportedLanguage(
-        f"{code!r} asks for the script {script.title()}, which can't be chosen: models write"
+        f"{code!r} asks for the script {wanted.title()}, which can't be chosen: models write"
         f" {LANGUAGES[language]} in {how}; ask for {language!r}"
     )
+
+
+def three_letters(code: str) -> str:
+    """Return the ISO 639-3 code of a canonical language: ``"deu"``."""
+    return _THREE_OF[code]
+
+
+def of_three_letters(code: str) -> str | None:
+    """Return the canonical code for one of ISO 639-3, if we know that language."""
+    return _OF_THREE.get(code)
+
+
+def script(code: str) -> str:
+    """Return the script that a canonical language is written in where nobody says: ``"latn"``."""
+    return _SCRIPT_OF.get(code, "latn")
 
 
 def region(code: str) -> str | None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from streamtrans_clients.bots.rooms import Room
+from streamtrans_clients.bots.speaker import SpeakerStream
 
 from streamtrans.client import Caption, StreamOptions, TranslationClient
 from streamtrans.server import TranslationServer
@@ -71,7 +72,13 @@ class Restarted:
 
 
 @pytest.fixture
-async def restarted(tmp_path):
+def unhurried(monkeypatch):
+    """Who speaks has not paused because the machine is busy, nor because a server of this process starts."""
+    monkeypatch.setitem(SpeakerStream.__init__.__kwdefaults__, "quiet_s", 10.0)
+
+
+@pytest.fixture
+async def restarted(tmp_path, unhurried):
     server = Restarted(tmp_path / "store")
     await server.start()
     yield server
@@ -102,7 +109,7 @@ def nowhere():
 
 
 @pytest.fixture
-def heard(monkeypatch):
+def heard(monkeypatch, unhurried):
     """What rooms hear, by speaker: codecs and clocks change samples on the way."""
     sound, hear = {}, Room.hear
 

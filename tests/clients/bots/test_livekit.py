@@ -9,7 +9,7 @@ from livekit import rtc
 from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, stt
 from streamtrans_clients.bots.livekit import STT, Said, api_error
 
-from streamtrans.client import Caption, SpeechStarted, StreamOptions, Unavailable
+from streamtrans.client import Caption, SpeechStarted, StreamOptions, TranslationClient, Unavailable
 from tests.clients.bots.conftest import TALK
 from tests.proxy import Proxy
 
@@ -56,6 +56,9 @@ def texts(events):
 async def test_every_field_of_a_stream(house, over_grpc):
     async with house() as address:
         expected = await over_grpc(address, targets=("de", "fr", "en"), **ENGLISH)
+        async with TranslationClient(address) as client:
+            told = [event async for event in client.translate(StreamOptions(("de",)), TALK)]
+        captions = [event for event in told if isinstance(event, Caption) and event.final]
         speaker = STT(StreamOptions(("de", "fr"), **ENGLISH), address=address)
         usage = []
         speaker.on("metrics_collected", usage.append)
@@ -80,9 +83,9 @@ async def test_every_field_of_a_stream(house, over_grpc):
             "segment": number,
             "committed": {code: expected[code][number] for code in ("de", "fr", "en")},
         }
-    assert first.start_time == pytest.approx(0.3, abs=0.1)
-    assert first.end_time == pytest.approx(1.4, abs=0.15)
-    assert second.start_time == pytest.approx(2.1, abs=0.1)
+    for data, caption in zip((first, second), captions, strict=True):
+        assert data.start_time == pytest.approx(caption.start / 16_000, abs=0.01)
+        assert data.end_time == pytest.approx(caption.end / 16_000, abs=0.01)
     interims = [event.alternatives[0] for event in events if event.type is Kind.INTERIM_TRANSCRIPT]
     assert len(interims) > 4
     for data in interims:

@@ -29,7 +29,7 @@ from streamtrans.client.errors import (
 )
 from streamtrans.client.lasting import Resumed
 from streamtrans.client.stream import StreamEvent, TranslationStream
-from streamtrans.core import BadAudio, BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, asked
+from streamtrans.core import BadAudio, BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, Word, asked
 from streamtrans.text import subtitles
 from streamtrans.wire import (
     Capabilities,
@@ -79,6 +79,7 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "UtteranceEnd",
+    "Word",
     "asked",
     "both_ways",
     "stream_file",

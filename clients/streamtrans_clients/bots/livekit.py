@@ -27,6 +27,7 @@ from livekit.agents import (
     stt,
     utils,
 )
+from livekit.agents.types import TimedString
 
 from streamtrans.client import (
     Caption,
@@ -45,6 +46,7 @@ from streamtrans.client import (
     TranslationClient,
     Unavailable,
     UtteranceEnd,
+    Word,
     both_ways,
 )
 from streamtrans_clients.bots.utterances import Utterance, Utterances
@@ -78,7 +80,11 @@ class STT(stt.STT[str]):
     ) -> None:
         super().__init__(
             capabilities=stt.STTCapabilities(
-                streaming=True, interim_results=options.mode != "final", offline_recognize=True, manual_flush=True
+                streaming=True,
+                interim_results=options.mode != "final",
+                aligned_transcript="word" if options.word_times else False,
+                offline_recognize=True,
+                manual_flush=True,
             )
         )
         self.address = address
@@ -255,6 +261,7 @@ def speech_data(utterance: Utterance, spoken: str | None, offset_s: float = 0.0)
         start_time=offset_s + utterance.start / RATE,
         end_time=offset_s + utterance.end / RATE,
         confidence=shown.stability,
+        words=[_timed(word, offset_s) for word in shown.words] or None,
         source_languages=[LanguageCode(heard.language)] if written and heard is not None else None,
         source_texts=[heard.text.strip()] if written and heard is not None else None,
         target_languages=[LanguageCode(each.language) for each in written] or None,
@@ -264,6 +271,11 @@ def speech_data(utterance: Utterance, spoken: str | None, offset_s: float = 0.0)
             "committed": {each.language: each.committed.strip() for each in utterance.captions},
         },
     )
+
+
+def _timed(word: Word, offset_s: float) -> TimedString:
+    start, end = (NOT_GIVEN if at is None else offset_s + at / RATE for at in (word.start, word.end))
+    return TimedString(word.text, start, end, word.confidence, offset_s)
 
 
 def joined(parts: Sequence[stt.SpeechData], said: Said) -> stt.SpeechData:
@@ -281,6 +293,7 @@ def joined(parts: Sequence[stt.SpeechData], said: Said) -> stt.SpeechData:
         text=_spaced((each.text for each in parts), first.language, said),
         end_time=last.end_time,
         confidence=min(each.confidence for each in parts),
+        words=[word for each in parts for word in each.words or ()] or None,
         source_texts=together((each.source_texts or () for each in parts), first.source_languages or ()),
         target_texts=together((each.target_texts or () for each in parts), first.target_languages or ()),
         metadata=None,

@@ -6,10 +6,10 @@ import grpc
 import numpy as np
 import pytest
 from livekit import rtc
-from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, stt
+from livekit.agents import NOT_GIVEN, APIConnectionError, APIConnectOptions, APIStatusError, stt
 from streamtrans_clients.bots.livekit import STT, Said, api_error
 
-from streamtrans.client import Caption, SpeechStarted, StreamOptions, TranslationClient, Unavailable
+from streamtrans.client import Caption, SpeechStarted, StreamOptions, TranslationClient, Unavailable, Word
 from tests.clients.bots.conftest import TALK
 from tests.proxy import Proxy
 
@@ -157,6 +157,18 @@ def test_a_transcript_that_comes_first_waits_for_its_translation():
     assert not list(said.take(source))
     [event] = said.take(Caption(0, 1, "de", "hallo", "", False, 0, 16_000, 16_000))
     assert (event.alternatives[0].text, event.alternatives[0].source_texts) == ("hallo", ["hello"])
+
+
+def test_words_have_their_times_where_they_are_asked_for():
+    assert STT(StreamOptions(("de",))).capabilities.aligned_transcript is False
+    assert STT(StreamOptions(("de",), word_times=True)).capabilities.aligned_transcript == "word"
+    words = (Word("guten", 0.9, 1_600, 8_000), Word("Tag", 0.8))
+    caption = Caption(0, 1, "de", "guten Tag", "", True, 0, 16_000, 16_000, words=words)
+    [event, *_] = Said(StreamOptions(("de",)), 2.0).take(caption)
+    first, second = event.alternatives[0].words
+    assert (first, first.start_time, first.end_time, first.confidence) == ("guten", 2.1, 2.5, 0.9)
+    assert (second, second.start_time, second.end_time, second.confidence) == ("Tag", NOT_GIVEN, NOT_GIVEN, 0.8)
+    assert first.start_time_offset == second.start_time_offset == 2.0
 
 
 async def test_no_server_is_a_sentence_and_is_tried_again(nowhere):

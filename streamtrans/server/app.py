@@ -53,6 +53,9 @@ _STOP = (signal.SIGTERM, signal.SIGINT)
 _READINGS = 3
 """The first compiles and allocates; of the others one may have been held up."""
 
+_TOGETHER = 4
+"""Readings that are asked for at once, as by so many streams."""
+
 _STATUS_S = 0.5
 """Time for the statuses of calls that came to their ends at the end of the grace."""
 
@@ -186,7 +189,7 @@ class TranslationServer:
         async with AsyncExitStack() as undo:
             undo.push_async_callback(asyncio.to_thread, served.engine.close, _CLOSE_S)
             async with asyncio.timeout(self.config.warm_timeout_ms / 1000):
-                self._service.capacity.learn(await _exercise(served))
+                self._service.capacity.learn(*await _exercise(served))
             check_defaults(self.config, served)
             undo.pop_all()  # warm: the engine closes with the server
         self._service.served = served
@@ -286,10 +289,10 @@ def _forget(loop: asyncio.AbstractEventLoop) -> None:
             loop.remove_signal_handler(number)
 
 
-async def _exercise(served: Served) -> float:
+async def _exercise(served: Served) -> tuple[float, float]:
     """Run a detection and a few readings, so that the first caller doesn't pay for what happens only once.
 
-    Return what the quickest reading took, in seconds.
+    Return what a reading took at best, in seconds: alone, and its share where some are asked for together.
     """
     vad = served.vads[0]
     silence = np.zeros(SAMPLE_RATE // 2, np.float32)
@@ -307,12 +310,14 @@ async def _exercise(served: Served) -> float:
         source=spoken,
     )
     await asyncio.wrap_future(served.engine.submit(Detect(vad, np.zeros((1, window), np.float32), None)))
-    took = []
-    for _ in range(_READINGS):
+
+    async def share_s(count: int) -> float:
         began = time.monotonic()
-        await asyncio.wrap_future(served.engine.submit(job))
-        took.append(time.monotonic() - began)
-    return min(took)
+        await asyncio.gather(*(asyncio.wrap_future(served.engine.submit(job)) for _ in range(count)))
+        return (time.monotonic() - began) / count
+
+    together = min(_TOGETHER, served.engine.capacity)
+    return min([await share_s(1) for _ in range(_READINGS)]), min([await share_s(together) for _ in range(_READINGS)])
 
 
 def _report(warming: asyncio.Task[None]) -> None:

@@ -36,6 +36,10 @@ _DOWN = 0.9
 _SPEECH = 1.5
 """What a reading of speech may cost, times one of silence: larger lets fewer in before anything was measured."""
 
+_LEAST_SHARE = 0.5
+"""Of a reading's time alone, what one among several is taken to cost at least: of speech, whose texts differ in length,
+less is saved than of silence. Smaller lets more in before anything was measured."""
+
 _MOST_READINGS = 256
 """The newest that are judged by: enough for a percentile, and few enough to sort several times a second."""
 
@@ -101,9 +105,14 @@ class Capacity:
         self._climbed_at = self._left_at = self._weighed_at = -math.inf
         self._calm_s = rules.calm_ms / 1000
 
-    def learn(self, reading_s: float) -> None:
-        """Take in what a reading of silence took while nothing else was done; later, measured costs replace it."""
-        self._cost = _SPEECH * reading_s / self._interval_s
+    def learn(self, alone_s: float, together_s: float) -> None:
+        """Take in what a reading of silence took while nothing else was done; later, measured costs replace it.
+
+        Args:
+            alone_s: one by itself.
+            together_s: its share where some were asked for together, as a device reads them when there is much to do.
+        """
+        self._cost = _SPEECH * max(together_s, _LEAST_SHARE * alone_s) / self._interval_s
 
     def join(self, stream: Carried) -> None:
         """Count a stream that is served from now on."""
@@ -186,7 +195,12 @@ class Capacity:
     def _climb(self, now: float) -> None:
         """Take the next rung where captions lag, and the one before after enough calm."""
         bound_s, reading_s = self._rules.max_lag_ms / 1000, self._reading_s()
-        if self.rung < len(_UP) and self._lag(reading_s, self.rung) > _UP[self.rung] * bound_s:
+        # Who is alone lags because of nobody: without partials he would only wait longer for his text.
+        top = Rung.FEWER_PARTIALS if len(self._streams) == 1 else Rung.NO_PARTIALS
+        if self.rung > top:
+            self._take(top, now)
+            return
+        if self.rung < top and self._lag(reading_s, self.rung) > _UP[self.rung] * bound_s:
             if now - self._climbed_at >= self._window_s:  # the last one has had time to show
                 again = now - self._left_at < 4 * self._calm_s
                 base_s = self._rules.calm_ms / 1000

@@ -58,7 +58,7 @@ async def test_nothing_is_served_until_the_model_is_warm(house):
 async def test_warming_up_uses_detector_and_model(house):
     engine = house.instant()
     async with house.running(house.served(engine)):
-        assert [type(request).__name__ for request in engine.requests] == ["Detect", "Job", "Job", "Job"]
+        assert [type(request).__name__ for request in engine.requests] == ["Detect", *["Job"] * 15]
 
 
 async def test_a_model_that_does_not_load_is_told(house):

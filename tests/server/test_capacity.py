@@ -118,7 +118,7 @@ def test_of_three_times_too_many_who_is_let_in_keeps_his_lag_and_the_others_are_
 ):
     """What is known at first is how long one reading took while nothing else was done, more or less."""
     world = World()
-    world.capacity.learn(guess * cost_ms / 1000)
+    world.capacity.learn(guess * cost_ms / 1000, guess * cost_ms / 1000)
     most = INTERVAL_S / (cost_ms / 1000)  # what the device does at its utmost
     refused = []
     for _ in range(math.ceil(3 * most)):
@@ -142,7 +142,7 @@ def test_of_three_times_too_many_who_is_let_in_keeps_his_lag_and_the_others_are_
 
 def test_the_first_is_let_in_whatever_he_costs():
     world = World()
-    world.capacity.learn(10.0)
+    world.capacity.learn(10.0, 10.0)
     assert world.come(10.0) is None
     assert world.come(10.0) is not None
 
@@ -207,7 +207,7 @@ def test_a_reading_that_doesnt_end_counts_while_it_is_waited_for():
 
 def test_who_goes_makes_room():
     world = World()
-    world.capacity.learn(0.1)
+    world.capacity.learn(0.1, 0.1)
     while world.come(0.1) is None:
         pass
     world.run(10)
@@ -217,6 +217,34 @@ def test_who_goes_makes_room():
     world.go(world.speakers[0])
     world.run(8)
     assert world.come(0.1) is None
+
+
+def test_a_device_that_reads_many_at_once_for_the_price_of_few_lets_more_in_at_first():
+    let_in = {}
+    for together_s in (0.04, 0.03, 0.02, 0.001):
+        world = World()
+        world.capacity.learn(0.04, together_s)
+        let_in[together_s] = next(count for count in range(100) if world.come(0.04) is not None)
+    assert let_in[0.04] < let_in[0.03] < let_in[0.02]
+    assert let_in[0.001] == let_in[0.02]  # of speech less is saved
+
+
+def test_who_is_alone_on_a_slow_device_goes_on_reading_what_is_being_said():
+    world = World(calm_ms=2_000, window_ms=1_000)
+    world.come(0.05)
+    world.slower = 30.0
+    world.run(60)
+    assert world.capacity.rung is Rung.FEWER_PARTIALS
+    assert set(world.speakers[0].rungs) == {Rung.FEWER_PARTIALS}
+    world.slower = 1.0
+    world.run(30)
+    assert world.come(0.05) is None
+    world.slower = 30.0
+    world.run(30)
+    assert world.capacity.rung is Rung.NO_PARTIALS
+    world.go(world.speakers[1])
+    world.run(1)
+    assert world.capacity.rung is Rung.FEWER_PARTIALS
 
 
 @pytest.mark.parametrize(
@@ -237,7 +265,7 @@ def test_wrong_bounds_are_named(changes, words):
 def test_where_load_is_only_measured_everybody_is_let_in_and_served_in_full():
     world = World()
     world.capacity = Capacity(None, 480, 1_000, world.clock)
-    world.capacity.learn(1.0)
+    world.capacity.learn(1.0, 1.0)
     for _ in range(20):
         assert world.come(0.05) is None
     world.run(20)

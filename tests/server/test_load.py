@@ -107,7 +107,7 @@ async def test_on_a_device_that_becomes_slow_less_is_done_step_by_step_and_told_
             await asyncio.sleep(4)
             engine.cost_s = 0.005
 
-        (events, summary), _ = await asyncio.gather(speak(client, audio), trouble())
+        (events, summary), _, _ = await asyncio.gather(speak(client, audio), speak(client, audio), trouble())
     notices = [event.code for event in events if isinstance(event, Notice)]
     told = [code for code in notices if code in ("FEWER_PARTIALS", "NO_PARTIALS", "FULL_SERVICE")]
     assert told[:2] == ["FEWER_PARTIALS", "NO_PARTIALS"]

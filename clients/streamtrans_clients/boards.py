@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from streamtrans.client import Caption, Notice, Resumed, StreamEvent
+from streamtrans.client import Caption, Notice, Resumed, Started, StreamEvent
 
 _METER = 24
 """Width of the level meter in characters."""
@@ -211,3 +211,14 @@ def notice(event: StreamEvent) -> str | None:
     if isinstance(event, Resumed):
         return f"notice: the connection was away for {event.away_s:.1f} s; nothing is lost"
     return None
+
+
+def setting_line(started: Started) -> str | None:
+    """Say how captions are made, and what to expect of that; ``None`` where the server has measured nothing."""
+    measured = started.setting
+    if measured is None:
+        return None
+    return (
+        f"{started.options.mode} captions of {started.model}: {measured.erasure:.2g} words taken back per word and"
+        f" settled after {measured.latency_ms / 1000:.1f} s, on average"
+    )

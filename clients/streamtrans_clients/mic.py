@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from rich.console import Console
 
 from streamtrans.client import BadConfig, ClientError, Started, StreamEvent, Summary
-from streamtrans_clients.boards import Board, FinalLines, TerminalBoard
+from streamtrans_clients.boards import Board, FinalLines, TerminalBoard, setting_line
 from streamtrans_clients.follow import follow
 from streamtrans_clients.options import (
     ADDRESS,
@@ -80,17 +80,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--plain", action="store_true", help="print lines, even on a terminal")
     add_captions(made)
     return made
-
-
-def setting_line(started: Started) -> str | None:
-    """Say how captions are made, and what to expect of that; ``None`` where the server has measured nothing."""
-    measured = started.setting
-    if measured is None:
-        return None
-    return (
-        f"{started.options.mode} captions of {started.model}: {measured.erasure:.2g} words taken back per word and"
-        f" settled after {measured.latency_ms / 1000:.1f} s, on average"
-    )
 
 
 async def _served_and_heard(options: argparse.Namespace) -> Summary | None:

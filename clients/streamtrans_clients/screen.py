@@ -40,7 +40,7 @@ from streamtrans.client import (
     TranslationStream,
     both_ways,
 )
-from streamtrans_clients.boards import caption_text, meter, printable
+from streamtrans_clients.boards import caption_text, meter, printable, setting_line
 from streamtrans_clients.sources import SILENCE_DB, Device, Source, SourceError, inputs, loudness
 from streamtrans_clients.transcript import FORMATS, SaveError, Transcript
 
@@ -236,6 +236,8 @@ class MicApp(App[Summary | None]):
             self._known = event.languages
             self.transcript.begin(event.unspaced_languages)
             self._news = f"{event.model} hears {self._name}"
+            if (line := setting_line(event)) is not None:
+                self.notify(printable(line))
         elif isinstance(event, Caption):
             placed = self.transcript.take(event)
             if event.language in self.columns:

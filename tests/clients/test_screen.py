@@ -1,6 +1,7 @@
 """The microphone's screen with a real server behind it: what it shows, adds, removes and saves, and what ends it."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from streamtrans_clients.sources import Device, recording
 from textual.widgets import Input, Static
 
 from streamtrans.client import StreamOptions, TranslationClient
+from streamtrans.stream import Setting, Settings
+from tests.clients import conftest
 from tests.clients.conftest import tone
 
 PATIENCE_S = 20.0
@@ -68,6 +71,16 @@ async def test_columns_hold_what_the_server_committed_and_the_bar_how(running, s
     assert app.return_value.segments == 2
     assert any("w99" in text for text in dimmed), "what may still change is dimmed"
     assert not any("w99" in each.committed for each in app.transcript.finals("de"))
+
+
+async def test_which_setting_makes_the_captions_is_told(running, speech, monkeypatch):
+    row = Setting("calm", "live", "agreement", 2, 0.2, 0, 160, 160, erasure=0.12, latency_ms=1_450, bleu_loss=0.3)
+    measured = replace(conftest.served(), settings=Settings([row]))
+    monkeypatch.setattr(conftest, "served", lambda: measured)
+    async with running() as address, TranslationClient(address) as client:
+        app = app_for(client, speech(2), "de")
+        async with app.run_test(size=(100, 24)) as pilot:
+            await until(pilot, lambda: any("0.12 words taken back" in note.message for note in app._notifications))
 
 
 async def test_languages_come_and_go_while_it_runs_and_what_stays_keeps_its_text(running, speech):

@@ -133,6 +133,7 @@ CONFIGS = st.builds(
     reading_interval_ms=st.sampled_from([100, 250]),
     min_first_reading_ms=st.sampled_from([0, 300]),
     detect_limit_ms=st.sampled_from([100, 2_000]),
+    level_db=st.sampled_from([None, -24.0]),
 )
 SPANS = st.lists(st.tuples(st.integers(0, LENGTH), st.integers(0, LENGTH)), max_size=4)
 
@@ -259,6 +260,15 @@ def test_a_setting_that_an_older_version_did_not_know_has_its_default(small):
     del header["session"]["policy_n"]
     recording = Recording(io.BytesIO(preface() + pack(Kind.HEADER, json.dumps(header).encode())), "x")
     assert recording.config.policy_n == SessionConfig(("de",)).policy_n
+
+
+def test_a_rule_that_changed_what_was_heard_is_off_where_it_was_not_there(small):
+    header = json.loads(next(iter(Records(io.BytesIO(small[0]), "x"))).payload)
+    for head_ms, stated in ((700, {"head_ms": 700}), (0, {})):
+        del header["session"]["endpoints"]["head_ms"]
+        header["session"]["endpoints"] |= stated
+        recording = Recording(io.BytesIO(preface() + pack(Kind.HEADER, json.dumps(header).encode())), "x")
+        assert recording.config.endpoints.head_ms == head_ms
 
 
 ANY_FLOAT = st.floats(allow_nan=False)

@@ -66,7 +66,7 @@ def main() -> None:
         shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", dirs_exist_ok=True)
         samples, rate = soundfile.read(ROOT / "streamtrans" / "demo" / "speech.flac", dtype="float32")
         for name in ("talk.wav", "talk.flac"):
-            soundfile.write(folder / name, samples[: 10 * rate], rate)
+            soundfile.write(folder / name, samples[: 6 * rate], rate)
         walk(commands((ROOT / "README.md").read_text(encoding="utf-8")), folder)
 
 

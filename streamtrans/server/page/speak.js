@@ -199,8 +199,10 @@ function listener(mine) {
       if (event.caption) caption(event.caption);
       else if (event.speech) mine.speech = event.speech.type === SPEAKS;
       else if (NOTICED.has(event.notice?.code)) trouble(sentence(event.notice.message));
+      else if (RUNGS.has(event.notice?.code)) mine.busy = event.notice.code === WHOLE;
       else if (event.configRejected) trouble(sentence(event.configRejected.message));
       if (late(event)) say("Captions are late", "away");
+      else if (mine.busy) say("Busy: whole sentences only", "away");
       else say(mine.ending ? "Finishing …" : "Listening", mine.speech ? "speech" : "on");
     },
     away(why) {
@@ -216,6 +218,8 @@ function listener(mine) {
 }
 
 const SPEAKS = "SPEECH_EVENT_TYPE_SPEECH_STARTED";
+const WHOLE = "NOTICE_CODE_NO_PARTIALS";
+const RUNGS = new Set([WHOLE, "NOTICE_CODE_FEWER_PARTIALS", "NOTICE_CODE_FULL_SERVICE"]);
 const NOTICED = new Set(["NOTICE_CODE_NO_SPEECH", "NOTICE_CODE_AUDIO_SCALE"]);
 const AWAY = "The server doesn't answer. What you say is kept here, and goes on from where it broke once the server is back.";
 const SILENT = "No sound came from the browser for a while, so the server has ended the captions. Start again.";

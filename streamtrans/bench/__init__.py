@@ -29,6 +29,8 @@ MEASUREMENTS: dict[str, Line] = {
     "soak": Line("streamtrans.bench.soak:Soak"),
     "breaks": Line("streamtrans.bench.breaks:Breaks"),
     "viewers": Line("streamtrans.bench.viewers:Viewers"),
+    "scripts": Line("streamtrans.bench.scripts:Scripts"),
+    "malformed": Line("streamtrans.bench.malformed:Malformed"),
     "size": Line("streamtrans.bench.size:Size", "nothing"),
     "parity": Line("streamtrans.bench.parity:LogitsAndParameters", "nothing"),
     "decode": Line("streamtrans.bench.decode:WaysOfDecoding", "tables"),

@@ -58,7 +58,7 @@ def started(arguments: Sequence[str]) -> Iterator[tuple[int, int]]:
     Raises:
         BadModel: it ended, or didn't serve in time.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "streamtrans.cli", "serve", "--port", str(port), *arguments]
     began = time.perf_counter()
     with subprocess.Popen(
@@ -98,7 +98,8 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -9,7 +9,6 @@ is looked at.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
@@ -76,7 +75,7 @@ class Wrong:
 class Malformed:
     """Send wrong messages over three carriers; what comes of them, and what the server's memory does."""
 
-    count: Annotated[int, Option("How many calls.", least=_BLOCK)] = 10_000
+    count: Annotated[int, Option("How many calls.", least=1)] = 10_000
     seed: Annotated[int, Option("Of the messages.", least=0)] = 0
     choice: Annotated[ModelChoice, Group()] = field(default_factory=ModelChoice)
 
@@ -321,7 +320,7 @@ def _oversized(dice: random.Random, text: bool) -> Wrong:
             config.config.targets.add(language="de")
         over = len(_framed(config, text)) > 262_144
         return Wrong("oversized", [config], exhausted if over else (CODE.INVALID_ARGUMENT,))
-    frame = "{" + " " * 300_000 + "}" if text else os.urandom(16) * 20_000
+    frame = "{" + " " * 300_000 + "}" if text else dice.randbytes(16) * 20_000
     return Wrong("oversized", [frame], exhausted)
 
 

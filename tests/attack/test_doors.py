@@ -154,8 +154,9 @@ async def test_of_a_full_kind_the_next_call_is_refused_with_the_time_to_wait(hou
         connected(server) as channel,
     ):
         asked = WatchRequest(viewer_token=stream.started.viewer_token, language="de")
-        first, second = (ServiceStub(channel).WatchCaptions(asked) for _ in range(2))
+        first = ServiceStub(channel).WatchCaptions(asked)
         assert (await first.read()).HasField("started")
+        second = ServiceStub(channel).WatchCaptions(asked)
         assert await second.code() == CODE.RESOURCE_EXHAUSTED
         assert "all 1 viewers are taken" in await second.details()
         assert b"RetryInfo" in dict(await second.trailing_metadata())["grpc-status-details-bin"]

@@ -79,6 +79,14 @@ class ModelChoice:
             parse=Chosen,
         ),
     ] = "silero"
+    guard: Annotated[
+        str,
+        Option("on: what comes out in another language than was asked for is read again, and else held back; or off."),
+    ] = "on"
+    zero_shot: Annotated[
+        bool,
+        Option("Ask stock Whisper for languages that it wasn't taught to write, too: it copies and invents much."),
+    ] = False
     threads: Annotated[
         int | None,
         Option("CPU threads of the model. By default one for a small model, else one per core.", least=1),
@@ -103,12 +111,22 @@ class ModelChoice:
         from streamtrans.decode import parse_top_k
         from streamtrans.engine import EngineConfig
 
-        return EngineConfig(slots=slots, max_batch=max(16, slots), drafter=self.drafter, top_k=parse_top_k(self.top_k))
+        if self.guard not in ("on", "off"):
+            raise BadConfig(f"guard is {self.guard!r}; use on or off")
+        return EngineConfig(
+            slots=slots,
+            max_batch=max(16, slots),
+            drafter=self.drafter,
+            top_k=parse_top_k(self.top_k),
+            guard=self.guard == "on",
+        )
 
     def arguments(self) -> list[str]:
         """Return the options that say the same, for another process."""
         given = [(each.flag, getattr(self, each.field)) for each in asked(type(self))]
-        return [text for flag, value in given if value is not None for text in (flag, str(value))]
+        switched = [flag for flag, value in given if value is True]
+        valued = [(flag, value) for flag, value in given if value is not None and not isinstance(value, bool)]
+        return [*switched, *(text for flag, value in valued for text in (flag, str(value)))]
 
 
 _ANY = CaptionChoice()
@@ -231,11 +249,16 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
 
     from streamtrans.engine import Engine
     from streamtrans.model.loading import find_folder, load_speech, load_translator
+    from streamtrans.model.speech import TorchSpeechModel
     from streamtrans.stream import Settings
     from streamtrans.vad import load_vad
 
     settings = Settings.load(find_folder(choice.model))
     model = load_speech(choice.model, device=choice.device, dtype=choice.dtype)
+    if choice.zero_shot:
+        if not isinstance(model, TorchSpeechModel):
+            raise BadConfig(f"{model.name} can't be asked for what it wasn't taught; stock multilingual Whisper can")
+        model.ask_for_anything()
     translator = None
     if choice.translator is not None:
         translator = load_translator(choice.translator, device=choice.device, dtype=choice.dtype)

@@ -38,6 +38,7 @@ MEASUREMENTS: dict[str, Line] = {
     "hearing": Line("streamtrans.bench.hearing:LongHearing"),
     "cuts": Line("streamtrans.bench.cuts:Cuts"),
     "segments": Line("streamtrans.bench.segments:Segments"),
+    "guard": Line("streamtrans.bench.guard:OffTarget"),
     "silence": Line("streamtrans.bench.silence:Silence"),
     "levels": Line("streamtrans.bench.levels:Levels"),
     "costs": Line("streamtrans.bench.costs:Costs", "tables"),

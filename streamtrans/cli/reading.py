@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from streamtrans_clients import clock
+
 from streamtrans.audio import Samples, stream_file
 from streamtrans.cli.inputs import Recording
 from streamtrans.core import SAMPLE_RATE, BadAudio, Caption, DecodeStats, Event, StreamtransError, Word, milliseconds
-from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Spellers, Stages, settle
+from streamtrans.stream import EngineLike, Session, SessionConfig, SessionStats, Spellers, Stages, doubted, settle
 from streamtrans.vad import vad_window
 
 BLOCK_S = {"final": 2.0, "live": 0.48, "stable": 0.48}
@@ -137,7 +139,7 @@ def translate_file(
         tuple(captions),
         reading.stats(),
         wall_s,
-        notes=tuple(notes),
+        notes=(*notes, *reading.doubts),
         silent=None if captions or problem else reading.silence(),
         problem=problem,
     )
@@ -165,6 +167,7 @@ class _Reading:
         self._engine = engine
         self._watcher = watcher
         self._peak = 0.0
+        self.doubts: list[str] = []
 
     def hear(self, block: Samples) -> None:
         """Let all sessions hear a block and say what they say of it."""
@@ -201,7 +204,9 @@ class _Reading:
     def _settle(self, session: Session) -> None:
         settle(session, self._engine)
         events = session.events()
-        self.finals += [event for event in events if isinstance(event, Caption) and event.final and event.text.strip()]
+        finals = [event for event in events if isinstance(event, Caption) and event.final]
+        self.finals += [caption for caption in finals if caption.text.strip()]
+        self.doubts += [f"{clock(caption.start)}: {doubt}" for caption in finals if (doubt := doubted(caption))]
         if events:
             self._watcher.events(self._path, events)
 
@@ -213,6 +218,7 @@ def _caption(caption: Caption, samples: int) -> dict[str, Any]:
         "end_ms": milliseconds(min(caption.end, samples)),
         "text": caption.text.strip(),
         "complete": caption.complete,
+        **({"other_language": caption.doubt.language} if caption.doubt else {}),
         "words": [_word(word, samples) for word in caption.words],
     }
 

@@ -112,6 +112,7 @@ def origin_of(choice: ModelChoice, loaded: Loaded) -> Origin:
         "device": str(loaded.model.device),
         "dtype": loaded.model.precision,
         "threads": torch.get_num_threads(),
+        "zero_shot": choice.zero_shot,
         "engine": asdict(loaded.config),
     }
     packages = {name: version(name) for name in PACKAGES}

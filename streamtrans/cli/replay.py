@@ -144,6 +144,7 @@ class _Decoding:
     slots: int
     drafter: str | None
     top_k: float
+    guard: bool = False  # recordings of before it was there don't name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class _Loading:
     threads: int
     engine: _Decoding
     translator: str | None = None
+    zero_shot: bool = False
 
     @classmethod
     def of(cls, recording: Recording) -> Self:
@@ -206,6 +208,8 @@ def _computing(
         drafter if drafter == engine.drafter else engine.drafter,
         f"{engine.top_k:g}",
         recording.config.vad,
+        "on" if engine.guard else "off",
+        loading.zero_shot,
         choice.threads or loading.threads,
         translator,
     )

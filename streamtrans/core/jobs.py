@@ -86,6 +86,17 @@ class DecodeStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a text may not be what was asked for: it seems to be in ``language``, ``None`` where nobody can tell yet.
+
+    Only what is ``certain`` is held back from the reader; the rest is shown, and promised later.
+    """
+
+    language: str | None = None
+    certain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """The token sequence believed now, without prompt and without end-of-text.
 
@@ -93,7 +104,7 @@ class Hypothesis:
     length limit, and not end-of-text, ended it. ``ends``, where the model can tell, says per token until which sample
     of the stream it was listening when it wrote it: the end of the frame in the middle of its attention. A token
     of the job's prefix has an entry too. ``sources``, of a translated text, says per token how many tokens of the
-    transcript it rests on: it never falls from one to the next.
+    transcript it rests on: it never falls from one to the next. ``doubt``, where there is any, is that of the engine.
     """
 
     tokens: Tokens
@@ -102,6 +113,7 @@ class Hypothesis:
     stats: DecodeStats = DecodeStats()
     ends: tuple[int, ...] = ()
     sources: tuple[int, ...] = ()
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)

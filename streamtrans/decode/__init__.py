@@ -19,6 +19,7 @@ from streamtrans.decode.drafters import (
     parse_drafters,
     parse_top_k,
 )
+from streamtrans.decode.guarded import Judge, guarded
 from streamtrans.decode.loop import Conversation, converse, decode, greedy
 
 __all__ = [
@@ -31,12 +32,14 @@ __all__ = [
     "Drafter",
     "DrafterFactory",
     "Echo",
+    "Judge",
     "Kvspn",
     "Ngram",
     "NoDraft",
     "converse",
     "decode",
     "greedy",
+    "guarded",
     "parse_drafters",
     "parse_top_k",
 ]

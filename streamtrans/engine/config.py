@@ -25,6 +25,7 @@ class EngineConfig:
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds may hold
     tokens_per_s: float = 12.0  # spare_tokens + tokens_per_s * s tokens, or what its language needs if that is more
     final_hearing: str = "blocks"  # a last reading hears on in "blocks", or the "whole" anew: better, less calm
+    guard: bool = True  # read again, and hold back, what is in another language than was asked for
     state_s: float = 300.0  # until a stream goes on, what it said is kept for this long; larger asks less for all of it
     stall_s: float = 4.0  # one call of the device longer than this, and than eight times the longest, is a stall
     final_head_start: int = 64  # places a final job jumps the queue; larger = finals first, smaller = oldest first

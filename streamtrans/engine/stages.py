@@ -17,11 +17,15 @@ from functools import partial
 from itertools import accumulate
 
 from streamtrans.core import Hypothesis, Job, Target, UnsupportedLanguage
-from streamtrans.decode import DraftContext, DrafterFactory, decode
+from streamtrans.decode import DraftContext, DrafterFactory, Judge, decode, guarded
 from streamtrans.engine.config import EngineConfig
+from streamtrans.engine.guard import judging
 from streamtrans.engine.work import Asked, Plan, Talk, Work
 from streamtrans.model.api import CacheSlots, Memory, SpeechModel, TextMemory, TextModel, WritingModel, Written
 from streamtrans.text import Vocabulary
+
+FALLBACK = "en"
+"""What models write besides the spoken language where they don't know what was asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +38,14 @@ class Stage:
     acceptance: float = 0.0
 
     def begin(
-        self, work: Work, asked: Asked, memory: Memory, config: EngineConfig, finish: Callable[[Hypothesis], Hypothesis]
+        self,
+        work: Work,
+        asked: Asked,
+        memory: Memory,
+        config: EngineConfig,
+        *,
+        judge: Judge,
+        finish: Callable[[Hypothesis], Hypothesis],
     ) -> Talk:
         """Begin a text about ``memory``; its ends are frames until ``finish`` makes something else of them."""
         target, job = asked.target, work.job
@@ -51,7 +62,11 @@ class Stage:
         limit = config.limit(self.model.max_tokens, asked.prompt, job.end - job.start, needed)
         cache = self.slots.open(memory, asked.prompt)
         drafter = self.drafters.make(context)
-        talk = decode(asked.prompt, target.prefix, cache, drafter, eot=self.model.eot, limit=limit)
+        prompt, prefix, eot = asked.prompt, target.prefix, self.model.eot
+        if config.guard:
+            talk = guarded(prompt, prefix, cache, drafter, eot=eot, limit=limit, judge=judge)
+        else:
+            talk = decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
         return Talk(work, self, asked.place, talk, cache, finish)
 
 
@@ -98,8 +113,10 @@ def without_speculator(drafters: DrafterFactory) -> DrafterFactory:
     return DrafterFactory(drafters.spec, tuple(each for each in drafters.classes if not each.needs_speculator))
 
 
-def open_ear(work: Work, ear: Stage, memory: Memory, config: EngineConfig, frame_samples: int) -> None:
-    """Begin a conversation per text that the ear writes, all about one memory."""
+def open_ear(work: Work, ear: Stage, model: SpeechModel, memory: Memory, config: EngineConfig) -> None:
+    """Begin a conversation per text that the ear, which is ``model``, writes, all about one memory."""
+    frame_samples, source = model.frame_samples, work.job.source
+    instead = model.languages if source is None else (source, FALLBACK)
 
     def located(hypothesis: Hypothesis) -> Hypothesis:
         """Put in the place of frames the samples of the stream where they end: never after the job's audio."""
@@ -108,7 +125,9 @@ def open_ear(work: Work, ear: Stage, memory: Memory, config: EngineConfig, frame
         return replace(hypothesis, ends=ends)
 
     for asked in work.plan.ear:
-        work.talks.append(ear.begin(work, asked, memory, config, located))
+        language = asked.target.language
+        judge = judging(model.vocabulary, language, instead, taught=model.taught(language, source))
+        work.talks.append(ear.begin(work, asked, memory, config, judge=judge, finish=located))
 
 
 def to_translate(work: Work, vocabulary: Vocabulary) -> list[Written]:
@@ -140,7 +159,9 @@ def open_translations(
             continue
         finish = partial(resting, reach=memory.reach, transcript=transcript, vocabulary=vocabulary, start=start)
         prompted = replace(asked, prompt=memory.prompt)
-        work.talks.append(translator.begin(work, prompted, memory, config, finish))
+        language, instead = asked.target.language, (work.job.source or FALLBACK, FALLBACK)
+        judge = judging(translator.model.vocabulary, language, instead, taught=True)
+        work.talks.append(translator.begin(work, prompted, memory, config, judge=judge, finish=finish))
 
 
 def resting(

@@ -273,7 +273,7 @@ class Engine:
 
     def _open(self, work: Work, heard: Heard) -> None:
         work.begin, work.state = heard.begin, heard.state
-        open_ear(work, self._ear, heard.memory, self.config, self.model.frame_samples)
+        open_ear(work, self._ear, self.model, heard.memory, self.config)
 
     def _translate(self) -> None:
         """Read, all in one batch, what has been heard and is to be translated, and begin a conversation per text."""

@@ -339,6 +339,10 @@ class SpeechModel(WritingModel, Protocol):
         """The share of the speculative network's guesses that are usually right; any number without one."""
         ...
 
+    def taught(self, target: str, source: str | None) -> bool:
+        """Say whether it was taught to write ``target`` of what is spoken, or is asked for it all the same."""
+        ...
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``; at least one.
 

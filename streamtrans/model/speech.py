@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, BadModel, Tokens
+from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, BadConfig, BadModel, Tokens
 from streamtrans.model.api import Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     Alignment,
@@ -47,6 +47,7 @@ class Manner:
     ``begin_suppressed`` not at position ``begin``, where texts begin. The ``alignment_heads`` of the decoder's
     attention to the encoder look at what is being said; without such nobody knows where a token comes from.
     ``translations`` lists per spoken language what it can become; empty: any of ``languages`` becomes any.
+    ``untaught`` maps other pairs to what may be tried, where there is something.
     """
 
     languages: tuple[str, ...]
@@ -57,6 +58,7 @@ class Manner:
     begin: int = 0
     alignment_heads: Heads = ()
     translations: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    untaught: Callable[[str, str | None], Tokens] | None = None
 
 
 class TorchSpeechModel(Writer):
@@ -82,6 +84,7 @@ class TorchSpeechModel(Writer):
         self.config = config
         self.keeps_states = config.speculator_input == "hidden"
         self.manner = manner
+        self.zero_shot = False
         self.log_mel = LogMel(features, self.device, dtype)
         self._hearing: BlockHearing | None = None
         self.hear_in(Blocks(config.encoder_block, config.encoder_left) if config.encoder_block else None)
@@ -95,7 +98,7 @@ class TorchSpeechModel(Writer):
     @property
     def translations(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Spoken language and what the model makes of it; empty: any of its languages becomes any."""
-        return self.manner.translations
+        return () if self.zero_shot else self.manner.translations
 
     @property
     def frame_samples(self) -> int:
@@ -125,9 +128,26 @@ class TorchSpeechModel(Writer):
         """The share of KVSPN's guesses that are usually right."""
         return self.config.speculator_acceptance
 
+    def taught(self, target: str, source: str | None) -> bool:
+        """Say whether the checkpoint was trained for it, or is asked all the same."""
+        known = dict(self.manner.translations)
+        return not known or source is None or target in known.get(source, ())
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``."""
+        if self.zero_shot and not self.taught(target, source) and self.manner.untaught is not None:
+            return self.manner.untaught(target, source)
         return self.manner.prompt(target, source)
+
+    def ask_for_anything(self) -> None:
+        """From now on, ask for languages that the checkpoint wasn't trained to write, too.
+
+        Raises:
+            BadConfig: it writes any of its languages anyway, or there is no way to ask.
+        """
+        if self.manner.untaught is None:
+            raise BadConfig(f"{self.name} can't be asked for what it wasn't taught; stock multilingual Whisper can")
+        self.zero_shot = True
 
     @torch.inference_mode()
     def encode(self, audios: Sequence[npt.NDArray[np.float32]]) -> list[EncodedSpeech]:

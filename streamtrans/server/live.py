@@ -42,7 +42,7 @@ from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.server.refusal import Refusal, unavailable
 from streamtrans.server.spans import Spans
 from streamtrans.server.tape import Tape, recording_of
-from streamtrans.stream import Cursors, Memory, Patience, Recorder, SessionLike, SessionStats, pump
+from streamtrans.stream import Cursors, Memory, Patience, Recorder, SessionLike, SessionStats, doubted, pump
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
@@ -307,6 +307,8 @@ class LiveSession:
             if isinstance(event, Caption) and event.final and not event.complete:
                 problem = f"the model's limit cut off the text of segment {event.segment} in {event.language}"
                 self.hub.post(Notice("TEXT_INCOMPLETE", problem))
+            if isinstance(event, Caption) and (doubt := doubted(event)) is not None:
+                self.hub.post(Notice("WRONG_LANGUAGE", doubt))
         self._look()
 
     def _look(self) -> None:

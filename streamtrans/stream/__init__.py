@@ -7,6 +7,7 @@ promises, and the pumps that run it against an engine.
 from streamtrans.core import EngineLike
 from streamtrans.stream.bridge import awaitable
 from streamtrans.stream.config import SessionConfig
+from streamtrans.stream.guards import doubted
 from streamtrans.stream.lines import Line, Speller
 from streamtrans.stream.memory import Memory
 from streamtrans.stream.patience import Patience
@@ -48,6 +49,7 @@ __all__ = [
     "Unmet",
     "arrange",
     "awaitable",
+    "doubted",
     "drive",
     "fingerprint",
     "layout",

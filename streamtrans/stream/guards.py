@@ -6,8 +6,10 @@ said: a loop is one only where the very same words come more often than people s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+
+from streamtrans.core import Caption
+from streamtrans.text import display_name, words_in
 
 ROUNDS = ((1, 12), (2, 7), (5, 6))
 """Up to so many words → how often nobody says them in a row: "no" ten times and a refrain five times is said."""
@@ -16,8 +18,6 @@ ROUNDS_OF_SENTENCES = 4
 ROUNDS_AT_THE_LIMIT = ((1, 6), (2, 4))
 """The same where the model didn't end the text, but its limit did: nobody speaks as fast as that."""
 ROUNDS_OF_MORE_AT_THE_LIMIT = 3
-_DENSE = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-"""Characters of scripts that write words without spaces: Thai, Lao, Burmese, Khmer, kana, Han."""
 LEAST = 5
 """Tokens that are only repetition, below which nothing is a loop: some scripts take three tokens a character."""
 
@@ -49,11 +49,15 @@ def without_loop(
     return count
 
 
-def words_in(text: str) -> int:
-    """Return about how many words a text has; of scripts without spaces two letters make one."""
-    dense = sum(map(str.isalpha, _DENSE.findall(text)))
-    spaced = sum(any(map(str.isalnum, word)) for word in _DENSE.sub(" ", text).split())
-    return max(1, spaced + (dense + 1) // 2)
+def doubted(caption: Caption) -> str | None:
+    """Say for a reader why a final caption may not be what was asked for; ``None`` where nothing is wrong."""
+    doubt = caption.doubt
+    if doubt is None or doubt.language is None:
+        return None
+    wanted, found = display_name(caption.language), display_name(doubt.language)
+    if doubt.certain:
+        return f"a text in {wanted} was held back: the model wrote {found} instead"
+    return f"a text in {wanted} seems to be {found}: {caption.text.strip()}"
 
 
 def _too_many(words: int, *, complete: bool) -> int:

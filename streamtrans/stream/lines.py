@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from streamtrans.core import Caption, Hypothesis, Target, Tokens, samples
+from streamtrans.core import Caption, Doubt, Hypothesis, Target, Tokens, samples
 from streamtrans.stream.config import SessionConfig
 from streamtrans.stream.guards import without_loop
 from streamtrans.stream.policies import Policy, Span
@@ -86,6 +86,7 @@ class Line:
         self._readings: tuple[Hypothesis, ...] = ()
         self._shown = ("", "")
         self._revision = 0
+        self._doubt: Doubt | None = None  # of the last reading
         self._sentence: Tokens | None = None  # the first sentence, as the reading before saw it end
         self._seen_at: int | None = None  # up to where was heard when the sentence was first seen to end
         self.ending: Ending | None = None  # where it ends, once two readings have said so
@@ -109,12 +110,14 @@ class Line:
     def read(self, hypothesis: Hypothesis, span: Span, *, certain: int, within: int | None = None) -> Caption | None:
         """Take a reading of the open segment; return a caption if it shows anything new.
 
-        Audio from sample ``certain`` on may yet fall to the next segment, so nothing said there is promised. Of a
+        Of what is in doubt nothing is promised, and what is certainly wrong isn't shown, either. Audio from sample
+        ``certain`` on may yet fall to the next segment, so nothing said there is promised. Of a
         translation, nothing is promised that rests on more than the first ``within`` tokens of the transcript.
         """
-        if self._accepts(hypothesis):
+        if self._accepts(hypothesis) and self._weigh(hypothesis):
             self._believe(hypothesis)
-            self._promise(span, certain, within)
+            if hypothesis.doubt is None:
+                self._promise(span, certain, within)
         return self._show(span)
 
     def finish(
@@ -122,11 +125,14 @@ class Line:
     ) -> Caption:
         """Promise the last reading, or without one what was believed before, and close the line.
 
-        Where it isn't ``credible`` that anybody spoke, nothing is added to what is promised. A translation loses what
+        Where it isn't ``credible`` that anybody spoke, nothing is added to what is promised; where the reading is
+        certainly wrong, what was believed before it stands. A translation loses what
         rests on more than the first ``within`` tokens of the transcript.
         """
         if hypothesis is not None and self._accepts(hypothesis):
-            self._believe(hypothesis)
+            self._doubt = hypothesis.doubt
+            if self._weigh(hypothesis):
+                self._believe(hypothesis)
         if within is not None and self._hypothesis.sources:
             self._hypothesis = _slice(self._hypothesis, 0, max(len(self.committed), self._resting(within)))
         if credible:
@@ -210,6 +216,13 @@ class Line:
             len(self.committed),
         )
         return False
+
+    def _weigh(self, hypothesis: Hypothesis) -> bool:
+        """Say whether to believe a reading; where it is certainly wrong, what was believed in doubt is so, too."""
+        certain = hypothesis.doubt is not None and hypothesis.doubt.certain
+        if certain and self._hypothesis.doubt is not None:
+            self._hypothesis = _slice(self._hypothesis, 0, len(self.committed))
+        return not certain
 
     def _believe(self, hypothesis: Hypothesis) -> None:
         decode, complete = self._speller.decode, hypothesis.complete
@@ -312,6 +325,7 @@ class Line:
             heard=span.end,
             stability=min(1.0, math.exp(min(tail))) if tentative and tail else 1.0,
             complete=self._hypothesis.complete,
+            doubt=self._doubt if self.closed and self._doubt and self._doubt.language else None,
         )
 
 

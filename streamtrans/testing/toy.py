@@ -171,6 +171,11 @@ class ToyModel:
         """Return 0: nobody speaks the toy's language."""
         return 0.0
 
+    def taught(self, target: str, source: str | None) -> bool:
+        """Say that it was."""
+        del target, source
+        return True
+
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return ``(start, language)``."""
         for code in (target, source):

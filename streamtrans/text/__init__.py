@@ -4,8 +4,10 @@ Language codes, the tokenizer of a checkpoint, the incremental detokenizer, and 
 vocabulary.
 """
 
+from streamtrans.text.counting import words_in
 from streamtrans.text.density import articles, tokens_per_second
 from streamtrans.text.detokenizer import Detokenizer
+from streamtrans.text.identify import Other, other_language
 from streamtrans.text.languages import LANGUAGES, canonical, display_name, joins_without_spaces, region, written
 from streamtrans.text.pieces import Pieces
 from streamtrans.text.tokenizer import Tokenizer
@@ -15,6 +17,7 @@ from streamtrans.text.vocabulary import Vocabulary, segment_text
 __all__ = [
     "LANGUAGES",
     "Detokenizer",
+    "Other",
     "Pieces",
     "Tokenizer",
     "Vocabulary",
@@ -22,9 +25,11 @@ __all__ = [
     "canonical",
     "display_name",
     "joins_without_spaces",
+    "other_language",
     "region",
     "segment_text",
     "tokens_per_second",
     "train_tokenizer",
+    "words_in",
     "written",
 ]

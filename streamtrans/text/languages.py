@@ -55,7 +55,7 @@ _SCRIPT_OF = {
     code: script for script, *codes in map(str.split, _SCRIPTS.strip().replace("\n", "|").split("|")) for code in codes
 }
 """The script that a language is written in where nobody says; of those not listed it is ``latn``."""
-_OF_TWO_SCRIPTS = frozenset({"sr", "uz", "yue"})
+OF_TWO_SCRIPTS = frozenset({"sr", "uz", "yue"})
 """Written in two scripts, and models write either."""
 _REGIONAL = MappingProxyType(
     dict.fromkeys(("zh-tw", "zh-hk", "zh-mo"), "hant")
@@ -108,9 +108,9 @@ def written(code: str) -> str:
     wanted = next((tag for tag in rest if len(tag) == 4 and tag.isalpha()), None)
     wanted = wanted or next((_REGIONAL[key] for tag in rest if (key := f"{language}-{tag}") in _REGIONAL), None)
     wanted = wanted or ("latn" if base == "sh" else None)
-    if wanted is None or (wanted == script(language) and language not in _OF_TWO_SCRIPTS):
+    if wanted is None or (wanted == script(language) and language not in OF_TWO_SCRIPTS):
         return language
-    how = "either script" if language in _OF_TWO_SCRIPTS else f"the script {script(language).title()}"
+    how = "either script" if language in OF_TWO_SCRIPTS else f"the script {script(language).title()}"
     raise UnsupportedLanguage(
         f"{code!r} asks for the script {wanted.title()}, which can't be chosen: models write"
         f" {LANGUAGES[language]} in {how}; ask for {language!r}"

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from streamtrans.core import (
     Caption,
+    Doubt,
     Event,
     SpeechEnded,
     SpeechStarted,
@@ -153,6 +154,7 @@ class Reducer:
             heard=samples(message.heard_ms),
             stability=message.stability,
             complete=not message.incomplete,
+            doubt=Doubt(message.other_language, message.held_back) if message.other_language else None,
             words=tuple(map(_word, message.words)),
         )
         self._held[key] = caption
@@ -195,6 +197,8 @@ def _message(caption: Caption, *, append: str, withdrawn: int, snapshot: bool) -
         stability=caption.stability,
         heard_ms=milliseconds(caption.heard),
         incomplete=not caption.complete,
+        other_language=caption.doubt.language or "" if caption.doubt else "",
+        held_back=caption.doubt is not None and caption.doubt.certain,
         words=map(_word_to_proto, caption.words),
     )
 

@@ -184,9 +184,10 @@ def test_loaded_settings_fit_the_model(checkpoint):
 
 
 def test_options_pass_to_another_process():
-    choice = ModelChoice("m", "cpu", "float32", "echo", "2", "webrtc", 3)
+    choice = ModelChoice("m", "cpu", "float32", "echo", "2", "webrtc", "off", True, 3)
     assert choice.arguments() == (
         [
+            "--zero-shot",
             "--model",
             "m",
             "--device",
@@ -199,6 +200,8 @@ def test_options_pass_to_another_process():
             "2",
             "--vad",
             "webrtc",
+            "--guard",
+            "off",
             "--threads",
             "3",
         ]

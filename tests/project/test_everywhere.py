@@ -5,7 +5,8 @@ import sys
 
 LESS = """
 import asyncio, importlib, os, pkgutil, signal, subprocess, sys, tempfile
-import aiohttp, grpc.aio, numpy, rich, soundfile, textual.app, tokenizers, torch, typer, huggingface_hub, transformers
+import aiohttp, aiortc, discord, grpc.aio, livekit.agents, numpy, pipecat.services.stt_service, rich, soundfile
+import huggingface_hub, textual.app, tokenizers, torch, transformers, typer
 for missing in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty", "posix_spawn"):
     sys.modules[missing] = None
 for missing in ("fork", "getloadavg", "sysconf", "sched_getaffinity", "geteuid", "getuid", "uname"):

@@ -83,6 +83,19 @@ class Prompts:
             "a whisperM2M model translates between all of its languages"
         )
 
+    def untaught(self, target: str, source: str | None) -> Tokens:
+        """Return the prompt that asks for what it was never taught: a transcript as if ``target`` were spoken.
+
+        Larger checkpoints translate then, now and then; smaller ones copy and loop.
+
+        Raises:
+            UnsupportedLanguage: no token names ``target``, or the spoken language isn't named.
+        """
+        if source is None:
+            raise UnsupportedLanguage("stock Whisper must be told the spoken language: name one source language")
+        language = self.tokenizer.language_token(written(target))
+        return (self.tokenizer.sot, language, self._required("<|transcribe|>"), self._required("<|notimestamps|>"))
+
     def _required(self, name: str) -> int:
         token = self.tokenizer.special(name)
         if token is None:
@@ -127,6 +140,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
             begin=prompts.length,
             alignment_heads=read_alignment_heads(folder, config, distilled=distilled),
             translations=prompts.translations,
+            untaught=prompts.untaught if prompts.multilingual else None,
         ),
         device=device,
         dtype=dtype,

@@ -1,0 +1,189 @@
+"""How many final captions are in a wrong language, with the guard and without it, and what it costs who is right.
+
+Who judges is another identifier than the guard's own: langid.py's model (Lui & Baldwin 2012), through ``py3langid``,
+choosing among the languages of the recordings and those asked for. Texts of fewer than three words count as right:
+names, numbers and short answers belong to many languages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from streamtrans.audio import Samples, read_audio
+from streamtrans.bench.measurement import MODE, TO, Progress, Report, Table, names, silent
+from streamtrans.core import BadConfig, Caption, CaptionChoice, Group, Mode, Option, needs
+from streamtrans.corpus.manifest import Recording, read_manifest
+from streamtrans.evaluate.replay import replay
+from streamtrans.runtime import Loaded, ModelChoice, identity, load
+from streamtrans.text import words_in
+
+LEAST_WORDS = 3
+"""Below so many nobody can tell."""
+GUARDS = ("off", "on")
+
+Tell = Callable[[str], str]
+"""Text → the language that it is in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OffTarget:
+    """Ask for people's recordings in other languages, and count the final captions that come in a wrong one.
+
+    With --zero-shot stock Whisper is asked for what it was never taught; without it for what it can, transcripts too.
+    """
+
+    recordings: Annotated[Path, Option("Manifest: audio, language, and a text per language code.", argument=True)]
+    to: Annotated[tuple[str, ...], TO] = ("de", "fr", "es", "it")
+    source: Annotated[
+        tuple[str, ...], Option("Only recordings in these languages, joined by commas.", name="--from", read=names)
+    ] = ()
+    rows: Annotated[int | None, Option("Only so many recordings of each language.", least=1)] = None
+    mode: Annotated[Mode, MODE] = "final"
+    choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads", "zero_shot")] = field(
+        default_factory=lambda: ModelChoice(threads=1)
+    )
+
+    def measure(self, progress: Progress = silent) -> Report:
+        """Read every recording with the guard off, then on."""
+        recordings = _some(read_manifest(self.recordings)[0], self.source, self.rows)
+        tell = _identifier({*self.to, *(each.language for each in recordings)})
+        found = {guard: self._read(guard, recordings, progress) for guard in GUARDS}
+        rows = [_row(guard, pair, found[guard], tell) for pair in _pairs(found["off"]) for guard in GUARDS]
+        rows += [_row(guard, None, found[guard], tell) for guard in GUARDS]
+        same = _unchanged(found["off"], found["on"], tell)
+        figures = {
+            "model": identity(self.choice.model),
+            "zero_shot": self.choice.zero_shot,
+            "mode": self.mode,
+            "recordings": len(recordings),
+            "directions": rows,
+            "right_and_changed": same,
+            "examples": _examples(found, tell),
+        }
+        columns = list(rows[0])
+        return Report(figures, [Table("final captions", columns, [[row[name] for name in columns] for row in rows])])
+
+    def _read(self, guard: str, recordings: Sequence[Recording], progress: Progress) -> list[_Read]:
+        loaded = load(replace(self.choice, guard=guard))
+        try:
+            read = list[_Read]()
+            for done, recording in enumerate(recordings):
+                progress(guard, done, len(recordings))
+                read += self._captions(loaded, recording)
+            return read
+        finally:
+            loaded.engine.close()
+
+    def _captions(self, loaded: Loaded, recording: Recording) -> list[_Read]:
+        spoken = recording.language
+        targets = tuple(code for code in self.to if _askable(loaded, code, spoken))
+        if not targets:
+            return []
+        config = loaded.session_config(targets, spoken, self.choice.vad, CaptionChoice(self.mode))
+        audio: Samples = read_audio(recording.audio)
+        began = time.perf_counter()
+        finals = replay(config, loaded.spellers, loaded.engine, audio).finals
+        took = (time.perf_counter() - began) / len(targets)
+        return [_Read(recording, caption, took) for caption in finals]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    recording: Recording
+    caption: Caption
+    seconds: float
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.recording.language, self.caption.language
+
+    @property
+    def place(self) -> tuple[Path, int, str]:
+        return self.recording.audio, self.caption.segment, self.caption.language
+
+
+def _askable(loaded: Loaded, target: str, spoken: str) -> bool:
+    known = dict(loaded.translations)
+    return not known or target in known.get(spoken, ())
+
+
+def _some(recordings: Iterable[Recording], languages: tuple[str, ...], rows: int | None) -> list[Recording]:
+    counted: Counter[str] = Counter()
+    some = []
+    for each in recordings:
+        counted[each.language] += 1
+        if (not languages or each.language in languages) and counted[each.language] <= (rows or counted.total()):
+            some.append(each)
+    return some
+
+
+def _identifier(languages: Iterable[str]) -> Tell:
+    try:
+        import py3langid
+    except ImportError:
+        raise BadConfig(needs("bench guard", "py3langid", "bench")) from None
+    py3langid.set_languages(sorted(languages))
+
+    def tell(text: str) -> str:
+        language: str = py3langid.classify(text)[0]
+        return language
+
+    return tell
+
+
+def _wrong(caption: Caption, tell: Tell) -> bool:
+    return words_in(caption.text) >= LEAST_WORDS and tell(caption.text.strip()) != caption.language
+
+
+def _pairs(read: Iterable[_Read]) -> list[tuple[str, str]]:
+    return sorted({each.pair for each in read})
+
+
+def _row(guard: str, pair: tuple[str, str] | None, read: Sequence[_Read], tell: Tell) -> dict[str, Any]:
+    of_pair = [each for each in read if pair is None or each.pair == pair]
+    captions = [each.caption for each in of_pair]
+    wrong = sum(_wrong(caption, tell) for caption in captions)
+    doubts = [caption.doubt for caption in captions if caption.doubt is not None]
+    return {
+        "direction": "all" if pair is None else "-".join(pair),
+        "guard": guard,
+        "captions": len(captions),
+        "wrong": wrong,
+        "wrong_percent": round(100 * wrong / max(1, len(captions)), 2),
+        "empty": sum(not caption.text.strip() for caption in captions),
+        "held_back": sum(doubt.certain for doubt in doubts),
+        "shown_in_doubt": sum(not doubt.certain for doubt in doubts),
+        "seconds": round(sum(each.seconds for each in of_pair), 1),
+    }
+
+
+def _unchanged(off: Sequence[_Read], on: Sequence[_Read], tell: Tell) -> dict[str, int]:
+    """Count the captions that were right without the guard, and of them those that it changed or took away."""
+    guarded = {each.place: each.caption for each in on}
+    right = [each for each in off if not _wrong(each.caption, tell)]
+    pairs = [(each.caption, guarded[each.place]) for each in right if each.place in guarded]
+    return {
+        "right": len(right),
+        "changed": sum(before.text != after.text for before, after in pairs),
+        "taken_away": sum(bool(before.text.strip()) and not after.text.strip() for before, after in pairs),
+    }
+
+
+def _examples(found: dict[str, list[_Read]], tell: Tell, most: int = 12) -> list[dict[str, str]]:
+    """Return some texts that were wrong, with what the guard made of them."""
+    guarded = {each.place: each.caption for each in found["on"]}
+    wrong = [each for each in found["off"] if _wrong(each.caption, tell) and each.place in guarded]
+    return [
+        {
+            "said": each.recording.text,
+            "language": each.caption.language,
+            "off": each.caption.text.strip(),
+            "on": guarded[each.place].text.strip(),
+        }
+        for each in wrong[:: max(1, len(wrong) // most)]
+    ]

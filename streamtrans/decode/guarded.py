@@ -1,0 +1,68 @@
+"""A reading that is in doubt is taken again, with its beginning excluded.
+
+A model that has begun in the wrong language goes on in it: what decides is the first word. So the likeliest other
+beginnings are tried, in order, and the first whose text is in no doubt is believed if the model holds it for nearly
+as likely. Where there is none the reading is given back as it is, with the doubt.
+
+Law: a reading that isn't doubted is the one of :func:`decode`, and takes no more passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from streamtrans.core import DecodeStats, Doubt, Hypothesis, Tokens
+from streamtrans.decode.drafters import DraftContext, Drafter, NoDraft
+from streamtrans.decode.loop import Conversation, decode
+from streamtrans.model.api import Choices, DecoderCache, Forward
+
+BEGINNINGS = 3
+"""Other beginnings that are tried at most; each costs a reading without drafts."""
+FAR = 4.0
+"""Nats by which another beginning may be less likely than the first token that was chosen."""
+WORSE = 1.0
+"""Nats per token by which the other text may be less likely than the one in doubt."""
+
+Judge = Callable[[Tokens], Doubt | None]
+"""Says what is wrong with the tokens of a whole text."""
+
+
+def guarded(
+    prompt: Tokens, prefix: Tokens, cache: DecoderCache, drafter: Drafter, *, eot: int, limit: int, judge: Judge
+) -> Conversation:
+    """Decode as :func:`decode` does; where ``judge`` doubts the text, try to begin it otherwise.
+
+    Arguments and errors are those of :func:`decode`. The statistics count all that was decoded.
+    """
+    said = yield from decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
+    doubt = judge(said.tokens)
+    if doubt is None or doubt.language is None:
+        return replace(said, doubt=doubt)
+    stats, kept = said.stats, len(prompt) + len(prefix)
+    if len(said.tokens) > len(prefix):
+        cache.truncate(kept - 1)
+        choices = yield Forward((prompt + prefix)[-1:], cache, 1, (), BEGINNINGS + 1)
+        if not isinstance(choices, Choices):
+            raise TypeError(f"a Forward is answered by Choices, not by {choices!r}")
+        stats += DecodeStats(passes=1)
+        [candidates], [best] = choices.candidates, choices.logprobs
+        for token, logprob in candidates:
+            if token in (eot, said.tokens[len(prefix)]) or best - logprob > FAR:
+                continue
+            cache.truncate(kept - 1)
+            undrafted = NoDraft(DraftContext(len(prompt), eot))
+            other = yield from decode(prompt, (*prefix, token), cache, undrafted, eot=eot, limit=limit)
+            stats += other.stats
+            other = replace(
+                other, logprobs=(*other.logprobs[: len(prefix)], logprob, *other.logprobs[len(prefix) + 1 :])
+            )
+            if judge(other.tokens) is None and _likelihood(said, prefix) - _likelihood(other, prefix) <= WORSE:
+                return replace(other, stats=stats)
+    return replace(said, stats=stats, doubt=doubt)
+
+
+def _likelihood(hypothesis: Hypothesis, prefix: Tokens) -> float:
+    """Return the mean log-probability of what was decoded."""
+    new = hypothesis.logprobs[len(prefix) :]
+    return sum(new) / max(1, len(new))

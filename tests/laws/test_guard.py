@@ -1,0 +1,192 @@
+"""What isn't doubted is read as ever; what is in another language is read again, and else held back and told."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtrans.core import Caption, Doubt
+from streamtrans.decode import DraftContext, NoDraft, converse, decode, guarded, parse_drafters
+from streamtrans.decode.guarded import BEGINNINGS, FAR, WORSE
+from streamtrans.engine import Engine, EngineConfig
+from streamtrans.engine.guard import judging
+from streamtrans.evaluate import replay
+from streamtrans.model.api import Choices
+from streamtrans.stream import SessionConfig, doubted
+from streamtrans.testing.toy import EOT, ToyConfig, ToyModel, toy_audio
+from streamtrans.testing.vad import ScriptedVad
+from streamtrans.text import Pieces
+
+PROMPT, END = (1, 2), 0
+ENGLISH, GERMAN, COSTLY, PREFIX = (11, 12, 13), (21, 22, 23), (31, 32, 33), (5,)
+WRONG = Doubt("en", certain=True)
+
+
+@dataclass
+class Cache:
+    """Remembers how much was read."""
+
+    length: int = 0
+    floor: int = 0
+
+    def truncate(self, length):
+        assert self.floor <= length <= self.length
+        self.length = length
+
+
+@dataclass
+class Script:
+    """A model that goes on with the text that it has begun, and begins in the order of its log-probabilities."""
+
+    beginnings: list[tuple[tuple[int, ...], float, float]]
+    """Text, log-probability of its first token, and of each of the others."""
+    prefix: tuple[int, ...] = ()
+    read: dict[int, list[int]] = field(default_factory=dict)
+    passes: int = 0
+
+    def step(self, forwards):
+        return [self._answer(forward) for forward in forwards]
+
+    def _answer(self, forward):
+        self.passes += 1
+        known = self.read.setdefault(id(forward.cache), [])
+        known[forward.cache.length :] = forward.tokens
+        forward.cache.length = len(known)
+        rows = [self._next(known[: len(known) - forward.rows + 1 + row]) for row in range(forward.rows)]
+        best = [row[0] for row in rows]
+        return Choices(
+            tuple(token for token, _ in best),
+            tuple(logprob for _, logprob in best),
+            candidates=tuple(tuple(row[: forward.width]) for row in rows) if forward.width else (),
+            draft_logprobs=(0.0,) * (forward.rows - 1),
+        )
+
+    def _next(self, tokens):
+        said = tuple(tokens[len(PROMPT) + len(self.prefix) :])
+        if not said:
+            return [(text[0], first) for text, first, _ in self.beginnings]
+        for text, _, rest in self.beginnings:
+            if text[: len(said)] == said:
+                return [(text[len(said)], rest)] if len(said) < len(text) else [(END, rest)]
+        raise AssertionError(f"the script doesn't go on with {said}")
+
+
+def reading(script, judge, prefix=()):
+    script.prefix = prefix
+    undrafted = NoDraft(DraftContext(len(PROMPT), END))
+    return converse(script, guarded(PROMPT, prefix, Cache(), undrafted, eot=END, limit=40, judge=judge))
+
+
+def wrong(tokens):
+    return WRONG if tokens[-3:] in (ENGLISH, COSTLY) else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 4), st.sampled_from(["none", "echo", "echo,kvspn"]))
+def test_what_is_not_doubted_is_decoded_as_ever_in_as_many_passes(seed, seconds, spec):
+    model = ToyModel(ToyConfig(seed=seed))
+    prompt, audio = model.prompt("de", None), toy_audio(seconds, seed)
+    found = []
+    for how in (decode, lambda *args, **more: guarded(*args, judge=lambda _: None, **more)):
+        drafter = parse_drafters(spec).make(DraftContext(len(prompt), model.eot))
+        cache = model.allocate(1).open(model.encode([audio])[0])
+        found.append(converse(model, how(prompt, (), cache, drafter, eot=model.eot, limit=40)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("prefix", [(), PREFIX])
+def test_a_text_in_doubt_is_begun_otherwise(prefix):
+    script = Script([(ENGLISH, -0.1, -0.1), (GERMAN, -2.0, -0.2)])
+
+    found = reading(script, wrong, prefix)
+
+    assert found.tokens == (*prefix, *GERMAN)
+    assert found.doubt is None
+    assert found.logprobs == (*(0.0,) * len(prefix), -2.0, -0.2, -0.2)
+    assert found.stats.passes == script.passes
+
+
+def test_where_no_other_beginning_is_right_the_reading_stands_with_its_doubt():
+    others = [((40 + at, 1, 2), -1.0 - at / 10, -0.1) for at in range(9)]
+    script = Script([(ENGLISH, -0.1, -0.1), *others])
+
+    found = reading(script, lambda _: WRONG)
+
+    assert (found.tokens, found.doubt) == (ENGLISH, WRONG)
+    assert script.passes == found.stats.passes == (1 + BEGINNINGS) * 4 + 1 - BEGINNINGS  # a beginning saves its choice
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"), [(-0.2 - FAR, -0.1), (-1.0, -0.2 - 2 * WORSE)], ids=["beginning", "whole text"]
+)
+def test_what_the_model_holds_for_unlikely_is_not_put_in_its_place(first, rest):
+    found = reading(Script([(ENGLISH, -0.1, -0.1), (GERMAN, first, rest)]), wrong)
+
+    assert (found.tokens, found.doubt) == (ENGLISH, WRONG)
+
+
+def test_what_nobody_can_tell_yet_is_not_read_again():
+    script = Script([(ENGLISH, -0.1, -0.1), (GERMAN, -2.0, -0.2)])
+
+    found = reading(script, lambda _: Doubt())
+
+    assert (found.tokens, found.doubt, script.passes) == (ENGLISH, Doubt(), 4)
+
+
+def test_who_was_taught_a_language_is_doubted_on_strong_evidence_and_who_was_not_on_any():
+    words = ["he", "takes", "the", "very", "same", "train", "to", "town", "as", "his", "old", "neighbour"]
+    german = ["und", "der", "Zug", "fährt", "heute", "leider", "nicht", "mehr", "nach", "Hause", "zurück", "mein"]
+    vocabulary = Pieces([b"", *(f" {word}".encode() for word in (*words, *german))], EOT)
+    vocabulary_size = 1 + len(words) + len(german)
+    few, all_of_them = tuple(range(1, 5)), tuple(range(1, 1 + len(words)))
+    taught = judging(vocabulary, "de", ("en",), taught=True)
+    untaught = judging(vocabulary, "de", ("en",), taught=False)
+
+    assert taught(all_of_them) == untaught(all_of_them) == WRONG
+    assert taught(few) == Doubt("en", certain=False)
+    assert untaught(few) == WRONG
+    mixed = (*all_of_them, *range(1 + len(words), vocabulary_size))
+    assert (taught(mixed), untaught(mixed)) == (None, WRONG)
+    assert (taught((1,)), untaught((1,)), untaught(())) == (None, Doubt(), None)
+    assert judging(vocabulary, "en", ("de",), taught=True)(all_of_them) is None
+
+
+ENGLISH_WORDS = ["the", "of", "and", "that", "was", "with", "which", "this"]
+ENGLISH_WORDS += ["from", "they", "would", "their", "there", "about", "could", "people"]
+WHOLE = [(3_000, 50_000)]
+
+
+def captions_of(target, *, guard=True, mode="live"):
+    model = ToyModel(ToyConfig(words=len(ENGLISH_WORDS), languages=("en", "de")))
+    first = model.first_word
+    model.vocabulary = Pieces([b""] * first + [f" {word}".encode() for word in ENGLISH_WORDS], EOT)
+    config = SessionConfig((target,), mode=mode, min_voiced_ms=0)
+    with Engine(model, lambda _: ScriptedVad(WHOLE), EngineConfig(slots=2, guard=guard)) as engine:
+        return replay(config, model.vocabulary, engine, np.concatenate([toy_audio(3.5, 3), np.zeros(16_000, "f4")]))
+
+
+@pytest.mark.parametrize("mode", ["live", "stable", "final"])
+def test_nothing_of_a_certainly_wrong_text_reaches_a_reader_and_he_is_told(mode):
+    unguarded, shown = captions_of("de", guard=False, mode=mode), captions_of("de", mode=mode)
+
+    assert len(unguarded.finals[0].text.split()) >= 6
+    [final] = shown.finals
+    assert (final.text, final.doubt) == ("", WRONG)
+    assert doubted(final) == "a text in German was held back: the model wrote English instead"
+
+
+def test_the_same_text_is_right_where_its_language_was_asked_for():
+    unguarded, shown = captions_of("en", guard=False), captions_of("en")
+
+    assert [final.text for final in shown.finals] == [final.text for final in unguarded.finals]
+    assert shown.finals[0].doubt is None
+    assert doubted(shown.finals[0]) is None
+
+
+def test_a_caption_in_doubt_but_not_for_certain_is_shown_and_said_to_be():
+    caption = Caption(0, 1, "de", " Ehre sei Gott!", "", final=True, start=0, end=1, heard=1, doubt=Doubt("fr"))
+
+    assert doubted(caption) == "a text in German seems to be French: Ehre sei Gott!"
+    assert doubted(replace(caption, doubt=None)) is None

@@ -267,8 +267,9 @@ def opus(pcm):
 
 
 def encrypted(packet, sequence, ssrc):
-    """Return an RTP packet as a voice server sends it."""
-    header = struct.pack(">BBHII", 0x80, 0x78, sequence, sequence * 960, ssrc)
+    """Return an RTP packet as a voice server sends it: the header of its extension in the clear, the rest sealed."""
+    header = struct.pack(">BBHII", 0x90, 0x78, sequence, sequence * 960, ssrc) + b"\xbe\xde\x00\x01"
+    loudness = b"\x10\x7f\x00\x00"
     nonce = struct.pack("<I", sequence)
-    sealed = nacl.secret.Aead(KEY).encrypt(packet, header, nonce + bytes(20)).ciphertext
+    sealed = nacl.secret.Aead(KEY).encrypt(loudness + packet, header, nonce + bytes(20)).ciphertext
     return header + sealed + nonce

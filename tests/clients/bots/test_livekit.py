@@ -6,11 +6,12 @@ import grpc
 import numpy as np
 import pytest
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, APIConnectionError, APIConnectOptions, APIStatusError, stt
+from livekit.agents import NOT_GIVEN, Agent, AgentSession, APIConnectionError, APIConnectOptions, APIStatusError, stt
+from livekit.agents.voice import io
 from streamtrans_clients.bots.livekit import STT, Said, api_error
 
 from streamtrans.client import Caption, SpeechStarted, StreamOptions, TranslationClient, Unavailable, Word
-from tests.clients.bots.conftest import TALK
+from tests.clients.bots.conftest import TALK, settled
 from tests.proxy import Proxy
 
 Kind = stt.SpeechEventType
@@ -92,6 +93,36 @@ async def test_every_field_of_a_stream(house, over_grpc):
         assert data.language == "de"
         assert data.text.startswith(data.metadata["committed"]["de"])
     assert sum(each.audio_duration for each in usage if each.audio_duration) == pytest.approx(len(TALK) / 32_000)
+
+
+class Microphone(io.AudioInput):
+    """What a session hears where there is no room: frames, twice as fast as they are spoken."""
+
+    def __init__(self, pcm):
+        super().__init__(label="microphone")
+        self._frames = iter(frames(pcm, ms=20))
+
+    async def __anext__(self):
+        frame = next(self._frames, None)
+        await asyncio.sleep(3_600 if frame is None else 0.01)
+        return frame
+
+
+async def test_a_session_of_livekits_hears_by_it(house, over_grpc):
+    told = []
+    async with house() as address:
+        expected = await over_grpc(address, targets=("de", "en"), **ENGLISH)
+        speaker = STT(StreamOptions(("de",), **ENGLISH), address=address)
+        session = AgentSession(stt=speaker, turn_handling={"turn_detection": "stt"})
+        session.on("user_input_transcribed", told.append)
+        session.input.audio = Microphone(TALK)
+        await session.start(Agent(instructions=""))
+        await settled(lambda: len([each for each in told if each.is_final]) == 2)
+        await session.aclose()
+    assert [(each.language, each.transcript) for each in told if each.is_final] == [
+        ("de", text) for text in expected["de"]
+    ]
+    assert len(told) > 4
 
 
 async def test_a_transcript_alone_is_the_text(house, over_grpc):

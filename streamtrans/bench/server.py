@@ -12,10 +12,13 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamtrans.foreign import Chosen
 from streamtrans.runtime import Loaded, ModelChoice, load
+
+if TYPE_CHECKING:
+    from streamtrans.server import ServerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Wish:
 
 async def run(wish: Wish) -> None:
     """Serve until standard input ends."""
-    from streamtrans.server import Served, ServerConfig, TranslationServer
+    from streamtrans.server import Served, TranslationServer
     from streamtrans.server.offer import what_is_served
 
     loaded: list[Loaded] = []
@@ -52,12 +55,19 @@ async def run(wish: Wish) -> None:
         loaded.append(load(wish.choice, slots=wish.slots))
         return what_is_served(loaded[0], wish.choice.vad)
 
-    config = ServerConfig(port=0, max_sessions=wish.sessions, grace_ms=0, load=None)
-    async with TranslationServer(config, make) as server:
+    async with TranslationServer(configured(wish), make) as server:
         await server.ready()
         _say({"port": server.port, **_counters(loaded[0])})
         while await asyncio.to_thread(sys.stdin.readline):
             _say(_counters(loaded[0]))
+
+
+def configured(wish: Wish) -> ServerConfig:
+    """Return a server that lets in all that are wished for, over one connection too."""
+    from streamtrans.server import ServerConfig
+
+    count = wish.sessions
+    return ServerConfig(port=0, max_sessions=count, max_sessions_per_connection=count, grace_ms=0, load=None)
 
 
 def pin(cores: int) -> None:

@@ -86,8 +86,7 @@ class Soak:
         """Load a server, and weigh it meanwhile."""
         plan = Plan(self.streams, self.minutes, self.warm_up, self.block, self.every)
         who, speech = identity(self.choice.model), speeches(self.streams, 300)
-        options = [*self.choice.arguments(), "--max-sessions", str(self.streams)]
-        with started(options) as (process, port):
+        with started(arguments(self.choice, self.streams)) as (process, port):
 
             def told(sample: Sample) -> None:
                 progress(line(sample), round(sample.minute), round(self.minutes))
@@ -137,6 +136,12 @@ class Sample:
     clients: Weight
     load: float | None
     lags_ms: tuple[float | None, ...]
+
+
+def arguments(choice: ModelChoice, streams: int) -> list[str]:
+    """Return the options of a server that has places for so many, each in up to two languages."""
+    places = max(16, 2 * streams)  # of which one connection may have half
+    return [*choice.arguments(), "--max-sessions", str(places), "--slots", str(places)]
 
 
 async def soak(

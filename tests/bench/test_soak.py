@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from streamtrans.bench import soak
+from streamtrans.bench.server import Wish, configured
 from streamtrans.bench.soak import Heard, Plan, Sample, Weight, figures, pieces
 from streamtrans.client import Caption, Notice
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.runtime import ModelChoice
 from streamtrans.segment import EndpointRules
 from streamtrans.server import Limits, Served, ServerConfig, TranslationServer
 from streamtrans.stream import SessionConfig
@@ -53,6 +55,16 @@ def test_speech_and_silence_take_turns_and_every_other_silence_is_told():
     assert max(told_ms) <= 250
     spoken = sum(ms for ms, kind in zip(told_ms, kinds, strict=True) if kind == "speech")
     assert 0.3 < spoken / sum(told_ms) < 0.7
+
+
+@pytest.mark.parametrize("streams", [1, 9, 40])
+def test_over_one_connection_all_may_speak(streams):
+    given = soak.arguments(ModelChoice(), streams)
+    places = int(given[given.index("--max-sessions") + 1])
+    assert ServerConfig(max_sessions=places).sessions_per_connection >= streams
+    assert int(given[given.index("--slots") + 1]) >= 2 * streams
+    wish = Wish(ModelChoice(), 16, sessions=streams, cores=0)
+    assert configured(wish).sessions_per_connection == configured(wish).max_sessions == streams
 
 
 def test_promises_that_are_not_kept_are_counted():

@@ -31,7 +31,7 @@ SHORTER = (
     (r"streamtrans evaluate .*--settings", "--to de"),
     (r"streamtrans-mic ", "--file talk.wav"),
     (r"streamtrans record ", "talk.wav"),
-    (r"streamtrans serve --", "--port 50052"),
+    (r"streamtrans serve --", "--port 0"),
 )
 """Commands → options that go with them here."""
 

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytest_asyncio
 import soundfile
 from playwright.async_api import async_playwright
 
@@ -20,33 +22,70 @@ TALK = (0.4, 1.2, 0.6, 1.5, 0.7, 1.0, 0.8)
 
 PATIENCE_MS = 20_000
 
+_ANY_MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+def pytest_collection_modifyitems(items):
+    """Run these tests on one loop, so that one browser serves most of them."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
 
 @pytest.fixture(scope="session")
 def chromium():
     return program("chromium", "chromium", "fonts-dejavu-core")
 
 
-@pytest.fixture
-def browser(chromium, tmp_path):
-    """Launch browsers; ``sound`` is (n,) float32, or a path, which the microphone plays again and again."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def playwright():
+    async with async_playwright() as playwright:
+        yield playwright
 
-    @asynccontextmanager
-    async def launched(sound=None, *, rate=16_000, microphone=True, arguments=()):
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def launch(playwright, chromium, tmp_path_factory):
+    async def launched(sound, rate, *arguments):
         told = ["--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required", *arguments]
         if sound is not None:
-            path = tmp_path / "microphone.wav"
+            path = tmp_path_factory.mktemp("microphone") / "sound.wav"
             soundfile.write(path, sound, rate, subtype="PCM_16")
-            told.append(f"--use-file-for-fake-audio-capture={path}")
-        if microphone:
-            told += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        async with async_playwright() as playwright:
-            program = await playwright.chromium.launch(
-                executable_path=chromium, args=told, ignore_default_args=["--mute-audio"]
-            )
-            yield program
-            await program.close()
+            told += [f"--use-file-for-fake-audio-capture={path}", *_ANY_MICROPHONE]
+        return await playwright.chromium.launch(
+            executable_path=chromium, args=told, ignore_default_args=["--mute-audio"]
+        )
 
     return launched
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def usual(launch):
+    """The browser whose microphone hears the talk."""
+    program = await launch(speech(*TALK), 16_000)
+    yield program
+    await program.close()
+
+
+@pytest.fixture
+def browser(launch, usual):
+    """Lend browsers; ``sound`` is (n,) float32, which the microphone hears again and again; usually the talk."""
+
+    @asynccontextmanager
+    async def lent(sound=None, *, rate=16_000, microphone=True, arguments=()):
+        if sound is None and microphone and not arguments:
+            try:
+                yield usual
+            finally:
+                for context in usual.contexts:
+                    await context.close()
+            return
+        heard = speech(*TALK) if sound is None and microphone else sound
+        program = await launch(heard, rate, *arguments)
+        yield program
+        await program.close()
+
+    return lent
 
 
 class Ears:
@@ -82,7 +121,7 @@ class Ears:
 
 async def shown(page, language):
     """Return the captions that one reads on the page, row by row."""
-    return await page.locator(f'.rows p[lang="{language}"]').all_inner_texts()
+    return await page.locator(f'.rows p[lang="{language}"]').all_text_contents()
 
 
 def committed(live):

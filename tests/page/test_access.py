@@ -23,7 +23,7 @@ async def test_axe_finds_nothing(hall, scheme, width, height):
     looks = {"color_scheme": scheme, "viewport": {"width": width, "height": height}}
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server, **looks)
         await page.locator("#go:not(:disabled)").wait_for()
@@ -69,7 +69,7 @@ async def test_axe_finds_nothing_where_something_is_in_the_way(hall, tmp_path):
 async def test_a_screen_reader_is_told_settled_words_of_one_language_each_once(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         await page.select_option("#spoken", "en")
@@ -105,7 +105,7 @@ async def test_a_screen_reader_is_told_settled_words_of_one_language_each_once(h
 async def test_keys_are_enough(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         await page.locator("#go:not(:disabled)").wait_for()

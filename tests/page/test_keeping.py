@@ -27,7 +27,7 @@ async def test_one_button_deletes_all_of_it_while_it_runs_and_afterwards(hall, t
     store, tapes = tmp_path / "store", tmp_path / "tapes"
     tapes.mkdir()
     config = hall.configured(http_port=0, store=str(store), record=tapes)
-    async with hall.running(config=config) as (server, _), hall.browser(hall.speech(*hall.TALK)) as program:
+    async with hall.running(config=config) as (server, _), hall.browser() as program:
         page = await hall.opened(program, server)
         for running in (False, True):
             await page.click("#go")
@@ -56,7 +56,7 @@ async def test_what_could_not_be_deleted_is_not_called_deleted(hall, tmp_path):
     tapes = tmp_path / "tapes"
     tapes.mkdir()
     config = hall.configured(http_port=0, record=tapes)
-    async with hall.running(config=config) as (server, _), hall.browser(hall.speech(*hall.TALK)) as program:
+    async with hall.running(config=config) as (server, _), hall.browser() as program:
         page = await hall.opened(program, server)
         await page.click("#go")
         await hall.rows(page, 1)
@@ -75,7 +75,7 @@ async def test_what_could_not_be_deleted_is_not_called_deleted(hall, tmp_path):
 async def test_subtitles_are_taken_away_by_language(hall, tmp_path):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         await page.select_option("#spoken", "en")

@@ -58,7 +58,7 @@ async def test_neither_encrypted_nor_of_this_machine(hall):
 
 
 async def test_no_server(hall):
-    async with hall.browser(hall.speech(*hall.TALK)) as program:
+    async with hall.browser() as program:
         async with hall.running(config=hall.configured(http_port=0)) as (server, _):
             port = server.http_port
             page = await hall.opened(program, server)
@@ -87,7 +87,7 @@ async def test_a_server_that_is_gone_when_the_page_asks(hall):
 async def test_a_language_that_the_server_does_not_write_names_those_it_does(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await (await program.new_context(locale="sw")).new_page()
 
@@ -107,7 +107,7 @@ async def test_a_language_that_the_server_does_not_write_names_those_it_does(hal
 
 async def test_a_full_server_says_when_and_lets_in_later(hall):
     config = hall.configured(http_port=0, max_sessions=1, retry_after_ms=300)
-    async with hall.running(config=config) as (server, client), hall.browser(hall.speech(*hall.TALK)) as program:
+    async with hall.running(config=config) as (server, client), hall.browser() as program:
         from streamtrans.client import StreamOptions
 
         page = await hall.opened(program, server)
@@ -132,7 +132,7 @@ async def test_a_stream_without_sound_that_is_ended_says_why(hall):
 async def test_what_is_in_the_way_is_gone_from_the_page_once_it_is_gone(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         await page.evaluate(

@@ -12,7 +12,7 @@ from tests.server.conftest import collect
 async def test_one_click_and_what_is_read_is_what_was_committed_and_what_grpc_says(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, client),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         ears = hall.Ears(page)
@@ -32,7 +32,7 @@ async def test_one_click_and_what_is_read_is_what_was_committed_and_what_grpc_sa
 async def test_the_original_stands_beside_translations_that_come_and_go_while_it_runs(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         ears = hall.Ears(page)
@@ -58,7 +58,7 @@ async def test_the_original_stands_beside_translations_that_come_and_go_while_it
 
 async def test_a_server_that_is_killed_and_started_anew_goes_on_nothing_lost_nothing_twice(hall, tmp_path):
     config = hall.configured(http_port=0, store=str(tmp_path / "store"))
-    async with Proxy(0) as proxy, hall.browser(hall.speech(*hall.TALK)) as program:
+    async with Proxy(0) as proxy, hall.browser() as program:
         async with hall.running(config=config) as (server, _):
             proxy.port = server.http_port
             page = await hall.opened(program, int(proxy.address.rpartition(":")[2]))
@@ -90,7 +90,7 @@ async def test_a_connection_that_breaks_anywhere_costs_no_word(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
         Proxy(server.http_port) as proxy,
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, int(proxy.address.rpartition(":")[2]))
         ears = hall.Ears(page)
@@ -111,7 +111,7 @@ async def test_a_connection_that_breaks_anywhere_costs_no_word(hall):
 
 async def test_a_server_that_has_forgotten_the_stream_is_told_and_what_was_said_stays(hall):
     config = hall.configured(http_port=0)  # keeps nothing elsewhere
-    async with Proxy(0) as proxy, hall.browser(hall.speech(*hall.TALK)) as program:
+    async with Proxy(0) as proxy, hall.browser() as program:
         async with hall.running(config=config) as (server, _):
             proxy.port = server.http_port
             page = await hall.opened(program, int(proxy.address.rpartition(":")[2]))

@@ -47,7 +47,7 @@ async def test_a_phone_scans_the_code_and_reads_along_in_its_own_language(hall):
     config = hall.configured(http_port=port, http_host="0.0.0.0")
     async with (
         hall.running(config=config) as (server, _),
-        hall.browser(hall.speech(*hall.TALK), arguments=named(port)) as program,
+        hall.browser(arguments=named(port)) as program,
     ):
         page = await hall.opened(program, server)
         await page.goto(f"http://{NAME}:{port}/")
@@ -90,7 +90,7 @@ async def test_a_viewer_changes_the_language_and_outlasts_a_break(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
         Proxy(server.http_port) as proxy,
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         await page.click("#go")
@@ -121,7 +121,7 @@ async def test_where_keys_are_asked_for_the_link_alone_opens_and_nothing_else(ha
     key = add_key(path, "speaker", {})
     async with (
         hall.running(config=hall.configured(http_port=0, keys=path)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         for typed in ("st_guess", key):
@@ -150,7 +150,7 @@ async def test_a_link_that_opens_nothing_says_so(hall, fragment):
 async def test_on_a_loopback_address_the_page_says_that_no_phone_gets_there(hall):
     async with (
         hall.running(config=hall.configured(http_port=0)) as (server, _),
-        hall.browser(hall.speech(*hall.TALK)) as program,
+        hall.browser() as program,
     ):
         page = await hall.opened(program, server)
         await page.click("#go")

@@ -11,6 +11,8 @@ import sentencepiece
 import tokenizers
 import torch
 from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
     M2M100Config,
     M2M100ForConditionalGeneration,
     M2M100Tokenizer,
@@ -18,6 +20,7 @@ from transformers import (
     MarianMTModel,
     MarianTokenizer,
     NllbTokenizer,
+    PreTrainedTokenizerFast,
 )
 
 from streamtrans.text import articles
@@ -102,6 +105,45 @@ def make_nllb(folder: Path, *, seed: int = 0):
     config = M2M100Config(vocab_size=len(tokenizer), **sizes(2, 2))
     network = enlarged(M2M100ForConditionalGeneration(config))
     network.save_pretrained(folder)
+    return network, tokenizer
+
+
+CHAT = [*SPECIAL, "<|im_start|>", "<|im_end|>"]
+
+
+def make_llama(folder: Path, *, seed: int = 0, **changes):
+    """Save a decoder of the Llama kind that is asked in ChatML; return transformers' model and tokenizer."""
+    torch.manual_seed(seed)
+    folder.mkdir(exist_ok=True)
+    learner = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", byte_fallback=False))
+    learner.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    learner.decoder = tokenizers.decoders.Replace("▁", " ")
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=CHAT,
+        show_progress=False,
+        initial_alphabet=[*map(chr, range(33, 127)), "▁", "\n"],
+    )
+    asked = ["Translate the following text from English into German."]
+    learner.train_from_iterator(sentences("en", "de") + asked, trainer)
+    learner.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=learner, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+    tokenizer.save_pretrained(folder)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "rope_theta": 5_000.0,
+    }
+    config = LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=2, pad_token_id=1, **sizes | changes)
+    network = enlarged(LlamaForCausalLM(config))
+    network.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\nlanguage:\n- en\n- de\n- tlh\ntags:\n- x\n---\n# A model\n")
     return network, tokenizer
 
 

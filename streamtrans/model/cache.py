@@ -320,6 +320,18 @@ def middles(weights: Tensor) -> Tensor:
     return (sums < sums[..., -1:] / 2).sum(-1)
 
 
+def words_looked_at(weights: Tensor, batch: SlotBatch) -> list[list[int]]:
+    """Return per text and token which frame that is a word gets most of the attention ``(B, H, T, S)``; -1: none.
+
+    Codes around a text are no words: what isn't needed elsewhere is looked at there.
+    """
+    words = [[reach > 0 for reach in reaches] + [False] * (batch.frames - len(reaches)) for reaches in batch.reach]
+    mean = weights.to(torch.promote_types(weights.dtype, torch.float32)).mean(1)
+    most, frames = (mean * torch.tensor(words, device=weights.device)[:, None]).max(-1)
+    found: list[list[int]] = frames.masked_fill(most == 0, -1).tolist()
+    return found
+
+
 def bias(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what to add to scores so that only visible keys count: attention would make it of a mask every time."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))

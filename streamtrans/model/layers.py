@@ -38,8 +38,12 @@ class Crossing(Protocol):
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """Return scaled dot-product attention ``(B, H, T, D)``.
 
-    ``mask`` is true where a key is visible, or numbers to add to the scores.
+    ``mask`` is true where a key is visible, or numbers to add to the scores. Fewer heads of keys than of queries are
+    shared by neighbours.
     """
+    if keys.shape[1] != queries.shape[1]:
+        each = queries.shape[1] // keys.shape[1]
+        keys, values = keys.repeat_interleave(each, 1), values.repeat_interleave(each, 1)
     if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
         # torch's fused CPU kernel is 3 to 6 times slower than two products in bf16, most of all backward.
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)

@@ -41,6 +41,7 @@ TRANSLATORS: Table[Callable[..., TextModel]] = Table(
     {
         "m2m_100": "streamtrans.model.seq2seq.m2m:load",
         "marian": "streamtrans.model.seq2seq.marian:load",
+        "llama": "streamtrans.model.causal.llama:load",
     },
 )
 """The same for translators of texts."""
@@ -71,6 +72,8 @@ COMPANIONS = (
     "streaming.json",
 )
 """What a folder may hold besides weights, at its top."""
+CARD = "README.md"
+"""Tells some translators' languages."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 EMBEDDED = Path(__file__).parent.parent / "models" / "nano"
@@ -160,7 +163,7 @@ def find_folder(where: str | Path | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        fetched = Path(snapshot_download(name, allow_patterns=[*COMPANIONS, WEIGHTS, INDEX]))
+        fetched = Path(snapshot_download(name, allow_patterns=[*COMPANIONS, CARD, WEIGHTS, INDEX]))
         if not (fetched / WEIGHTS).exists() and (fetched / INDEX).exists():
             # Only the shards of this index: a hub folder may hold the same weights in other precisions beside them.
             snapshot_download(name, allow_patterns=shards(fetched))

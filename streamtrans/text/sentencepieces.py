@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import tokenizers
 
 from streamtrans.core import BadModel, needs
+from streamtrans.text.tokenizer import byte_alphabet
 
 if TYPE_CHECKING:
     import sentencepiece
 
+_BYTES = {character: byte for byte, character in byte_alphabet().items()}
 SPACE = "▁"
 """What stands for a space in the names of pieces."""
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -56,7 +58,7 @@ class Backend:
 
     def __init__(self, file: Path) -> None:
         try:
-            self._backend = tokenizers.Tokenizer.from_file(str(file))
+            self._backend, self._commanding = (tokenizers.Tokenizer.from_file(str(file)) for _ in range(2))
         except Exception as error:
             if type(error) is not Exception:  # the library raises that and nothing narrower
                 raise
@@ -67,6 +69,17 @@ class Backend:
         """Return the tokens of a text."""
         tokens: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return tokens
+
+    def commanded(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the tokens of a text in which names of commands are commands, and per token where it ends in it."""
+        found = self._commanding.encode(text)
+        return found.ids, [end for _, end in found.offsets]
+
+    def spelt(self, name: str) -> bytes:
+        """Return the bytes of a piece by its name."""
+        if isinstance(self._backend.decoder, tokenizers.decoders.ByteLevel):
+            return bytes(_BYTES[character] for character in name if character in _BYTES)
+        return spelt(name)
 
     @property
     def numbers(self) -> dict[str, int]:

@@ -16,12 +16,12 @@ from streamtrans.decode import DRAFTERS, parse_drafters
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.exports import EXPORTS
 from streamtrans.foreign import Chosen, Table
-from streamtrans.model.loading import FAMILIES
+from streamtrans.model.loading import FAMILIES, TRANSLATORS
 from streamtrans.stream import POLICIES, SessionConfig, load_policy
 from streamtrans.train.finetune.readers import READERS
 from streamtrans.vad import VADS, load_vad, vad_window
 
-TABLES = [POLICIES, DRAFTERS, VADS, FAMILIES, EXPORTS, READERS, VERBS]
+TABLES = [POLICIES, DRAFTERS, VADS, FAMILIES, TRANSLATORS, EXPORTS, READERS, VERBS]
 SOURCES = sorted(Path(streamtrans.__file__).parent.rglob("*.py"))
 
 

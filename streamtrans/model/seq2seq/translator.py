@@ -16,7 +16,15 @@ from torch import Tensor
 
 from streamtrans.core import BadAnswer, BadModel, Tokens
 from streamtrans.model.api import Written
-from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotBatch, SlotHistory, SlotShape, SlotSpan
+from streamtrans.model.cache import (
+    CrossingPair,
+    EncodedSpeech,
+    SlotBatch,
+    SlotHistory,
+    SlotShape,
+    SlotSpan,
+    words_looked_at,
+)
 from streamtrans.model.linear import JOINED
 from streamtrans.model.loading import fill, read_tensors
 from streamtrans.model.scoring import Rules
@@ -159,18 +167,7 @@ class Translator(Writer):
         telling = max(0, len(decoder.layers) - 2)  # the last layer but one aligns best (Garg et al. 2019)
         for number, layer in enumerate(decoder.layers):
             x = layer(x, SlotHistory(span, number), batch.crossing(number, seen.append if number == telling else None))
-        return decoder.layer_norm(x), self._looked_at(seen[0], batch)
-
-    def _looked_at(self, weights: Tensor, batch: SlotBatch) -> Frames:
-        """Return per text and token which token of the source gets most of the attention ``(B, H, T, S)``.
-
-        The codes around the text are no words: what isn't needed elsewhere is looked at there.
-        """
-        words = [[reach > 0 for reach in reaches] + [False] * (batch.frames - len(reaches)) for reaches in batch.reach]
-        mean = weights.to(self.scorer.dtype).mean(1) * torch.tensor(words, device=self.device)[:, None]
-        most, frames = mean.max(-1)
-        found: list[list[int]] = frames.masked_fill(most == 0, -1).tolist()
-        return found
+        return decoder.layer_norm(x), words_looked_at(seen[0], batch)
 
     def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return rows, self.network.logits(rows)

@@ -1,0 +1,212 @@
+"""EuroLLM, TowerInstruct and other translators of the Llama kind that are asked in ChatML.
+
+```
+<|im_start|>user ⏎ Translate the following text from German into English. ⏎ German: … ⏎ English:<|im_end|> ⏎ …
+                                                                                    |
+                                        a translated token looks at the tokens of the text
+```
+Source of the prompt: Alves et al. 2024 (Tower); EuroLLM was taught with prompts of the same form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamtrans.core import BadAnswer, BadModel, UnsupportedLanguage
+from streamtrans.model.api import Written
+from streamtrans.model.cache import EncodedSpeech, SlotBatch, SlotHistory, SlotShape, SlotSpan, words_looked_at
+from streamtrans.model.causal.network import CausalNetwork, Shape
+from streamtrans.model.config import read_json, shown
+from streamtrans.model.linear import JOINED
+from streamtrans.model.loading import CARD, fill, read_tensors
+from streamtrans.model.scoring import Rules
+from streamtrans.model.writing import Frames, Writer
+from streamtrans.text import Pieces, canonical, display_name
+from streamtrans.text.sentencepieces import Backend
+
+BEGIN, END = "<|im_start|>", "<|im_end|>"
+
+_ROOM = 64
+"""Positions that a prompt leaves to its answer, at least."""
+
+
+class ChatTranslator(Writer):
+    """A decoder that is asked to translate what stands in its prompt."""
+
+    def __init__(
+        self,
+        name: str,
+        network: CausalNetwork,
+        words: Words,
+        languages: tuple[str, ...],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(name, words.vocabulary, words.rules, device=device, dtype=dtype)
+        self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
+        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.languages = languages
+        self._words = words
+
+    @property
+    def shape(self) -> SlotShape:
+        """What one of its slots holds."""
+        shape = self.network.shape
+        return SlotShape(shape.num_key_value_heads, shape.head_dim, shape.num_hidden_layers, shape.positions)
+
+    def pack(self, precision: str) -> None:
+        """Lay the linears out for speed, once, after loading: see :mod:`streamtrans.model.linear`."""
+        self.network.pack(precision)
+        if precision != JOINED:
+            self.precision = precision
+
+    def targets(self, source: str) -> tuple[str, ...]:
+        """Return the other languages, for any becomes any; none where a text in ``source`` can't be read."""
+        return tuple(code for code in self.languages if code != source) if source in self.languages else ()
+
+    def check(self, target: str, source: str) -> None:
+        """Refuse what can't be translated."""
+        for language, does in ((target, "writes"), (source, "reads")):
+            if canonical(language) not in self.languages:
+                known = ", ".join(self.languages)
+                raise UnsupportedLanguage(f"{self.name} {does} no {canonical(language)}; it {does} {known}")
+
+    def read(self, texts: Sequence[Written]) -> list[EncodedSpeech]:
+        """Make the prompt of each text; it is read together with its answer's draft."""
+        return [self._asked(text) for text in texts]
+
+    def _asked(self, written: Written) -> EncodedSpeech:
+        self.check(written.target, written.source)
+        text = self._words.plain(written.text)
+        source, target = display_name(written.source), display_name(written.target)
+        before = f"{BEGIN}user\nTranslate the following text from {source} into {target}.\n{source}: "
+        prompt, ends = self._words.backend.commanded(f"{before}{text}\n{target}:{END}\n{BEGIN}assistant\n")
+        if len(prompt) > self.max_tokens - _ROOM:
+            raise BadAnswer(f"a prompt of {len(prompt)} tokens leaves no room; {self.name} holds {self.max_tokens}")
+        past = (end - len(before) for end in ends)
+        reach = tuple(end if 0 < end <= len(text) else 0 for end in past)
+        return EncodedSpeech(len(prompt), prompt=tuple(prompt), reach=reach)
+
+    def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:
+        body = self.network.model
+        x = body.embed_tokens(tokens)
+        rotation = self.network.rotation(span.embedded_positions, x.dtype)
+        telling = len(body.layers) * 2 // 3
+        frames: Frames = ()
+        for number, layer in enumerate(body.layers):
+            history = _Watched(SlotHistory(span, number))
+            x = layer(x, history if number == telling else history.history, rotation)
+            if history.weights is not None:
+                frames = words_looked_at(history.weights, batch)
+        return x, frames
+
+    def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.network.model.norm(rows)
+        return hidden, self.network.logits(hidden)
+
+
+class _Watched:
+    """A history that shows how much attention each token pays to those that may be of the text."""
+
+    def __init__(self, history: SlotHistory) -> None:
+        self.history = history
+        self.weights: Tensor | None = None
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend as the history does."""
+        seen = self.history.attend(queries, keys, values)
+        batch = self.history.span.batch
+        lane, _ = batch.slots.lanes[self.history.layer]
+        there = batch.pick(lane.narrow(2, 0, batch.frames))
+        there = there.repeat_interleave(queries.shape[1] // there.shape[1], 1)
+        self.weights = ((queries * queries.shape[-1] ** -0.5) @ there.transpose(-1, -2)).softmax(-1)
+        return seen
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The tokenizer, and what may be chosen of it."""
+
+    backend: Backend
+    vocabulary: Pieces
+    rules: Rules
+    commands: tuple[str, ...]
+
+    def plain(self, text: str) -> str:
+        """Return what was said without anything that would be a command."""
+        for name in self.commands:
+            text = text.replace(name, " ")
+        return text
+
+
+def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> ChatTranslator:
+    """Load a folder of the Llama kind that was taught to translate when asked in ChatML."""
+    raw = read_json(folder / "config.json")
+    shape = Shape.of(raw)
+    words, languages = _words(folder, raw, shape), _languages(folder, raw)
+    # Older folders hold what follows from the config.
+    tensors = {name: each for name, each in read_tensors(folder).items() if not name.endswith("rotary_emb.inv_freq")}
+    if shape.tied:
+        tensors.pop("lm_head.weight", None)
+    with torch.device("meta"):
+        network = CausalNetwork(shape)
+    fill(network, tensors, folder)
+    model = ChatTranslator(folder.name, network, words, languages, device=device, dtype=dtype)
+    if packed is not None:
+        model.pack(packed)
+    return model
+
+
+def _words(folder: Path, raw: dict[str, Any], shape: Shape) -> Words:
+    file = folder / "tokenizer.json"
+    backend = Backend(file)
+    numbers, special = backend.numbers, backend.special
+    if BEGIN not in numbers or END not in numbers:
+        raise BadModel(f"{file} has no {BEGIN} and {END}: only translators that are asked in ChatML are known")
+    if max(numbers.values()) >= shape.vocab_size:
+        raise BadModel(f"{file} has more tokens than the {shape.vocab_size} of config.json: one is another model's")
+    said = raw.get("eos_token_id")
+    ends = {token for token in (said if isinstance(said, list) else [said]) if token is not None}
+    if not all(type(token) is int and 0 <= token < shape.vocab_size for token in ends):
+        raise BadModel(f"{folder / 'config.json'}: eos_token_id is {shown(said)}; give a token or a list of tokens")
+    special |= {numbers[BEGIN], numbers[END], *ends} | (set(range(shape.vocab_size)) - set(numbers.values()))
+    pieces = [b""] * shape.vocab_size
+    for name, token in numbers.items():
+        pieces[token] = b"" if token in special else backend.spelt(name)
+    eot = numbers[END]
+    rules = Rules(shape.vocab_size, eot, special - {eot}, ends=frozenset(ends - {eot}))
+    commands = tuple(name for name, token in numbers.items() if token in special)
+    return Words(backend, Pieces(pieces, eot, backend), rules, commands)
+
+
+def _languages(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
+    """Read the languages from ``languages`` of ``config.json``, or else from the head of the folder's README.
+
+    Raises:
+        BadModel: neither names any that we know.
+    """
+    card = folder / CARD
+    listed = raw.get("languages")
+    if listed is None and card.is_file():
+        head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+        found = re.search(r"^language:((?:\n\s*- *\S+)+)", head[1] if head else "", re.MULTILINE)
+        listed = [tag.strip("\"'") for tag in found[1].replace("-", " ").split()] if found else None
+    known = list[str]()
+    for tag in listed if isinstance(listed, list) else ():
+        try:
+            known.append(canonical(str(tag)))
+        except UnsupportedLanguage:
+            continue  # a language that nobody can ask for here
+    if not known:
+        raise BadModel(
+            f'{folder} doesn\'t say which languages it translates: write "languages": ["en", "de"] into config.json'
+        )
+    return tuple(dict.fromkeys(known))

@@ -238,7 +238,11 @@ def measure_rereading(
         with ExitStack() as stack:
             engines = {
                 drafter: stack.enter_context(
-                    Engine(model, vads, EngineConfig(slots=streams * most, max_batch=streams * most, drafter=drafter))
+                    Engine(
+                        model,
+                        vads,
+                        EngineConfig(streams * most, max_batch=streams * most, drafter=drafter, guard=False),
+                    )
                 )
                 for drafter in config.drafters
             }

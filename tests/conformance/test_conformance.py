@@ -320,6 +320,8 @@ async def test_a_full_server_is_asked_again_when_it_says_and_then_judged_no_furt
             async for _ in stream:
                 pass
         assert (await checking)["promises.pong"].verdict == "pass"
+    async with running(config=configured(max_sessions=1, retry_after_ms=300)) as (server, client):
+        address = f"127.0.0.1:{server.port}"
         async with client.stream(StreamOptions(("de",))):
             seen = (await outcomes(address, ["promises.pong"], patience_s=1.0))["promises.pong"]
         assert seen.verdict == "not tried"

@@ -145,7 +145,6 @@ def test_what_cannot_be_measured_is_refused(tiny, arguments, error, problem):
 
 @pytest.mark.slow
 def test_a_server_is_measured_in_real_time(tiny, tmp_path):
-    # random weights write no language, and what isn't the one asked for is held back
     arguments = ("--streams", "2", "--seconds", 3, "--to", "de", "--model", tiny, "--vad", "energy", "--guard", "off")
     printed = invoke("bench", "realtime", *arguments, "--results", tmp_path)
     assert "real_time_factor" in printed
@@ -153,7 +152,9 @@ def test_a_server_is_measured_in_real_time(tiny, tmp_path):
     assert case["streams"] == 2
     assert case["audio_s"] == pytest.approx(6, abs=0.01)
     assert case["segments"] >= 2
-    assert case["delays_ms"]["final"].keys() == {"p50", "p90", "p95", "p99"}
+    delays = case["delays_ms"]  # what random weights say at last is a loop, now and then, and left out
+    assert delays.keys() == {"first partial", "partial", "commit", "final"}
+    assert delays["partial"].keys() == {"p50", "p90", "p95", "p99"}
     assert case["real_time_factor"] > 0
     assert case["peak_rss_mb"] > 50
 

@@ -52,7 +52,9 @@ async def test_one_command_opens_the_page_and_what_is_said_is_read(hall, tmp_pat
             await page.click("#go")
             await hall.rows(page, 1, "en")
             await hall.rows(page, 1)
-            assert "lights in the kitchen" in (await hall.shown(page, "en"))[0]
+            [said, *_] = await hall.shown(page, "en")  # a microphone is never heard twice the same
+            assert "lights" in said
+            assert "kitchen" in said
             assert "licht" in (await hall.shown(page, "de"))[0]
             await hall.ended(page)
             for language in ("en", "de"):

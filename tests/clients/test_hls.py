@@ -79,7 +79,8 @@ async def test_segments_follow_the_sound_with_its_delay_and_map_to_the_video_clo
         (str((8589934000 + 360_000) % 2**33), "00:00:04.000"),
         (str((8589934000 + 720_000) % 2**33), "00:00:08.000"),
     ]
-    assert len(list((tmp_path / "live").glob("*.vtt"))) == 6  # what left the playlist stays as long as the playlist
+    # What left the playlist stays as long as the playlist, and one came at the end.
+    assert len(list((tmp_path / "live").glob("*.vtt"))) == 2 * 3 + 1
 
 
 async def test_a_late_caption_begins_with_the_next_segment_and_a_long_one_stands_in_both(tmp_path):
@@ -96,6 +97,19 @@ async def test_a_late_caption_begins_with_the_next_segment_and_a_long_one_stands
     [(begin, end, text)] = player.cues
     assert (begin, text) == (4_000, "Anna: zu spät gekommen / Bob: und noch eins")
     assert end - begin == 40 * 1000 // subtitles.READING_SPEED
+
+
+async def test_of_what_is_written_at_the_end_all_stands_in_the_playlist(tmp_path):
+    [sink] = sinks_for(f"hls:{tmp_path}?seconds=1&delay=0&keep=3", ["de"])
+    player = Player(tmp_path)
+    async with sink:
+        for heard in range(0, 8_000, 500):
+            await sink.heard(heard)
+            player.look()
+        await sink.show(caption("es dauert noch", 7_000, 21_000), "")
+    player.look()
+    assert player.ended
+    assert len(player.names) == 21
 
 
 @settings(deadline=None, max_examples=10)

@@ -68,7 +68,7 @@ class Hls(Sink):
             raise SinkError(f"{self._folder} can't be made: {error.strerror}") from error
         if (self._folder / PLAYLIST).exists():
             raise SinkError(f"{self._folder / PLAYLIST} is there already, of another stream; give another folder")
-        self._list(ended=False)
+        self._list(0, ended=False)
         return self
 
     async def __aexit__(
@@ -76,9 +76,10 @@ class Hls(Sink):
     ) -> None:
         """Write what is left, and say in the playlist that nothing follows."""
         last = max([self._heard, *(each.end_ms for each in self._waiting)])
+        seen = self._written  # what is written now comes all at once, and a player has to find all of it
         while self._written * self._length < last or self._waiting or self._laid:
             await asyncio.to_thread(self._segment)
-        self._list(ended=True)
+        self._list(max(0, seen - self._keep), ended=True)
 
     async def show(self, caption: Caption, speaker: str) -> None:
         """Keep a final caption for its segment."""
@@ -91,7 +92,9 @@ class Hls(Sink):
         self._heard = milliseconds
         while (self._written + 1) * self._length + self._delay <= milliseconds:
             await asyncio.to_thread(self._segment)
-            self._list(ended=False)
+            self._list(max(0, self._written - self._keep), ended=False)
+            # A segment that has left the playlist may still be asked for as long as the playlist lasts.
+            (self._folder / _name(self._written - 1 - 2 * self._keep)).unlink(missing_ok=True)
 
     def _segment(self) -> None:
         start = self._written * self._length
@@ -103,8 +106,6 @@ class Hls(Sink):
         write_whole(self._folder / _name(self._written), head + subtitles.vtt_cues(cues))
         while self._laid and self._laid[0].end_ms <= end:
             self._laid.popleft()
-        # A segment that has left the playlist may still be asked for as long as the playlist lasts.
-        (self._folder / _name(self._written - 2 * self._keep)).unlink(missing_ok=True)
         self._written += 1
 
     def _lay_out(self, start: int, end: int) -> None:
@@ -119,8 +120,7 @@ class Hls(Sink):
                 until = follows
             self._laid.append(replace(each, start_ms=begin, end_ms=until))
 
-    def _list(self, *, ended: bool) -> None:
-        first = max(0, self._written - self._keep)
+    def _list(self, first: int, *, ended: bool) -> None:
         seconds = self._length / 1000
         lines = [
             "#EXTM3U",

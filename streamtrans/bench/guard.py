@@ -1,4 +1,5 @@
-"""How many final captions are in a wrong language, with the guard and without it, and what it costs who is right.
+"""How many final captions are in a wrong language, with the guard and without it, and what it costs who is right:
+those whose captions come from a model, and those whose texts somebody wrote.
 
 Who judges is another identifier than the guard's own: langid.py's model (Lui & Baldwin 2012), through ``py3langid``,
 choosing among the languages of the recordings and those asked for. Texts of fewer than three words count as right:
@@ -7,6 +8,7 @@ names, numbers and short answers belong to many languages.
 
 from __future__ import annotations
 
+import csv
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +20,10 @@ from streamtrans.audio import Samples, read_audio
 from streamtrans.bench.measurement import MODE, TO, Progress, Report, Table, names, silent
 from streamtrans.core import BadConfig, Caption, CaptionChoice, Group, Mode, Option, needs
 from streamtrans.corpus.manifest import Recording, read_manifest
+from streamtrans.engine.guard import doubt
 from streamtrans.evaluate.replay import replay
 from streamtrans.runtime import Loaded, ModelChoice, identity, load
-from streamtrans.text import words_in
+from streamtrans.text import LANGUAGES, words_in
 
 LEAST_WORDS = 3
 """Below so many nobody can tell."""
@@ -44,6 +47,10 @@ class OffTarget:
     ] = ()
     rows: Annotated[int | None, Option("Only so many recordings of each language.", least=1)] = None
     mode: Annotated[Mode, MODE] = "final"
+    texts: Annotated[
+        tuple[Path, ...],
+        Option("A table of texts that are right, a language a column; how many would be doubted. Repeatable."),
+    ] = ()
     choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads", "zero_shot")] = field(
         default_factory=lambda: ModelChoice(threads=1)
     )
@@ -56,6 +63,7 @@ class OffTarget:
         rows = [_row(guard, pair, found[guard], tell) for pair in _pairs(found["off"]) for guard in GUARDS]
         rows += [_row(guard, None, found[guard], tell) for guard in GUARDS]
         same = _unchanged(found["off"], found["on"], tell)
+        texts = [line for path in self.texts for line in _written(path)]
         figures = {
             "model": identity(self.choice.model),
             "zero_shot": self.choice.zero_shot,
@@ -63,10 +71,14 @@ class OffTarget:
             "recordings": len(recordings),
             "directions": rows,
             "right_and_changed": same,
+            "texts": texts,
             "examples": _examples(found, tell),
         }
         columns = list(rows[0])
-        return Report(figures, [Table("final captions", columns, [[row[name] for name in columns] for row in rows])])
+        tables = [Table("final captions", columns, [[row[name] for name in columns] for row in rows])]
+        if texts:
+            tables.append(Table("texts that are right", list(texts[0]), [[*line.values()] for line in texts]))
+        return Report(figures, tables)
 
     def _read(self, guard: str, recordings: Sequence[Recording], progress: Progress) -> list[_Read]:
         loaded = load(replace(self.choice, guard=guard))
@@ -105,6 +117,22 @@ class _Read:
     @property
     def place(self) -> tuple[Path, int, str]:
         return self.recording.audio, self.caption.segment, self.caption.language
+
+
+def _written(path: Path) -> list[dict[str, Any]]:
+    """Return how many texts of a table the guard would doubt, and hold back, of who was taught their languages."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    columns = [name for name in rows[0] if name in LANGUAGES] if rows else []
+    found = []
+    for language in columns:
+        texts = [text for row in rows if (text := row[language] or "").strip()]
+        doubts = [said for text in texts if (said := doubt(text, language, columns, taught=True)) is not None]
+        held = sum(said.certain for said in doubts)
+        found.append(
+            {"table": path.stem, "language": language, "texts": len(texts), "doubted": len(doubts), "held_back": held}
+        )
+    return found
 
 
 def _askable(loaded: Loaded, target: str, spoken: str) -> bool:

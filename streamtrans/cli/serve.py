@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_type_hints
@@ -200,13 +201,9 @@ def serve(
 
     Then speak from another terminal: streamtrans-mic --to de,fr
     """
-    import asyncio
-
     from streamtrans.server.logs import write_logs
 
     write_logs(telling.log, telling.log_level)
-    from streamtrans.server import serve as run
-
     settings = _settings(listening, telling, captions, config)
     typer.echo(f"loading {choice.model or 'the embedded model'} …", err=True)
     served: list[Served] = []
@@ -220,12 +217,20 @@ def serve(
         if listening.page:
             _show(server)
 
+    _run(settings, make, announce)
+    typer.echo("stopped", err=True)
+
+
+def _run(settings: ServerConfig, make: Callable[[], Served], announce: Callable[[TranslationServer], None]) -> None:
+    import asyncio
+
+    from streamtrans.server import serve as run
+
     try:
         asyncio.run(run(settings, make, on_ready=announce, on_stopping=_say_what_is_waited_for))
     except EngineClosed as error:  # no mistake of the user's: a supervisor should try again
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo("stopped", err=True)
 
 
 def _settings(

@@ -1,8 +1,8 @@
 """What is wrong with a text, as far as the text alone tells: so far, that it is in another language.
 
-Who was taught a language is believed but for strong evidence; nothing that may be right is held back from a reader: in
-40 thousand sentences of Tatoeba none of six words or more was taken for certainly wrong (``streamtrans bench guard``).
-Who was never taught it is believed where the text, and each part of it, is likelier in the language that was asked for.
+Who was taught a language is believed but for strong evidence, and nothing that may be right is held back from a reader.
+Who was never taught it is believed where the text, and each part of it, is likeliest in the language that was asked
+for. ``streamtrans bench guard`` counts what both rules do to people's recordings and to texts.
 """
 
 from __future__ import annotations
@@ -18,35 +18,44 @@ DOUBTED = 10.0
 CERTAIN = 100.0
 """And before it is certainly wrong, if it has :data:`CERTAIN_WORDS` besides."""
 CERTAIN_WORDS = 6
-PART_WORDS = 4
 EVEN = 1.0
-"""The same for who was never taught it."""
+"""How much likelier another language has to be before a text by who was never taught its own is certainly wrong."""
+LEAST_SHARE = 0.3
+"""Of the identifier's belief, what such a text's own language has to have: inventions are in no language."""
+PART_WORDS = 4
 
 
 def judging(vocabulary: Vocabulary, language: str, instead: Iterable[str], *, taught: bool) -> Judge:
-    """Return what judges the texts in ``language`` of a model whose tokens ``vocabulary`` spells.
-
-    Args:
-        vocabulary: of the model.
-        language: canonical code of what was asked for.
-        instead: the languages that it may write instead.
-        taught: whether it was taught to write that language of what is spoken.
-    """
+    """Return what judges the texts in ``language`` of a model whose tokens ``vocabulary`` spells; see :func:`doubt`."""
     others = tuple(instead)
 
     def judge(tokens: Tokens) -> Doubt | None:
-        text = vocabulary.decode(tokens)
-        other = other_language(text, language, others)
-        if other is None:
-            return None if taught or not text.strip() else Doubt()
-        if not taught:
-            found = (other_language(part, language, others) for part in _parts(text))
-            strange = next((part for part in found if part is not None and part.odds > EVEN), None)
-            return Doubt(strange.language, certain=True) if strange is not None else None
-        certain = other.odds > CERTAIN and words_in(text) >= CERTAIN_WORDS
-        return Doubt(other.language, certain) if other.odds > DOUBTED else None
+        return doubt(vocabulary.decode(tokens), language, others, taught=taught)
 
     return judge
+
+
+def doubt(text: str, language: str, instead: Iterable[str], *, taught: bool) -> Doubt | None:
+    """Return what is wrong with a text; ``None`` where nothing is.
+
+    Args:
+        text: as a model wrote it.
+        language: canonical code of what was asked for.
+        instead: the languages that it may be in instead.
+        taught: whether the model was taught to write that language of what is spoken.
+    """
+    others = tuple(instead)
+    other = other_language(text, language, others)
+    if other is None:
+        return None if taught or not text.strip() else Doubt()
+    if taught:
+        certain = other.odds > CERTAIN and words_in(text) >= CERTAIN_WORDS
+        return Doubt(other.language, certain) if other.odds > DOUBTED else None
+    for part in _parts(text):
+        found = other_language(part, language, others)
+        if found is not None and (found.odds > EVEN or found.own < LEAST_SHARE):
+            return Doubt(found.language, certain=True)
+    return None
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from streamtrans.evaluate.logs import Log, write_log
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.scoring import TalkRun, as_log, score_direction
 from streamtrans.evaluate.settings import Setting
-from streamtrans.evaluate.together import replay_together
+from streamtrans.evaluate.together import Played, replay_together
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import EngineLike, Spellers, spelling
 from streamtrans.stream.leveller import raised
@@ -171,10 +171,7 @@ def evaluate_streaming(
                 for talk, targets, audio in zip(talks[chosen], wanted[chosen], loaded[chosen], strict=True)
             ]
             played = replay_together(recordings, speller, engine, chunk=samples(config.chunk_ms), heard=told)
-            for talk, targets, audio, each in zip(talks[chosen], wanted[chosen], loaded[chosen], played, strict=True):
-                lost = each.replay.stats.failures
-                problems = (f"{talk.name}: {lost} requests to the engine failed",) if lost else ()
-                runs.append(TalkRun(talk, targets, each.replay.timed, len(audio), each.costs, problems=problems))
+            runs += map(_run, talks[chosen], wanted[chosen], map(len, loaded[chosen]), played)
         busy = engine.stats.busy_s - before
         if config.offline:
             runs = [offline.read(run, audio) for run, audio in zip(runs, loaded, strict=True)]
@@ -182,6 +179,12 @@ def evaluate_streaming(
         if done is not None:
             done(results[-1])
     return results
+
+
+def _run(talk: Talk, targets: tuple[str, ...], count: int, played: Played) -> TalkRun:
+    lost = played.replay.stats.failures
+    problems = (f"{talk.name}: {lost} requests to the engine failed",) if lost else ()
+    return TalkRun(talk, targets, played.replay.timed, count, played.costs, problems=problems)
 
 
 class OfflineReader:

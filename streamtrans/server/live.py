@@ -42,7 +42,7 @@ from streamtrans.server.opening import Opening, new_session, recorded
 from streamtrans.server.refusal import Refusal, unavailable
 from streamtrans.server.spans import Spans
 from streamtrans.server.tape import Tape, recording_of
-from streamtrans.stream import Cursors, Memory, Patience, Recorder, SessionLike, SessionStats, doubted, pump
+from streamtrans.stream import Cursors, Memory, Patience, SessionLike, SessionStats, doubted, pump
 from streamtrans.wire import Notice
 
 Answer = Detection | Reading
@@ -60,6 +60,13 @@ _MOST_LANGUAGES = 12
 
 _TAPE_S = 1.0
 """How long the end of a stream waits for the disk that its recording is written to."""
+
+
+def _tape(config: ServerConfig, session_id: str) -> Tape | None:
+    """Return what a stream is recorded on, where streams are."""
+    if config.record is None:
+        return None
+    return Tape(recording_of(config.record, session_id), config.record_quota_mb * 1_000_000)
 
 
 class LiveSession:
@@ -105,21 +112,11 @@ class LiveSession:
         self._patience_ms = opening.session.endpoints.max_segment_ms if final else 0
         session = self._plain = new_session(opening, served, None if before is None else before.memory)
         self._counted = session.stats  # segments of before are no news
-        self._recorder: Recorder | None = None
-        self._tape: Tape | None = None
-        if config.record is not None and before is None:
-            self._tape = Tape(recording_of(config.record, session_id), config.record_quota_mb * 1_000_000)
-            self._recorder = recorded(session, served, self._tape)
+        self._tape = None if before is not None else _tape(config, session_id)
+        self._recorder = None if self._tape is None else recorded(session, served, self._tape)
         self._session: SessionLike = self._recorder or session
         self._earlier = Earlier(self.hub, served.engine, session.line, opening.session.source, begins)
-        self.audience = Audience(
-            self._earlier,
-            lambda: self.opening.session.targets,
-            self._write_for_viewers,
-            most=min(_MOST_LANGUAGES, served.engine.capacity),
-            stays_s=config.limits.resume_ms / 1000,
-            retry_after_ms=config.retry_after_ms,
-        )
+        self.audience = self._seats(config)
         self._left: Refusal | None = None
         self._since = dict.fromkeys(opening.session.targets, 0)
         """Target → from which sample on it is one."""
@@ -140,6 +137,17 @@ class LiveSession:
         self._pumping.add_done_callback(self._over)
         self._capacity = capacity
         capacity.join(self)
+
+    def _seats(self, config: ServerConfig) -> Audience:
+        """Return who reads along, at first nobody."""
+        return Audience(
+            self._earlier,
+            lambda: self.opening.session.targets,
+            self._write_for_viewers,
+            most=min(_MOST_LANGUAGES, self.served.engine.capacity),
+            stays_s=config.limits.resume_ms / 1000,
+            retry_after_ms=config.retry_after_ms,
+        )
 
     @property
     def full(self) -> bool:

@@ -111,8 +111,8 @@ class Line:
         """Take a reading of the open segment; return a caption if it shows anything new.
 
         Of what is in doubt nothing is promised, and what is certainly wrong isn't shown, either. Audio from sample
-        ``certain`` on may yet fall to the next segment, so nothing said there is promised. Of a
-        translation, nothing is promised that rests on more than the first ``within`` tokens of the transcript.
+        ``certain`` on may yet fall to the next segment, so nothing said there is promised. Of a translation, nothing is
+        promised that rests on more than the first ``within`` tokens of the transcript.
         """
         if self._accepts(hypothesis) and self._weigh(hypothesis):
             self._believe(hypothesis)
@@ -126,8 +126,8 @@ class Line:
         """Promise the last reading, or without one what was believed before, and close the line.
 
         Where it isn't ``credible`` that anybody spoke, nothing is added to what is promised; where the reading is
-        certainly wrong, what was believed before it stands. A translation loses what
-        rests on more than the first ``within`` tokens of the transcript.
+        certainly wrong, what was believed before it stands. A translation loses what rests on more than the first
+        ``within`` tokens of the transcript.
         """
         if hypothesis is not None and self._accepts(hypothesis):
             self._doubt = hypothesis.doubt
@@ -145,6 +145,7 @@ class Line:
         """Promise the first sentence and close the line; return what was said after it besides."""
         assert self.ending is not None, "no sentence has ended"
         whole, stop, resume = self._hypothesis, self.ending.stop, self.ending.resume
+        self._doubt = whole.doubt
         self._hypothesis = _slice(whole, 0, stop)
         self.committed = self._hypothesis.tokens
         self.promised_at = span.end
@@ -221,7 +222,8 @@ class Line:
         """Say whether to believe a reading; where it is certainly wrong, what was believed in doubt is so, too."""
         certain = hypothesis.doubt is not None and hypothesis.doubt.certain
         if certain and self._hypothesis.doubt is not None:
-            self._hypothesis = _slice(self._hypothesis, 0, len(self.committed))
+            self._hypothesis = replace(_slice(self._hypothesis, 0, len(self.committed)), doubt=None)
+            self.ending = self._sentence = None
         return not certain
 
     def _believe(self, hypothesis: Hypothesis) -> None:

@@ -34,10 +34,14 @@ _CLAUSE = re.compile(r"[^.。।;；,，،、]{20,}")
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """The likeliest language beside the one wanted, and how many times likelier it is: below 1 where all is well."""
+    """The likeliest language beside the one wanted, and how many times likelier it is: below 1 where all is well.
+
+    ``own`` is the share of its belief that the identifier gives to the one wanted; 1 where the script decides.
+    """
 
     language: str
     odds: float
+    own: float = 1.0
 
 
 def other_language(text: str, language: str, among: Iterable[str]) -> Other | None:
@@ -65,8 +69,8 @@ def other_language(text: str, language: str, among: Iterable[str]) -> Other | No
         return None
     shares = _shares(_plain(text))
     code = max(near, key=lambda each: shares.get(each, 0.0))
-    share = shares.get(code, 0.0)
-    return Other(code, share / max(shares.get(language, 0.0), 1e-9) if share >= LEAST_SHARE else 0.0)
+    share, own_share = shares.get(code, 0.0), shares.get(language, 0.0)
+    return Other(code, share / max(own_share, 1e-9) if share >= LEAST_SHARE else 0.0, own_share)
 
 
 def _in_scripts_of(letters: str, language: str) -> int:
@@ -96,9 +100,8 @@ def _detector() -> LangDetector:
     return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))
 
 
-@lru_cache(maxsize=1024)
 def _shares(text: str) -> dict[str, float]:
-    """Return what share of its belief the identifier gives to each language; readings often come again unchanged."""
+    """Return what share of its belief the identifier gives to each language; nothing of a text is kept."""
     found = _detector().detect(text, k=LABELS)
     return {ALIASES.get(each["lang"], each["lang"]): each["score"] for each in found}
 

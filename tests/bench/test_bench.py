@@ -144,17 +144,18 @@ def test_what_cannot_be_measured_is_refused(tiny, arguments, error, problem):
 
 
 @pytest.mark.slow
-def test_a_server_is_measured_in_real_time(tiny, tmp_path):
-    arguments = ("--streams", "2", "--seconds", 3, "--to", "de", "--model", tiny, "--vad", "energy", "--guard", "off")
+def test_a_server_is_measured_in_real_time(tmp_path):
+    # The embedded model: what random weights say at last is a loop, now and then, and left out.
+    arguments = ("--streams", "2", "--seconds", 3, "--to", "de")
     printed = invoke("bench", "realtime", *arguments, "--results", tmp_path)
     assert "real_time_factor" in printed
     [case] = json.loads((tmp_path / "realtime.json").read_text())["figures"]["cases"]
     assert case["streams"] == 2
     assert case["audio_s"] == pytest.approx(6, abs=0.01)
     assert case["segments"] >= 2
-    delays = case["delays_ms"]  # what random weights say at last is a loop, now and then, and left out
+    delays = case["delays_ms"]
     assert delays.keys() == {"first partial", "partial", "commit", "final"}
-    assert delays["partial"].keys() == {"p50", "p90", "p95", "p99"}
+    assert all(figures.keys() == {"p50", "p90", "p95", "p99"} for figures in delays.values())
     assert case["real_time_factor"] > 0
     assert case["peak_rss_mb"] > 50
 

@@ -11,7 +11,7 @@ from streamtrans.core import Caption, Doubt
 from streamtrans.decode import DraftContext, NoDraft, converse, decode, guarded, parse_drafters
 from streamtrans.decode.guarded import BEGINNINGS, FAR, WORSE
 from streamtrans.engine import Engine, EngineConfig
-from streamtrans.engine.guard import judging
+from streamtrans.engine.guard import doubt, judging
 from streamtrans.evaluate import replay
 from streamtrans.model.api import Choices
 from streamtrans.stream import SessionConfig, doubted
@@ -151,6 +151,15 @@ def test_who_was_taught_a_language_is_doubted_on_strong_evidence_and_who_was_not
     assert (taught(mixed), untaught(mixed)) == (None, WRONG)
     assert (taught((1,)), untaught((1,)), untaught(())) == (None, Doubt(), None)
     assert judging(vocabulary, "en", ("de",), taught=True)(all_of_them) is None
+
+
+def test_who_was_never_taught_a_language_is_not_believed_where_the_text_is_in_none():
+    invented = "Passworderrat. Prägo digitare la Password, seguita daltastocanceletto."
+    right = "Das Passwort ist falsch, bitte geben Sie es noch einmal ein."
+
+    assert doubt(invented, "de", ("it", "en"), taught=False) == Doubt("it", certain=True)
+    assert doubt(right, "de", ("it", "en"), taught=False) is None
+    assert doubt(right, "de", ("it", "en"), taught=True) is None
 
 
 ENGLISH_WORDS = ["the", "of", "and", "that", "was", "with", "which", "this"]

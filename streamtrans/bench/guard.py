@@ -123,7 +123,7 @@ def _written(path: Path) -> list[dict[str, Any]]:
     """Return how many texts of a table the guard would doubt, and hold back, of who was taught their languages."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    columns = [name for name in rows[0] if name in LANGUAGES] if rows else []
+    columns = [name for name in rows[0] if name in LANGUAGES and name != "id"] if rows else []  # a row's number
     found = []
     for language in columns:
         texts = [text for row in rows if (text := row[language] or "").strip()]

@@ -19,7 +19,7 @@ from streamtrans.decode.drafters import (
     parse_drafters,
     parse_top_k,
 )
-from streamtrans.decode.guarded import Judge, guarded
+from streamtrans.decode.guarded import Judge, guarded, judged
 from streamtrans.decode.loop import Conversation, converse, decode, greedy
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "decode",
     "greedy",
     "guarded",
+    "judged",
     "parse_drafters",
     "parse_top_k",
 ]

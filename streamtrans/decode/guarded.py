@@ -28,6 +28,15 @@ Judge = Callable[[Tokens], Doubt | None]
 """Says what is wrong with the tokens of a whole text."""
 
 
+def judged(conversation: Conversation, judge: Judge) -> Conversation:
+    """Decode, and say what ``judge`` doubts of the text: enough where a newer reading will come anyway.
+
+    Of a stream that stays in doubt every reading begun otherwise would take several times its share of the device.
+    """
+    said = yield from conversation
+    return replace(said, doubt=judge(said.tokens))
+
+
 def guarded(
     prompt: Tokens, prefix: Tokens, cache: DecoderCache, drafter: Drafter, *, eot: int, limit: int, judge: Judge
 ) -> Conversation:
@@ -35,10 +44,9 @@ def guarded(
 
     Arguments and errors are those of :func:`decode`. The statistics count all that was decoded.
     """
-    said = yield from decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
-    doubt = judge(said.tokens)
-    if doubt is None or doubt.language is None:
-        return replace(said, doubt=doubt)
+    said = yield from judged(decode(prompt, prefix, cache, drafter, eot=eot, limit=limit), judge)
+    if said.doubt is None or said.doubt.language is None:
+        return said
     stats, kept = said.stats, len(prompt) + len(prefix)
     if len(said.tokens) > len(prefix):
         cache.truncate(kept - 1)
@@ -54,12 +62,12 @@ def guarded(
             undrafted = NoDraft(DraftContext(len(prompt), eot))
             other = yield from decode(prompt, (*prefix, token), cache, undrafted, eot=eot, limit=limit)
             stats += other.stats
-            other = replace(
-                other, logprobs=(*other.logprobs[: len(prefix)], logprob, *other.logprobs[len(prefix) + 1 :])
-            )
+            logprobs = (*other.logprobs[: len(prefix)], logprob, *other.logprobs[len(prefix) + 1 :])
+            ends = (*said.ends[: len(prefix)], *other.ends[len(prefix) :])  # where the prefix listened was read before
+            other = replace(other, logprobs=logprobs, ends=ends if said.ends and other.ends else ())
             if judge(other.tokens) is None and _likelihood(said, prefix) - _likelihood(other, prefix) <= WORSE:
                 return replace(other, stats=stats)
-    return replace(said, stats=stats, doubt=doubt)
+    return replace(said, stats=stats)
 
 
 def _likelihood(hypothesis: Hypothesis, prefix: Tokens) -> float:

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import accumulate
 
 from streamtrans.core import Hypothesis, Job, Target, UnsupportedLanguage
-from streamtrans.decode import DraftContext, DrafterFactory, Judge, decode, guarded
+from streamtrans.decode import DraftContext, DrafterFactory, Judge, decode, guarded, judged
 from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.guard import judging
 from streamtrans.engine.work import Asked, Plan, Talk, Work
@@ -63,10 +63,11 @@ class Stage:
         cache = self.slots.open(memory, asked.prompt)
         drafter = self.drafters.make(context)
         prompt, prefix, eot = asked.prompt, target.prefix, self.model.eot
-        if config.guard:
+        if config.guard and job.last:
             talk = guarded(prompt, prefix, cache, drafter, eot=eot, limit=limit, judge=judge)
         else:
             talk = decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
+            talk = judged(talk, judge) if config.guard else talk
         return Talk(work, self, asked.place, talk, cache, finish)
 
 

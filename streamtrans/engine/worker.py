@@ -40,6 +40,7 @@ from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Trouble
 from streamtrans.engine.work import Plan, Talk, Work
 from streamtrans.model.api import Choices, Forward, Guess, Heard, Hearing, Propose, SpeechModel, TextModel
+from streamtrans.text import warm
 
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
@@ -81,6 +82,8 @@ class Engine:
         if translator is not None:
             self._stages.append(Stage(translator, translator.allocate(slots), without_speculator(drafters)))
         self._device = Device(model, vads, self._ear.slots, self.config.stall_s)
+        if self.config.guard:
+            warm()
         self._states = States(self.config.state_s)
         self._trouble = {detects: Trouble() for detects in (True, False)}
         self._suspect: Request | None = None  # its failure may be the device's

@@ -114,8 +114,10 @@ class Line:
         ``certain`` on may yet fall to the next segment, so nothing said there is promised. Of a translation, nothing is
         promised that rests on more than the first ``within`` tokens of the transcript.
         """
-        if self._accepts(hypothesis) and self._weigh(hypothesis):
-            self._believe(hypothesis)
+        if self._accepts(hypothesis):
+            self._doubt = hypothesis.doubt
+            if self._weigh(hypothesis):
+                self._believe(hypothesis)
             if hypothesis.doubt is None:
                 self._promise(span, certain, within)
         return self._show(span)
@@ -177,6 +179,7 @@ class Line:
 
     def carry(self, hypothesis: Hypothesis, span: Span) -> Caption | None:
         """Begin with what was said after the end of the sentence before."""
+        self._doubt = hypothesis.doubt
         self._believe(hypothesis)
         return self._show(span)
 

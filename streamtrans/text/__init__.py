@@ -7,7 +7,7 @@ vocabulary.
 from streamtrans.text.counting import words_in
 from streamtrans.text.density import articles, tokens_per_second
 from streamtrans.text.detokenizer import Detokenizer
-from streamtrans.text.identify import Other, other_language
+from streamtrans.text.identify import Other, other_language, warm
 from streamtrans.text.languages import LANGUAGES, canonical, display_name, joins_without_spaces, region, written
 from streamtrans.text.pieces import Pieces
 from streamtrans.text.tokenizer import Tokenizer
@@ -30,6 +30,7 @@ __all__ = [
     "segment_text",
     "tokens_per_second",
     "train_tokenizer",
+    "warm",
     "words_in",
     "written",
 ]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from streamtrans.text.density import articles
@@ -57,7 +58,8 @@ def other_language(text: str, language: str, among: Iterable[str]) -> Other | No
     others = [code for code in among if code != language]
     if len(letters) < LEAST_LETTERS and letters.isascii():
         return None
-    own, found = _in_scripts_of(letters, language), {code: _in_scripts_of(letters, code) for code in others}
+    scripts = Counter(map(_script, letters))
+    own, found = _in_scripts_of(scripts, language), {code: _in_scripts_of(scripts, code) for code in others}
     strange = [code for code in others if not _scripts_of(code) & _scripts_of(language)]
     if strange and letters:
         shares = _shares(_plain(text))
@@ -73,10 +75,14 @@ def other_language(text: str, language: str, among: Iterable[str]) -> Other | No
     return Other(code, share / max(own_share, 1e-9) if share >= LEAST_SHARE else 0.0, own_share)
 
 
-def _in_scripts_of(letters: str, language: str) -> int:
-    """Return how many of ``letters`` are in a script of ``language``; one for a whole syllable counts as three."""
-    scripts = _scripts_of(language)
-    return sum(3 if script in _SYLLABLES else 1 for script in map(_script, letters) if script in scripts)
+def warm() -> None:
+    """Load the identifier, so that the first text needn't wait for it."""
+    _shares("")
+
+
+def _in_scripts_of(scripts: Mapping[str, int], language: str) -> int:
+    """Return how many letters, counted by script, are in one of ``language``; one for a whole syllable is three."""
+    return sum((3 if each in _SYLLABLES else 1) * scripts.get(each, 0) for each in _scripts_of(language))
 
 
 @lru_cache(maxsize=128)
@@ -106,7 +112,7 @@ def _shares(text: str) -> dict[str, float]:
     return {ALIASES.get(each["lang"], each["lang"]): each["score"] for each in found}
 
 
-@lru_cache(maxsize=1024)
+@cache  # pairs of a hundred languages
 def _tells_apart(one: str, other: str) -> bool:
     """Say whether the identifier knows two languages from each other, sentence by sentence of article 1."""
     return all(

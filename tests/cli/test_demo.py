@@ -43,7 +43,6 @@ def test_there_are_eight_sentences_in_six_languages():
     assert all(len(sentence.texts) == 6 for sentence in sentences)
 
 
-@pytest.mark.slow
 def test_without_scores_the_remedy_is_said_whole(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     console = Console(file=io.StringIO(), width=200)
@@ -52,6 +51,7 @@ def test_without_scores_the_remedy_is_said_whole(monkeypatch):
     assert "needs the package sacrebleu: pip install sacrebleu (in a clone: pip install '.[eval]')" in said
 
 
+@pytest.mark.slow
 async def test_the_server_of_the_demo_comes_and_goes(checkpoint):
     from streamtrans.cli.demo import _server
     from streamtrans.client import TranslationClient, Unavailable

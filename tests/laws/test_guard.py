@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.core import Caption, Doubt
-from streamtrans.decode import DraftContext, NoDraft, converse, decode, guarded, parse_drafters
+from streamtrans.decode import DraftContext, NoDraft, converse, decode, guarded, judged, parse_drafters
 from streamtrans.decode.guarded import BEGINNINGS, FAR, WORSE
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.engine.guard import doubt, judging
 from streamtrans.evaluate import replay
 from streamtrans.model.api import Choices
-from streamtrans.stream import SessionConfig, doubted
+from streamtrans.stream import SessionConfig, Span, doubted, load_policy
+from streamtrans.stream.lines import Line
+from streamtrans.testing.engine import hypothesis
 from streamtrans.testing.toy import EOT, ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
 from streamtrans.text import Pieces
+from tests.fakes import Words
 
 PROMPT, END = (1, 2), 0
 ENGLISH, GERMAN, COSTLY, PREFIX = (11, 12, 13), (21, 22, 23), (31, 32, 33), (5,)
@@ -61,6 +64,7 @@ class Script:
             tuple(logprob for _, logprob in best),
             candidates=tuple(tuple(row[: forward.width]) for row in rows) if forward.width else (),
             draft_logprobs=(0.0,) * (forward.rows - 1),
+            frames=tuple(range(len(known) - len(forward.tokens), len(known))),  # each looks at its own place
         )
 
     def _next(self, tokens):
@@ -106,6 +110,8 @@ def test_a_text_in_doubt_is_begun_otherwise(prefix):
     assert found.doubt is None
     assert found.logprobs == (*(0.0,) * len(prefix), -2.0, -0.2, -0.2)
     assert found.stats.passes == script.passes
+    first = len(PROMPT) - 1
+    assert found.ends == tuple(range(first, first + len(found.tokens)))  # of what was promised, too
 
 
 def test_where_no_other_beginning_is_right_the_reading_stands_with_its_doubt():
@@ -184,6 +190,40 @@ def test_nothing_of_a_certainly_wrong_text_reaches_a_reader_and_he_is_told(mode)
     [final] = shown.finals
     assert (final.text, final.doubt) == ("", WRONG)
     assert doubted(final) == "a text in German was held back: the model wrote English instead"
+
+
+def test_a_reading_that_a_newer_one_replaces_is_not_taken_again():
+    script = Script([(ENGLISH, -0.1, -0.1), (GERMAN, -2.0, -0.2)])
+    undrafted = NoDraft(DraftContext(len(PROMPT), END))
+
+    found = converse(script, judged(decode(PROMPT, (), Cache(), undrafted, eot=END, limit=40), wrong))
+
+    assert (found.tokens, found.doubt, script.passes) == (ENGLISH, WRONG, 4)
+
+
+@pytest.mark.parametrize("last", [None, hypothesis(GERMAN, 0.9)], ids=["lost", "right"])
+def test_a_reader_is_told_of_the_doubt_in_what_he_reads_at_last(last):
+    line = Line("de", Words(), load_policy("agreement", 2), SessionConfig(("de",)))
+    span = Span(0, 0, 16_000)
+    line.read(replace(hypothesis(ENGLISH, 0.9), doubt=Doubt("en")), span, certain=16_000)
+
+    final = line.finish(last, span)
+
+    assert final.text
+    assert final.doubt == (Doubt("en") if last is None else None)
+
+
+def test_a_sentence_that_ended_in_doubt_does_not_end_where_all_of_it_is_taken_back():
+    line = Line("de", Words(), load_policy("hold", 9), SessionConfig(("de",)))
+    span = Span(0, 0, 16_000)
+    for _ in range(2):
+        doubted_twice = replace(hypothesis((11, 0, 12, 13), 0.9), doubt=Doubt("en"), ends=(1, 2, 3, 4))
+        line.read(doubted_twice, span, certain=16_000)
+    assert line.ending is not None
+    line.read(replace(hypothesis(ENGLISH, 0.9), doubt=WRONG), span, certain=16_000)
+
+    assert line.ending is None
+    assert line.finish(None, span).text == ""
 
 
 def test_the_same_text_is_right_where_its_language_was_asked_for():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.core import AudioTooLong, Caption, EngineClosed, Hypothesis, Reading
+from streamtrans.core import AudioTooLong, Caption, Doubt, EngineClosed, Hypothesis, Reading
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import POLICIES, Session, SessionConfig, settle
 from streamtrans.stream.calls import Answer, Asked, End, EndUtterance, Fail, Hear, Kind, Take, Tell, read, written
@@ -62,7 +62,7 @@ class Kept:
         self.closed = True
 
 
-def adversary(seed):
+def adversary(seed, doubts=(None,)):
     """Say something that depends on the job alone, often near what was said before; fail now and then."""
 
     def model(job, target):
@@ -73,7 +73,8 @@ def adversary(seed):
         tail = [rng.randrange(TOKENIZER.size + 5) for _ in range(rng.randrange(8))]
         keep = rng.randrange(len(target.prefix), max(len(target.draft), len(target.prefix)) + 1)
         said = target.draft if len(target.draft) >= len(target.prefix) else target.prefix
-        return hypothesis((*said[:keep], *tail), rng.uniform(0.1, 1))
+        found = hypothesis((*said[:keep], *tail), rng.uniform(0.1, 1))
+        return replace(found, doubt=rng.choice(doubts))
 
     return model
 
@@ -105,10 +106,10 @@ def pump(session, engine, audio, dice):
     return events
 
 
-def recorded(config, audio, spans, seed, *, room=None, origin=ORIGIN):
+def recorded(config, audio, spans, seed, *, room=None, origin=ORIGIN, doubts=(None,)):
     sink = Kept(room)
     session = Recorder(Session(config, TOKENIZER, window=512), sink, origin, window=512)
-    events = pump(session, InstantEngine(adversary(seed), ScriptedVad(spans)), audio, random.Random(seed))
+    events = pump(session, InstantEngine(adversary(seed, doubts), ScriptedVad(spans)), audio, random.Random(seed))
     session.close()
     return sink.data, events
 
@@ -123,6 +124,11 @@ def replayed(data, engine=None):
     return events, recording
 
 
+def doubts_of(events):
+    return [event.doubt for taken in events for event in taken if isinstance(event, Caption)]
+
+
+DOUBTS = (None, None, None, Doubt(), Doubt("en"), Doubt("en", certain=True))
 CONFIGS = st.builds(
     SessionConfig,
     targets=st.sampled_from([("de",), ("de", "zh")]),
@@ -141,10 +147,11 @@ SPANS = st.lists(st.tuples(st.integers(0, LENGTH), st.integers(0, LENGTH)), max_
 @settings(max_examples=50, deadline=None)
 @given(config=CONFIGS, spans=SPANS, seed=st.integers(0, 10_000), audio=st.sampled_from([FLOATS, WHOLE]))
 def test_any_schedule_replays_to_the_same_events(config, spans, seed, audio):
-    data, events = recorded(config, audio, spans, seed)
-    for engine in (None, InstantEngine(adversary(seed), ScriptedVad(spans))):
+    data, events = recorded(config, audio, spans, seed, doubts=DOUBTS)
+    for engine in (None, InstantEngine(adversary(seed, DOUBTS), ScriptedVad(spans))):
         again, recording = replayed(data, engine)
         assert again == events
+        assert doubts_of(again) == doubts_of(events)
         assert recording.problem is None
         assert recording.finished
         assert recording.received == LENGTH

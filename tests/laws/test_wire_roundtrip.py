@@ -7,7 +7,7 @@ from dataclasses import replace
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from streamtrans.core import Caption, Event, SpeechEnded, SpeechStarted, Word
+from streamtrans.core import Caption, Doubt, Event, SpeechEnded, SpeechStarted, Word
 from streamtrans.wire import Cursors, Encoder, Envelope, Reducer, ServerMessage
 
 SPELLINGS = st.text(
@@ -21,6 +21,9 @@ MS = 16  # samples; positions on whole milliseconds survive the wire
 
 PLACES = st.none() | st.integers(0, 10_000).map(lambda ms: MS * ms)
 WORDS = st.lists(st.builds(Word, SPELLINGS, st.floats(0, 1), PLACES, PLACES), max_size=3).map(tuple)
+
+
+DOUBTS = st.none() | st.builds(Doubt, st.sampled_from(["en", "zh"]), st.booleans())
 
 
 @st.composite
@@ -49,7 +52,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
         for language in languages:
             text = committed[language] + draw(SPELLINGS)
             closing = Caption(segment, revision[language] + 1, language, text, "", True, start, position, position)
-            events.append(replace(closing, complete=draw(st.booleans()), words=draw(WORDS)))
+            events.append(replace(closing, complete=draw(st.booleans()), words=draw(WORDS), doubt=draw(DOUBTS)))
     return events
 
 
@@ -69,9 +72,8 @@ def received(messages: list[ServerMessage]) -> list[Event | None]:
 def test_reducing_what_was_sent_gives_back_the_events(events: list[Event]) -> None:
     back = received(sent(events))
     assert back == events
-    assert [each.words for each in back if isinstance(each, Caption)] == [
-        each.words for each in events if isinstance(each, Caption)
-    ]
+    beside = [[(each.words, each.doubt) for each in told if isinstance(each, Caption)] for told in (back, events)]
+    assert beside[0] == beside[1]
 
 
 @settings(max_examples=60, deadline=None)

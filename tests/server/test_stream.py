@@ -15,7 +15,7 @@ from streamtrans.client import (
     StreamOptions,
     Summary,
 )
-from streamtrans.core import BadAudio
+from streamtrans.core import BadAudio, Doubt
 from streamtrans.stream import Session, SessionConfig, drive
 from streamtrans.testing.engine import InstantEngine
 
@@ -272,6 +272,21 @@ async def test_a_text_cut_off_by_the_models_limit_is_told(house):
     assert [(notice.code, "segment 0" in notice.message, "de" in notice.message) for notice in told] == [
         ("TEXT_INCOMPLETE", True, True)
     ]
+
+
+@pytest.mark.parametrize("certain", [True, False])
+async def test_a_text_in_another_language_is_told(house, certain):
+    def strange(job, target):
+        return replace(house.grow(job, target), doubt=Doubt("en", certain) if job.last else None)
+
+    engine = InstantEngine(strange, house.Loud())
+    async with house.running(house.served(engine)) as (_, client):
+        events = await house.collect(client, house.speech(0.3, 2.0, 1.0), StreamOptions(("de",), mode="final"))
+    [final] = [event for event in events if isinstance(event, Caption)]
+    assert (bool(final.text), final.doubt) == (not certain, Doubt("en", certain))
+    [told] = [event for event in events if isinstance(event, Notice)]
+    assert told.code == "WRONG_LANGUAGE"
+    assert ("held back: the model wrote English" if certain else "seems to be English") in told.message
 
 
 async def test_that_nobody_spoke_is_told_before_the_summary(house):

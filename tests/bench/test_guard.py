@@ -1,0 +1,30 @@
+"""What `bench guard` counts, on the embedded model and on texts."""
+
+import json
+
+import pytest
+import soundfile
+
+from streamtrans.audio import read_audio
+from streamtrans.bench.realtime import DEMO
+from tests.bench.test_bench import invoke
+
+
+@pytest.mark.slow
+def test_wrong_languages_are_counted_of_captions_and_of_texts(tmp_path):
+    soundfile.write(tmp_path / "a.wav", read_audio(DEMO)[: 6 * 16_000], 16_000)
+    (tmp_path / "people.tsv").write_text("audio\tlanguage\ten\na.wav\ten\tturn off the lights in the kitchen\n")
+    texts = tmp_path / "right.tsv"
+    wrong = "this sentence is of course in plain English and of nobody else"
+    texts.write_text(f"id\ten\tde\n1\tgood morning my friend\tguten Morgen mein Freund\n2\t{wrong}\t{wrong}\n")
+
+    invoke("bench", "guard", tmp_path / "people.tsv", "--to", "de,en", "--texts", texts, "--results", tmp_path)
+
+    figures = json.loads((tmp_path / "guard.json").read_text())["figures"]
+    whole = {row["guard"]: row for row in figures["directions"] if row["direction"] == "all"}
+    assert whole["on"]["captions"] == whole["off"]["captions"] > 0
+    assert figures["right_and_changed"]["taken_away"] == 0
+    assert [(line["language"], line["texts"], line["doubted"], line["held_back"]) for line in figures["texts"]] == [
+        ("en", 2, 0, 0),
+        ("de", 2, 1, 1),
+    ]

@@ -1,10 +1,13 @@
 """Translators that are one decoder compute what transformers computes, and are asked as they were taught."""
 
 import json
+import random
 import shutil
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamtrans.core import BadAnswer, BadModel, UnsupportedLanguage
 from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
@@ -102,6 +105,27 @@ def test_a_row_of_many_equals_the_row_alone(made):
         assert alone.logprobs == pytest.approx(found.logprobs, abs=1e-9)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_a_token_looked_at_depends_on_no_neighbour_and_no_earlier_tenant(made, seed):
+    ours = load_translator(made[0], dtype="float64")
+    pairs = [("en", "de"), ("de", "en")]
+    words, draw = TEXT.split(), random.Random(seed)
+    texts = [Written(" ".join(draw.choices(words, k=draw.randrange(1, 9))), *draw.choice(pairs)) for _ in range(4)]
+    memories = ours.read(texts)
+    used = ours.allocate(len(texts))
+    tenants = [used.open(memories[0]) for _ in texts]
+    for cache in tenants:
+        ours.step([Forward(tuple(draw.choices(range(6, 200), k=240)), cache, 1)])
+        used.release(cache)
+    lines = [(*memory.prompt, *draw.choices(range(6, 200), k=draw.randrange(6))) for memory in memories]
+    together = ours.step([Forward(line, used.open(each), 1) for line, each in zip(lines, memories, strict=True)])
+    for line, memory, found in zip(lines, memories, together, strict=True):
+        [alone] = ours.step([Forward(line, ours.allocate(1).open(memory), 1)])
+        first = len(memory.prompt) - 1
+        assert found.frames[first:] == alone.frames[first:]
+
+
 def test_a_token_looked_at_a_token_of_the_text(made):
     ours = load_translator(made[0], dtype="float64")
     [memory] = ours.read([HEARD])
@@ -132,6 +156,9 @@ def test_languages_come_from_the_card_or_from_the_config_and_no_other_is_taken(c
     (copied / "config.json").write_text(json.dumps(said | {"languages": ["en", "fr", "it"]}))
     assert load_translator(copied).targets("fr") == ("en", "it")
     (copied / "config.json").write_text(json.dumps(said))
+    card = (copied / "README.md").read_text()
+    (copied / "README.md").write_text(card.replace("- de\n", "- pt-BR\n  - 'zh-Hans'\n"))
+    assert load_translator(copied).languages == ("en", "pt", "zh")
     (copied / "README.md").unlink()
     with pytest.raises(BadModel, match="doesn't say which languages"):
         load_translator(copied)

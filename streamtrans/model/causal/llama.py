@@ -127,7 +127,10 @@ class _Watched:
         lane, _ = batch.slots.lanes[self.history.layer]
         there = batch.pick(lane.narrow(2, 0, batch.frames))
         there = there.repeat_interleave(queries.shape[1] // there.shape[1], 1)
-        self.weights = ((queries * queries.shape[-1] ** -0.5) @ there.transpose(-1, -2)).softmax(-1)
+        scores = (queries * queries.shape[-1] ** -0.5) @ there.transpose(-1, -2)
+        if batch.frame_bias is not None:  # behind a shorter prompt stands what is no text
+            scores = scores + batch.frame_bias
+        self.weights = scores.softmax(-1)
         return seen
 
 
@@ -197,8 +200,8 @@ def _languages(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
     listed = raw.get("languages")
     if listed is None and card.is_file():
         head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-        found = re.search(r"^language:((?:\n\s*- *\S+)+)", head[1] if head else "", re.MULTILINE)
-        listed = [tag.strip("\"'") for tag in found[1].replace("-", " ").split()] if found else None
+        found = re.search(r"^language:((?:\n\s*- +\S+)+)", head[1] if head else "", re.MULTILINE)
+        listed = [tag.strip("\"'") for tag in re.findall(r"-\s+(\S+)", found[1])] if found else None
     known = list[str]()
     for tag in listed if isinstance(listed, list) else ():
         try:

@@ -216,6 +216,19 @@ def test_who_is_asked_for_a_language_that_he_does_not_know_says_so(family, exact
             exact.read([Written(TEXT, *wrong)])
 
 
+def test_of_several_dialects_the_one_of_the_language_itself_is_asked_for_and_else_the_first(tmp_path):
+    make_marian(tmp_path / "marian", targets=("fr", "es"))
+    file = tmp_path / "marian" / "vocab.json"
+    names = list(json.loads(file.read_text()))
+    first, second, third = (f">>{tag}<<" for tag in ("pt_BR", "pt_PT", "es_VE"))
+    for name, token in ((first, 10), (second, 11), (third, 12)):
+        names[token] = name
+    file.write_text(json.dumps({name: token for token, name in enumerate(names)}))
+    ours = load_translator(tmp_path / "marian")
+    for language, asked in (("es", ">>es<<"), ("fr", ">>fr<<"), ("pt", first)):
+        assert ours._ask(language, "en").before == (names.index(asked),)
+
+
 def test_a_text_that_is_too_long_is_refused(family, exact):
     with pytest.raises(BadAnswer, match="reads 96"):
         exact.read([Written(TEXT * 40, *family[0].pairs[0])])
@@ -251,6 +264,8 @@ def changed(folder, file, **values):
         ({"model_type": "t5"}, "t5"),
         ({"scale_embedding": "yes"}, "scale_embedding is 'yes'"),
         ({"decoder_start_token_id": "x"}, "decoder_start_token_id"),
+        ({"decoder_start_token_id": 9_999}, "decoder_start_token_id"),
+        ({"decoder_start_token_id": -1}, "decoder_start_token_id"),
     ],
 )
 def test_a_broken_config_is_refused_by_name(copied, values, told):

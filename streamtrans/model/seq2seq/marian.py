@@ -60,7 +60,10 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     pieces = [b""] * shape.vocab_size
     for name, token in numbers.items():
         pieces[token] = b"" if token in special else spelt(name)
-    pair = _pair(folder, said, asks, raw.get("decoder_start_token_id", pad))
+    start = raw.get("decoder_start_token_id", pad)
+    if type(start) is not int or not 0 <= start < shape.vocab_size:
+        raise BadModel(f"{folder / 'config.json'}: decoder_start_token_id is {shown(start)}; it must be a token of it")
+    pair = _pair(folder, said, asks, start)
     vocabulary = Pieces(pieces, eos, Cutter(folder / "target.spm", numbers, unknown))
     network = load_seq2seq(folder, shape, norm_last, sinusoids(shape.positions, shape.d_model, dtype))
     cut = Cutter(folder / "source.spm", numbers, unknown)
@@ -77,17 +80,22 @@ def sinusoids(length: int, width: int, dtype: torch.dtype = torch.float32) -> Te
     return torch.cat([angles.sin(), angles.cos()], 1).to(dtype)
 
 
-def _pair(folder: Path, said: dict[str, Any], asks: Mapping[str, int], start: object) -> Pair:
+def _pair(folder: Path, said: dict[str, Any], asks: Mapping[str, int], start: int) -> Pair:
     """Read the languages from ``tokenizer_config.json``; a group of languages, such as ``ROMANCE``, may be any.
+
+    Of several tokens for one language, such as ``>>es<<`` and ``>>es_VE<<``, the one of its own name is it, or else the
+    first.
 
     Raises:
         BadModel: it doesn't say what it writes.
     """
-    if type(start) is not int:
-        raise BadModel(f"{folder / 'config.json'}: decoder_start_token_id is {shown(start)}; it must be a token")
     source, target = (_known(said.get(name)) for name in ("source_lang", "target_lang"))
-    codes = {code: token for name, token in asks.items() if (code := _known(name[2:-2])) is not None}
-    written: Mapping[str, int | None] = dict(codes)
+    written = dict[str, int | None]()
+    for name, token in asks.items():
+        tag = name[2:-2]
+        code = _known(tag)
+        if code is not None and (code == tag or code not in written):
+            written[code] = token
     if not asks:
         if target is None:
             raise BadModel(

@@ -102,8 +102,10 @@ class Memory:
         open_ = [segment.end is None for segment in self.pending]
         numbers = [segment.number for segment in self.pending]
         known = list(range(self.segments - len(numbers), self.segments))
-        if not all(map(math.isfinite, (*self.loudest, *(segment.gain for segment in self.pending)))):
-            raise BadConfig("how loud a kept session was is no finite number")
+        if not all(0 <= each < math.inf for each in self.loudest):
+            raise BadConfig(f"how loud a kept session was is {self.loudest}; give finite numbers from 0 on")
+        if not all(0 < segment.gain < math.inf for segment in self.pending):
+            raise BadConfig("what a segment of a kept session is multiplied by must be a finite number above 0")
         if places != sorted(places) or any(open_[:-1]) or numbers != known or min([0, *numbers]) < 0:
             raise BadConfig("the segments of a kept session don't follow each other")
         if (self.onset is None) == (open_[-1:] == [True]) or self.begins > max(self.known, self.earliest):

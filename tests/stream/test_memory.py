@@ -126,6 +126,8 @@ def test_promises_are_kept_where_another_engine_would_say_otherwise():
         {"begins": 10**9},
         {"begins": -1},
         {"pending": ()},
+        {"loudest": (-1e-9, 0.0, 0.1)},
+        {"loudest": (0.0, 0.0, float("inf"))},
     ],
 )
 def test_what_does_not_hang_together_is_refused(change):
@@ -133,3 +135,12 @@ def test_what_does_not_hang_together_is_refused(change):
     hear(session, InstantEngine(grow, Loud()), speech(0.3, 2.0), [])
     with pytest.raises(BadConfig, match="a kept session"):
         replace(session.memory(), **change)
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_segment_that_would_be_multiplied_by_nothing_is_refused(gain):
+    session = new()
+    hear(session, InstantEngine(grow, Loud()), speech(0.3, 2.0), [])
+    memory = session.memory()
+    with pytest.raises(BadConfig, match="finite number above 0"):
+        replace(memory, pending=tuple(replace(segment, gain=gain) for segment in memory.pending))

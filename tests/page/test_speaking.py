@@ -127,3 +127,59 @@ async def test_a_server_that_has_forgotten_the_stream_is_told_and_what_was_said_
             await hall.ended(page)
             assert (await hall.shown(page, "de"))[: len(before) - 1] == before[:-1]
             assert not page.problems
+
+
+async def test_who_stops_while_the_server_is_started_anew_reads_what_was_said_and_that_some_is_missing(hall):
+    config = hall.configured(http_port=0)
+    async with Proxy(0) as proxy, hall.browser() as program:
+        async with hall.running(config=config) as (server, _):
+            proxy.port = server.http_port
+            page = await hall.opened(program, int(proxy.address.rpartition(":")[2]))
+            await page.click("#go")
+            await hall.rows(page, 1)
+            proxy.refusing = True
+            proxy.cut()
+            await hall.said(page, "Looking for the server")
+            await page.wait_for_timeout(4_000)  # at least one sentence
+            await page.click("#go")
+        before = len(await hall.shown(page, "de"))
+        async with TranslationServer(config, hall.served) as server:
+            await server.ready()
+            proxy.port, proxy.refusing = server.http_port, False
+            await hall.said(page, "Stopped")
+            assert "last words may be missing" in await page.locator("#problem").inner_text()
+            assert len(await hall.shown(page, "de")) > before
+            assert not page.problems
+
+
+CLOSES_LATE = """() => {
+  const Plain = WebSocket;
+  window.WebSocket = class extends Plain {
+    set onclose(closed) {
+      this.told = closed;
+      super.onclose = (event) => setTimeout(() => this.told?.(event), 1_500);
+    }
+  };
+}"""
+
+
+async def test_a_sitting_that_was_deleted_ends_none_that_was_begun_since(hall):
+    async with (
+        hall.running(config=hall.configured(http_port=0)) as (server, _),
+        hall.browser() as program,
+    ):
+        page = await hall.opened(program, server)
+        await page.evaluate(CLOSES_LATE)
+        await page.click("#go")
+        await hall.rows(page, 1)
+        await page.click("#keeping")
+        await page.get_by_role("button", name="Delete all of it now").click()
+        await page.locator("#deleted", has_text="All of it is deleted.").wait_for()
+        await page.keyboard.press("Escape")
+        await page.click("#go")
+        await hall.rows(page, 2)  # longer than the other one takes to close
+        assert await page.locator("#verb").inner_text() == "Stop"
+        await page.wait_for_timeout(1_000)
+        await hall.ended(page)
+        await hall.until(lambda: not server.active_sessions)
+        assert not page.problems

@@ -212,7 +212,7 @@ function listener(mine) {
     ended(problem) {
       finish(mine);
       if (problem.kind === "key") askForKey(sentence(problem.message));
-      else trouble(problem.kind === "silent" ? SILENT : sentence(problem.message));
+      else trouble({ cut: CUT, silent: SILENT }[problem.kind] ?? sentence(problem.message));
     },
   };
 }
@@ -223,6 +223,7 @@ const RUNGS = new Set([WHOLE, "NOTICE_CODE_FEWER_PARTIALS", "NOTICE_CODE_FULL_SE
 const NOTICED = new Set(["NOTICE_CODE_NO_SPEECH", "NOTICE_CODE_AUDIO_SCALE"]);
 const AWAY = "The server doesn't answer. What you say is kept here, and goes on from where it broke once the server is back.";
 const SILENT = "No sound came from the browser for a while, so the server has ended the captions. Start again.";
+const CUT = "The server was started anew before it had finished, so the last words may be missing.";
 const LOST =
   "The server knows nothing of the captions before, so new ones have begun. A few words may be missing, and viewers need the new link.";
 
@@ -241,6 +242,7 @@ function stop() {
 }
 
 function finish(mine) {
+  if (sitting !== mine) return; // it was left, and another one may run
   mine.sound.stop();
   mine.awake();
   transcript.close();

@@ -46,14 +46,11 @@ export class Connection {
     };
   }
 
+  /** Returns whether there is a connection. */
   send(message) {
-    if (this.#socket.readyState === WebSocket.OPEN) {
-      this.#socket.send(message instanceof Int16Array ? message : JSON.stringify(message));
-    }
-  }
-
-  close() {
-    this.#socket.close();
+    const open = this.#socket.readyState === WebSocket.OPEN;
+    if (open) this.#socket.send(message instanceof Int16Array ? message : JSON.stringify(message));
+    return open;
   }
 
   /** Forget it: nothing more is told. */
@@ -68,7 +65,8 @@ export class Connection {
  * @property {(started: object, anew: boolean) => void} started a stream runs; `anew`: it knows nothing of the one before
  * @property {(event: object) => void} told captions, speech events, notices, summary, answers to updates
  * @property {(why: string | null) => void} away the connection is gone, and is looked for; why, where the server said it
- * @property {(problem: {kind: "done" | "key" | "silent" | "refused", message: string}) => void} ended
+ * @property {(problem: {kind: "done" | "cut" | "key" | "silent" | "refused", message: string}) => void} ended `cut`: done,
+ *   but the server has lost the last captions
  */
 export class Stream {
   #config;
@@ -80,12 +78,14 @@ export class Stream {
   #attempts = 0;
   #token = "";
   #last = 0; // number of the newest event
-  #kept = []; // {number, message}: under the number of its audio, or of the audio that follows it
+  #kept = []; // {number, message, sent}: under the number of its audio, or of the audio that follows it
   #number = 0; // of the newest audio
   #first = 1; // of the oldest that can be sent
   #flowing = false; // the server has answered, and hears
   #waiting = false; // for the next attempt
   #ending = false;
+  #renewing = false; // the stream before is lost, and the new one hasn't begun
+  #cut = false; // the end of what was said is lost
   #over = false;
   #updates = 0;
 
@@ -126,7 +126,7 @@ export class Stream {
   end() {
     if (this.#ending) return;
     this.#ending = true;
-    if (!this.#token && !this.#flowing) this.#finish({ kind: "done", message: "" }); // it never began
+    if (!this.#token && !this.#flowing && !this.#renewing) this.#finish({ kind: "done", message: "" }); // it never began
     else if (this.#flowing) this.#connection.send({ end: {} });
   }
 
@@ -178,13 +178,17 @@ export class Stream {
     this.#token = started.resumeToken ?? "";
     const heard = Number(started.acknowledgedSequence ?? 0);
     if (heard + 1 < this.#first) {
+      for (const each of this.#kept) each.sent = false; // to no avail
       this.#anew(); // sound that it lacks is gone
       return;
     }
     this.#acknowledge(heard);
+    if (this.#flowing) return; // an answer to an earlier call, which got lost, has come first; they say the same
     this.#flowing = true;
+    this.#cut ||= this.#renewing && this.#ending;
+    this.#renewing = false;
     this.#listener.started(started, anew);
-    for (const { message } of this.#kept) this.#connection.send(message);
+    for (const each of this.#kept) this.#send(each);
     if (this.#ending) this.#connection.send({ end: {} });
   }
 
@@ -194,14 +198,19 @@ export class Stream {
   }
 
   #keep(number, message) {
-    this.#kept.push({ number, message });
-    if (this.#flowing) this.#connection.send(message);
+    const kept = { number, message, sent: false };
+    this.#kept.push(kept);
+    if (this.#flowing) this.#send(kept);
+  }
+
+  #send(kept) {
+    kept.sent = this.#connection.send(kept.message) || kept.sent;
   }
 
   #closed(status) {
     this.#flowing = false;
     if (this.#over || status?.code === 0) {
-      this.#finish({ kind: "done", message: "" });
+      this.#finish({ kind: this.#cut ? "cut" : "done", message: "" });
     } else if (SHOW_A_KEY.has(status?.code)) {
       this.#finish({ kind: "key", message: status.message });
     } else if (MEND.has(status?.code)) {
@@ -215,16 +224,20 @@ export class Stream {
     }
   }
 
-  /** Go on with a new stream: the server knows nothing of the old one any more. */
+  /** Go on with a new stream, from what nobody was sent: the server knows nothing of the old one any more. */
   #anew() {
-    if (this.#ending) {
-      this.#finish({ kind: "done", message: "" });
+    // What was sent may have been heard, and would come twice. Changes are asked for again by who hears of the new one.
+    const unsent = this.#kept.filter(({ message, sent }) => !sent && !message.update);
+    if (this.#ending && !unsent.length) {
+      this.#finish({ kind: "cut", message: "" });
       return;
     }
+    this.#kept = unsent.map((each, index) => ({ ...each, number: index + 1 }));
+    this.#number = unsent.length;
     this.#token = "";
-    this.#last = this.#number = 0;
+    this.#last = 0;
     this.#first = 1;
-    this.#kept = []; // of what it holds, some has been heard, and would come twice
+    this.#renewing = true;
     this.#again(0);
   }
 
@@ -253,7 +266,7 @@ export class Stream {
     this.#flowing = false;
     clearInterval(this.#watch);
     clearTimeout(this.#retry);
-    this.#connection.close();
+    this.#connection.abandon(); // nothing more is told, of no end either
   }
 }
 

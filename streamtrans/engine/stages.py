@@ -144,20 +144,23 @@ def open_translations(
     config: EngineConfig,
     vocabulary: Vocabulary,
 ) -> None:
-    """Begin a conversation per translation; where nothing was said there is nothing to write.
+    """Begin a conversation per translation; where nothing was said, or certainly nothing right, there is none to write.
 
     Raises:
         Exception: what is among ``memories`` in the place of one.
     """
     transcript, start = work.transcript, work.job.start
+    wrong = transcript.doubt is not None and transcript.doubt.certain
     work.translated = True
     for asked, memory in zip(work.plan.translator, memories, strict=True):
+        if wrong or not vocabulary.decode(transcript.tokens).strip():
+            prefix, count = asked.target.prefix, len(asked.target.prefix)
+            work.found[asked.place] = Hypothesis(
+                prefix, (0.0,) * count, sources=(0,) * count, doubt=transcript.doubt if wrong else None
+            )
+            continue
         if isinstance(memory, Exception):
             raise memory
-        if not vocabulary.decode(transcript.tokens).strip():
-            prefix = asked.target.prefix
-            work.found[asked.place] = Hypothesis(prefix, (0.0,) * len(prefix), sources=(0,) * len(prefix))
-            continue
         finish = partial(resting, reach=memory.reach, transcript=transcript, vocabulary=vocabulary, start=start)
         prompted = replace(asked, prompt=memory.prompt)
         language, instead = asked.target.language, (work.job.source or FALLBACK, FALLBACK)

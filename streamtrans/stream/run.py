@@ -38,7 +38,7 @@ class Run:
             end=end,
             last=last,
             audio=listener.audio(min(end, max(segment.start, self._sent)), end, segment.gain),
-            targets=tuple(line.target(free=free) for line in segment.open_lines),
+            targets=tuple(line.target(free=free) for line in segment.read_lines),
             source=config.source,
             state=self._state,
             keep=not last or (config.carry_state and not listener.ended),

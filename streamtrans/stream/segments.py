@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from streamtrans.core import Caption, Event, Job, Reading, SpeechEnded, SpeechStarted
+from streamtrans.core import Caption, Doubt, Event, Hypothesis, Job, Reading, SpeechEnded, SpeechStarted
 from streamtrans.stream.lines import Line
 from streamtrans.stream.policies import Span
 
@@ -38,6 +38,13 @@ class Segment:
         return lines[0] if lines and any(line.translated for line in self.lines) else None
 
     @property
+    def read_lines(self) -> list[Line]:
+        """The lines to read: the open ones, and before them a closed transcript that some are translated from."""
+        lines = self.open_lines
+        behind = any(line.translated for line in lines)
+        return [line for line in self.lines if behind and line.closed and not line.translated] + lines
+
+    @property
     def promised_to(self) -> int:
         """End of the audio whose reading made the last promise in each of the lines that are open."""
         promised = [line.promised_at for line in self.open_lines]
@@ -50,14 +57,17 @@ class Segment:
     def take(self, job: Job, reading: Reading | None, certain: int) -> list[Caption]:
         """Take what came of ``job``, ``None`` where nothing did; return what that shows.
 
-        Audio from sample ``certain`` on may yet fall to the next segment.
+        Audio from sample ``certain`` on may yet fall to the next segment. The translation of a transcript that is
+        certainly wrong is as wrong.
         """
         span, captions = Span(job.segment, job.start, job.end), []
         hypotheses = reading.hypotheses if reading is not None else ()
         read = {target.language: said for target, said in zip(job.targets, hypotheses, strict=False)}
-        transcript = self.transcript
+        transcript, wrong = self.transcript, self._wrong(read)
         for line in self.open_lines:  # languages may have come and gone since the job was taken
             hypothesis, caption = read.get(line.language), None
+            if line.translated and hypothesis is not None and wrong is not None:
+                hypothesis = replace(hypothesis, doubt=wrong)
             within = len(transcript.committed) if transcript is not None and line.translated else None
             if job.last:
                 caption = line.finish(hypothesis, span, credible=self.credible, within=within)
@@ -66,6 +76,11 @@ class Segment:
             if caption is not None and not line.hidden:
                 captions.append(caption)
         return captions
+
+    def _wrong(self, read: Mapping[str, Hypothesis]) -> Doubt | None:
+        """Return what is certainly wrong with the transcript that others are translated from, as it was read."""
+        heard = (read[line.language].doubt for line in self.lines if not line.translated and line.language in read)
+        return next((doubt for doubt in heard if doubt is not None and doubt.certain), None)
 
     def leave(self, targets: Sequence[str], heard: int) -> list[Caption]:
         """Close the lines of languages that aren't among ``targets`` any more, at sample ``heard``."""
@@ -81,7 +96,7 @@ class Segment:
     def hand_over(self, following: Segment) -> list[Event]:
         """Close the lines that saw a sentence end; what they said after it begins those of the segment ``following``.
 
-        The translations of such a line end with it.
+        The translations of such a line end with it, where the newest reading gave one; the others wait for the last.
         """
         transcript = self.transcript
         source = None if transcript is None else transcript.ending
@@ -90,6 +105,9 @@ class Segment:
         span = Span(self.number, self.start, following.start)
         for line in self.open_lines:
             if line.translated and source is not None:
+                if line.believed_at != self.read_to:
+                    line.keep_to(source)
+                    continue
                 final, rest = line.finish_with(source, span)
             elif line.ending is not None:
                 final, rest = line.finish_sentence(span)

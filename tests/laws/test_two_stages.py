@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.core import BadConfig, Caption, Hypothesis, Job, SpeechEnded, Target, UnsupportedLanguage
+from streamtrans.core import BadConfig, Caption, Doubt, Hypothesis, Job, SpeechEnded, Target, UnsupportedLanguage
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.engine.stages import resting
 from streamtrans.foreign.values import typed
@@ -425,3 +425,126 @@ def test_sentences_of_a_translation_end_with_those_of_the_transcript(sentences, 
     assert all(count == counts[0] for count in counts)
     if len(sentences) > 3:
         assert session.stats.divided > 0
+
+
+WRONG = Doubt("it", certain=True)
+SENTENCES = [6, 8, 7, 9]
+
+
+def interpreted(config, read, before_answer=lambda session, job: None):
+    """Return session and events of a talk that ``read`` reads; it is told of every job before that is answered."""
+    talk = Interpreted(SENTENCES)
+    session = Session(config, STAGES, window=512)
+    engine = InstantEngine(lambda job, target: read(talk, job, target), ScriptedVad([(talk.start, talk.end)]))
+    audio, events = talk.audio(), []
+    for start in range(0, len(audio) + 1_600, 1_600):
+        session.hear(audio[start : start + 1_600]) if start < len(audio) else session.end()
+        while requests := session.requests():
+            for request in requests:
+                answer = engine.submit(request).result()
+                if isinstance(request, Job):
+                    before_answer(session, request)
+                session.answer(request, answer)
+        events += session.events()
+    assert session.finished
+    assert session.stats.divided > 0
+    return talk, events
+
+
+def said_in(events, language):
+    return {caption.segment: numbers(caption.text) for caption in lines(events, language) if caption.final}
+
+
+def words_in(events, language):
+    return [word for said in said_in(events, language).values() for word in said if word]
+
+
+@pytest.mark.parametrize("targets", [("en", "de"), ("de",), ("de", "fr")])
+def test_a_translation_that_was_held_back_when_its_sentence_ended_is_read_again(targets):
+    def read(talk, job, target):
+        found = talk.read(job, target)
+        return replace(found, doubt=WRONG) if target.language == "de" and not job.last else found
+
+    talk, events = interpreted(SessionConfig(targets, "en", endpoints=RULES, policy="hold", policy_n=2), read)
+    for language in targets:
+        assert words_in(events, language) == [word + 500 * (language != "en") for word in talk.words]
+    assert len(said_in(events, "de")) > 1
+
+
+def test_what_stays_held_back_when_its_sentence_has_ended_is_told_in_each_sentence():
+    def read(talk, job, target):
+        found = talk.read(job, target)
+        return replace(found, doubt=WRONG) if target.language == "de" else found
+
+    _, events = interpreted(SessionConfig(("en", "de"), "en", endpoints=RULES, policy="hold", policy_n=2), read)
+    finals = [caption for caption in lines(events, "de") if caption.final]
+    assert len(finals) == len(said_in(events, "en")) > 1
+    assert {(caption.text, caption.doubt) for caption in finals} == {("", WRONG)}
+
+
+def test_what_was_believed_beyond_a_sentence_that_is_read_again_is_not_said_twice():
+    def read(talk, job, target):
+        found = talk.read(job, target)
+        ended = 0 in (talk.read(job, Target("en")).tokens[:-3])
+        return replace(found, doubt=WRONG) if target.language == "de" and (ended or job.last) else found
+
+    config = SessionConfig(("en", "de"), "en", endpoints=RULES, policy="final")
+    _, events = interpreted(config, read)
+    said = [word for word in words_in(events, "de") if word < 900]
+    assert said
+    assert said == sorted(set(said))
+
+
+def test_a_language_that_comes_while_the_reading_is_under_way_that_divides_has_the_sentence_too():
+    config = SessionConfig(("en", "de"), "en", endpoints=RULES, policy="hold", policy_n=2)
+    ends = []
+
+    def note(session, job):
+        ends.append((session.stats.divided, job.end))
+
+    interpreted(config, Interpreted.read, note)
+    divides = next(end for (divided, end), (after, _) in pairwise(ends) if after > divided)
+
+    def add(session, job):
+        if job.end == divides and not job.last:
+            session.retarget(("en", "de", "fr"))
+
+    talk, events = interpreted(config, Interpreted.read, add)
+    heard = said_in(events, "en")
+    assert list(heard) == sorted(said_in(events, "fr"))
+    assert words_in(events, "fr") == [word + 500 for word in talk.words]
+    for language in ("de", "fr"):
+        assert {segment: len(said) for segment, said in said_in(events, language).items()} == {
+            segment: len(said) for segment, said in heard.items()
+        }
+
+
+@pytest.mark.parametrize("targets", [("en", "de"), ("de",)])
+@pytest.mark.parametrize("mode", ["live", "stable", "final"])
+def test_the_translation_of_a_transcript_that_is_held_back_is_held_back_and_that_is_told(targets, mode):
+    def read(job, target):
+        found = Interpreted(SENTENCES).read(job, target)
+        return replace(found, doubt=WRONG) if target.language == "en" else found
+
+    config = SessionConfig(targets, "en", endpoints=RULES, policy="hold", policy_n=1, mode=mode)
+    session = Session(config, STAGES, window=512)
+    events = run(session, InstantEngine(read, ScriptedVad([(8_000, 60_000)])))
+    for language in targets:
+        [final] = [caption for caption in lines(events, language) if caption.final]
+        assert (final.text, final.doubt) == ("", WRONG)
+        assert all(not caption.text for caption in lines(events, language))
+
+
+def test_a_transcript_that_is_certainly_wrong_is_not_translated():
+    ear, translator = ToyModel(replace(EAR, words=16)), ToyModel(TRANSLATOR)
+    words = ["the", "of", "and", "that", "was", "with", "which", "this"]
+    words += ["from", "they", "would", "their", "there", "about", "could", "people"]
+    ear.vocabulary = Pieces([b""] * ear.first_word + [f" {word}".encode() for word in words], 0)
+    audio = toy_audio(3.5, 3)
+    targets = (Target("de", prefix=(9, 10)), Target("zh"))
+    with Engine(ear, no_vad, EngineConfig(), translator) as read:
+        for asked in (targets, (Target("fr"), *targets)):  # whether somebody wants to see the transcript or not
+            reading = read.submit(Job(0, 0, len(audio), True, audio, asked, "fr")).result(PATIENCE_S)
+            for target, found in zip(targets, reading.hypotheses[-2:], strict=True):
+                assert (found.tokens, found.doubt) == (target.prefix, Doubt("en", certain=True))
+    assert read.translator.steps == []

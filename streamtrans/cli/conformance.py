@@ -52,7 +52,7 @@ def conformance(
 
     The exit status is 0 if all checks pass that could be tried, 1 if one fails, 2 if nobody answers.
     """
-    from streamtrans.client import Tls
+    from streamtrans.client import Tls, Unavailable
 
     if form not in ("proto", "json"):
         raise BadConfig(f"--form is {form!r}; use proto or json")
@@ -63,7 +63,13 @@ def conformance(
     secret = _read(key)
     show = (lambda _: None) if as_json else _shower()
     wishes = {"form": form, "tls": encrypted, "key": None if secret is None else secret.decode().strip(), **asked}
-    about, outcomes = asyncio.run(_run(target, _sound(file), only or [], wishes, show))
+    try:
+        about, outcomes = asyncio.run(_run(target, _sound(file), only or [], wishes, show))
+    except Unavailable as error:
+        raise StreamtransError(
+            f"{target} isn't serving ({error.message}); give the host:port or ws://host:port of a server that is, such"
+            " as one that `streamtrans serve` starts"
+        ) from error
     counts = Counter[str](each.verdict for each in outcomes)
     if as_json:
         checks = [asdict(each) | {"seconds": round(each.seconds, 3)} for each in outcomes]

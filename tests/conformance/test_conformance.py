@@ -291,7 +291,8 @@ def test_what_is_asked_wrongly_is_told_what_would_be_right(run, tmp_path):
     short = tmp_path / "short.wav"
     soundfile.write(short, speech(0.1, 0.2), 16_000)
     for words, problem in (
-        (("127.0.0.1:1",), "UNAVAILABLE"),
+        (("127.0.0.1:1",), "isn't serving"),
+        (("ws://127.0.0.1:1",), "isn't serving"),
         (("localhost:1", "--only", "nonsense"), "no check 'nonsense'; there are opening.started"),
         (("localhost:1", "--form", "xml"), "use proto or json"),
         (("localhost:1", "--form", "json"), "write ws://"),

@@ -6,6 +6,7 @@ The keys are Whisper's own; whisperM2M adds those of the text encoder, of the sp
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ RANGES = {
     "encoder_block": (0, 1_000_000),
     "encoder_left": (0, 1_000_000),
 }
-"""Least and most of every whole number: far beyond any model, so that a broken file doesn't build a giant first."""
+"""Least and most of whole numbers: far beyond any model, so that a broken file doesn't build a giant first."""
+
+MOST = 10_000_000
+"""The most of those that aren't among them; the least is 1."""
 
 WITHIN = {"encoder_block": "max_source_positions", "draft_vocabulary": "vocab_size"}
 """Numbers that can't exceed another one."""
@@ -77,13 +81,7 @@ class NetworkConfig:
     """Frames that a block hears before its first: larger hears better, costs more, and more is kept per stream."""
 
     def __post_init__(self) -> None:
-        for name, (least, far) in RANGES.items():
-            value = getattr(self, name)
-            most = min(far, getattr(self, WITHIN[name])) if name in WITHIN else far
-            if type(value) is not int or not least <= value <= most:
-                unit = "frames" if name in ("encoder_block", "encoder_left") else "a whole number"
-                limits = f"{least} or more" if type(value) is int and value < least else f"{least} to {most}"
-                raise BadModel(f"{name} is {shown(value)}; give {unit}, {limits}")
+        whole(asdict(self), RANGES)
         for name in ("speculator_own_keys", "encoder_rotary"):
             if type(getattr(self, name)) is not bool:
                 raise BadModel(f"{name} is {shown(getattr(self, name))}; it must be true or false")
@@ -153,6 +151,36 @@ class NetworkConfig:
     def asdict(self) -> dict[str, int | float | str]:
         """Return the keys as ``config.json`` holds them."""
         return asdict(self)
+
+
+def whole(raw: Mapping[str, Any], names: Collection[str]) -> dict[str, int]:
+    """Pick whole numbers out of a ``config.json``.
+
+    Raises:
+        BadModel: one is missing, or no number that a network can have.
+    """
+    for name in names:
+        least, most = RANGES.get(name, (1, MOST))
+        value, most = raw.get(name), min(most, raw[WITHIN[name]]) if name in WITHIN else most
+        if type(value) is not int or not least <= value <= most:
+            unit = "frames" if name in ("encoder_block", "encoder_left") else "a whole number"
+            limits = f"{least} or more" if type(value) is int and value < least else f"{least} to {most}"
+            raise BadModel(f"{name} is {shown(value)}; give {unit}, {limits}")
+    return {name: raw[name] for name in names}
+
+
+def tokens_of(numbers: Mapping[str, Any], size: int, file: Path) -> dict[str, int]:
+    """Return the token of each piece of ``file``, all of them within the ``size`` of a vocabulary.
+
+    Raises:
+        BadModel: one isn't.
+    """
+    if not all(type(token) is int and 0 <= token < size for token in numbers.values()):
+        raise BadModel(
+            f"{file} has more tokens than the {size} of config.json, or some that are no number: one of the two"
+            " is another model's"
+        )
+    return dict(numbers)
 
 
 def shown(value: object) -> str:

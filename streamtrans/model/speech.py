@@ -115,13 +115,10 @@ class TorchSpeechModel(Writer):
         """Whether the checkpoint holds a KVSPN."""
         return self.network.speculator is not None
 
-    def pack(self, precision: str) -> None:
-        """Lay the linears out for speed, once, after loading: see :func:`streamtrans.model.linear.pack`."""
+    def _pack(self, precision: str) -> None:
         pack(self.network, precision)
-        if precision != JOINED:
-            self.precision = precision
-            if self.guesser is not None:
-                self.guesser.pack(precision)
+        if precision != JOINED and self.guesser is not None:
+            self.guesser.pack(precision)
 
     @property
     def draft_acceptance(self) -> float:

@@ -6,16 +6,18 @@ Law: a model remembers nothing between calls, and a batch of one equals a row of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from streamtrans.core import UnsupportedLanguage
 from streamtrans.model.api import Choices, Forward
 from streamtrans.model.cache import SlotBatch, SlotCache, Slots, SlotShape, SlotSpan
+from streamtrans.model.linear import JOINED
 from streamtrans.model.scoring import Rules, Scorer
-from streamtrans.text import Vocabulary, canonical, tokens_per_second
+from streamtrans.text import LANGUAGES, Vocabulary, canonical, tokens_per_second
 
 Frames = Sequence[Sequence[int]]
 """Per text and token of a pass the frame of the memory that it looked at; nothing where nobody can tell."""
@@ -110,6 +112,16 @@ class Writer(ABC):
                 cache.keep_hidden(states)
         return found
 
+    def pack(self, precision: str) -> None:
+        """Lay the linears out for speed, once, after loading: see :mod:`streamtrans.model.linear`."""
+        self._pack(precision)
+        if precision != JOINED:
+            self.precision = precision
+
+    @abstractmethod
+    def _pack(self, precision: str) -> None:
+        """Lay out those of its network, and of what else it computes with."""
+
     @abstractmethod
     def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:
         """Return the last layer's states ``(B, T, E)`` of ``tokens`` ``(B, T)``, and what they looked at."""
@@ -128,3 +140,15 @@ def slot_cache(cache: object) -> SlotCache:
 def slot_of(cache: object) -> int:
     """Return the slot of a cache."""
     return slot_cache(cache).slot
+
+
+def known(name: str, does: str, language: str, languages: Collection[str]) -> str:
+    """Return the code of a language that the translator ``name`` "reads" or "writes".
+
+    Raises:
+        UnsupportedLanguage: it isn't among its ``languages``.
+    """
+    code = canonical(language)
+    if code not in languages:
+        raise UnsupportedLanguage(f"{name} {does} no {code} ({LANGUAGES[code]}); it {does} {', '.join(languages)}")
+    return code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,17 @@ def spelt(name: str) -> bytes:
     """Return the bytes of a piece by its name."""
     byte = _BYTE.fullmatch(name)
     return bytes([int(byte[1], 16)]) if byte else name.replace(SPACE, " ").encode()
+
+
+def pieces(
+    numbers: Mapping[str, int], size: int, special: Collection[int], spell: Callable[[str], bytes] = spelt
+) -> list[bytes]:
+    """Return what each of ``size`` tokens spells: nothing where it is ``special``, or not among ``numbers``."""
+    found = [b""] * size
+    for name, token in numbers.items():
+        if token not in special:
+            found[token] = spell(name)
+    return found
 
 
 class Cutter:

@@ -23,13 +23,12 @@ from streamtrans.core import BadAnswer, BadModel, UnsupportedLanguage
 from streamtrans.model.api import Written
 from streamtrans.model.cache import EncodedSpeech, SlotBatch, SlotHistory, SlotShape, SlotSpan, words_looked_at
 from streamtrans.model.causal.network import CausalNetwork, Shape
-from streamtrans.model.config import read_json, shown
-from streamtrans.model.linear import JOINED
+from streamtrans.model.config import read_json, shown, tokens_of
 from streamtrans.model.loading import CARD, fill, read_tensors
 from streamtrans.model.scoring import Rules
-from streamtrans.model.writing import Frames, Writer
+from streamtrans.model.writing import Frames, Writer, known
 from streamtrans.text import Pieces, canonical, display_name
-from streamtrans.text.sentencepieces import Backend
+from streamtrans.text.sentencepieces import Backend, pieces
 
 BEGIN, END = "<|im_start|>", "<|im_end|>"
 
@@ -62,11 +61,8 @@ class ChatTranslator(Writer):
         shape = self.network.shape
         return SlotShape(shape.num_key_value_heads, shape.head_dim, shape.num_hidden_layers, shape.positions)
 
-    def pack(self, precision: str) -> None:
-        """Lay the linears out for speed, once, after loading: see :mod:`streamtrans.model.linear`."""
+    def _pack(self, precision: str) -> None:
         self.network.pack(precision)
-        if precision != JOINED:
-            self.precision = precision
 
     def targets(self, source: str) -> tuple[str, ...]:
         """Return the other languages, for any becomes any; none where a text in ``source`` can't be read."""
@@ -75,9 +71,7 @@ class ChatTranslator(Writer):
     def check(self, target: str, source: str) -> None:
         """Refuse what can't be translated."""
         for language, does in ((target, "writes"), (source, "reads")):
-            if canonical(language) not in self.languages:
-                known = ", ".join(self.languages)
-                raise UnsupportedLanguage(f"{self.name} {does} no {canonical(language)}; it {does} {known}")
+            known(self.name, does, language, self.languages)
 
     def read(self, texts: Sequence[Written]) -> list[EncodedSpeech]:
         """Make the prompt of each text; it is read together with its answer's draft."""
@@ -171,23 +165,18 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
 def _words(folder: Path, raw: dict[str, Any], shape: Shape) -> Words:
     file = folder / "tokenizer.json"
     backend = Backend(file)
-    numbers, special = backend.numbers, backend.special
+    numbers, special = tokens_of(backend.numbers, shape.vocab_size, file), backend.special
     if BEGIN not in numbers or END not in numbers:
         raise BadModel(f"{file} has no {BEGIN} and {END}: only translators that are asked in ChatML are known")
-    if max(numbers.values()) >= shape.vocab_size:
-        raise BadModel(f"{file} has more tokens than the {shape.vocab_size} of config.json: one is another model's")
     said = raw.get("eos_token_id")
     ends = {token for token in (said if isinstance(said, list) else [said]) if token is not None}
     if not all(type(token) is int and 0 <= token < shape.vocab_size for token in ends):
         raise BadModel(f"{folder / 'config.json'}: eos_token_id is {shown(said)}; give a token or a list of tokens")
     special |= {numbers[BEGIN], numbers[END], *ends} | (set(range(shape.vocab_size)) - set(numbers.values()))
-    pieces = [b""] * shape.vocab_size
-    for name, token in numbers.items():
-        pieces[token] = b"" if token in special else backend.spelt(name)
-    eot = numbers[END]
+    eot, spelt = numbers[END], pieces(numbers, shape.vocab_size, special, backend.spelt)
     rules = Rules(shape.vocab_size, eot, special - {eot}, ends=frozenset(ends - {eot}))
     commands = tuple(name for name, token in numbers.items() if token in special)
-    return Words(backend, Pieces(pieces, eot, backend), rules, commands)
+    return Words(backend, Pieces(spelt, eot, backend), rules, commands)
 
 
 def _languages(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
@@ -202,14 +191,14 @@ def _languages(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
         head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
         found = re.search(r"^language:((?:\n\s*- +\S+)+)", head[1] if head else "", re.MULTILINE)
         listed = [tag.strip("\"'") for tag in re.findall(r"-\s+(\S+)", found[1])] if found else None
-    known = list[str]()
+    codes = list[str]()
     for tag in listed if isinstance(listed, list) else ():
         try:
-            known.append(canonical(str(tag)))
+            codes.append(canonical(str(tag)))
         except UnsupportedLanguage:
             continue  # a language that nobody can ask for here
-    if not known:
+    if not codes:
         raise BadModel(
             f'{folder} doesn\'t say which languages it translates: write "languages": ["en", "de"] into config.json'
         )
-    return tuple(dict.fromkeys(known))
+    return tuple(dict.fromkeys(codes))

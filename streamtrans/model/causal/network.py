@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamtrans.core import BadModel
-from streamtrans.model.config import shown
+from streamtrans.model.config import shown, whole
 from streamtrans.model.layers import History, rotate
 from streamtrans.model.linear import JOINED, join, make_linear
 
@@ -50,10 +50,7 @@ class Shape:
         usual = width // heads if type(heads) is int and heads > 0 and type(width) is int else None
         said = {"num_key_value_heads": heads, **{name: each for name, each in raw.items() if each is not None}}
         said.setdefault("head_dim", usual)
-        whole = [name for name in cls.__dataclass_fields__ if cls.__dataclass_fields__[name].type == "int"]
-        for name in whole:
-            if type(said.get(name)) is not int or not 1 <= said[name] <= 10_000_000:
-                raise BadModel(f"{name} is {shown(said.get(name))}; give a whole number, 1 to 10000000")
+        sizes = whole(said, [name for name, item in cls.__dataclass_fields__.items() if item.type == "int"])
         rope = said.get("rope_parameters") or said.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
         theta = rope.get("rope_theta", said.get("rope_theta", 10_000.0)) if isinstance(rope, dict) else None
@@ -73,7 +70,6 @@ class Shape:
                 f" {said['num_key_value_heads']}"
             )
         tied, bias = bool(said.get("tie_word_embeddings", False)), bool(said.get("attention_bias", False))
-        sizes = {name: said[name] for name in whole}
         return cls(**sizes, rms_norm_eps=float(epsilon), theta=float(theta or 0), tied=tied, bias=bias)
 
     @property

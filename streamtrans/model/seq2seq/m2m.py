@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamtrans.core import BadModel, UnsupportedLanguage
-from streamtrans.model.config import read_json, shown
+from streamtrans.core import BadModel
+from streamtrans.model.config import read_json, shown, tokens_of
 from streamtrans.model.seq2seq.network import Shape, norm_first
 from streamtrans.model.seq2seq.translator import Question, Translator, load_seq2seq, number
-from streamtrans.text import LANGUAGES, Pieces, canonical
+from streamtrans.model.writing import known
+from streamtrans.text import LANGUAGES, Pieces
 from streamtrans.text.languages import script, three_letters
-from streamtrans.text.sentencepieces import Backend, Cutter, spelt
+from streamtrans.text.sentencepieces import Backend, Cutter, pieces
 
 _BEFORE = 2
 """fairseq counts positions from the number of the padding token on."""
@@ -64,12 +65,7 @@ class Codes:
         return Question((wanted,), (self.start,)) if self.at_source else Question((given,), (self.start, wanted))
 
     def _token(self, language: str, does: str) -> int:
-        code = canonical(language)
-        if code not in self.tokens:
-            raise UnsupportedLanguage(
-                f"{self.name} {does} no {code} ({LANGUAGES[code]}); it {does} {', '.join(self.tokens)}"
-            )
-        return self.tokens[code]
+        return self.tokens[known(self.name, does, language, self.tokens)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +111,7 @@ def sinusoids(length: int, width: int, dtype: torch.dtype = torch.float32) -> Te
 def _numbered(folder: Path, shape: Shape, said: dict[str, Any]) -> _Words:
     """Read ``vocab.json`` and the SentencePiece model beside it: tokens of languages stand behind those of pieces."""
     file = folder / "vocab.json"
-    numbers = read_json(file)
-    if not all(type(token) is int and 0 <= token < shape.vocab_size for token in numbers.values()):
-        raise BadModel(f"{file} numbers pieces beyond the {shape.vocab_size} tokens of config.json")
+    numbers = tokens_of(read_json(file), shape.vocab_size, file)
     kind = said.get("language_codes", "m2m100")
     if kind not in _CODES:
         raise BadModel(
@@ -127,29 +121,21 @@ def _numbered(folder: Path, shape: Shape, said: dict[str, Any]) -> _Words:
     if len(numbers) + len(codes) > shape.vocab_size:
         raise BadModel(f"{file} has {len(numbers)} pieces, and {len(codes)} languages don't fit behind them")
     languages = {code: len(numbers) + at for at, code in enumerate(codes) if code in LANGUAGES}
-    pieces = [b""] * shape.vocab_size
     commands = {number(numbers, name, file) for name in ("<s>", "<pad>", "</s>", "<unk>")}
-    for name, token in numbers.items():
-        pieces[token] = b"" if token in commands else spelt(name)
     special = frozenset(commands | set(range(len(numbers), shape.vocab_size)))
     cut = Cutter(folder / "sentencepiece.bpe.model", numbers, numbers["<unk>"])
-    return _Words(pieces, special, cut, languages)
+    return _Words(pieces(numbers, shape.vocab_size, commands), special, cut, languages)
 
 
 def _flores(folder: Path, shape: Shape) -> _Words:
     """Read ``tokenizer.json``, where languages are named as in FLORES-200."""
     file = folder / "tokenizer.json"
     backend = Backend(file)
-    numbers = backend.numbers
-    if max(numbers.values(), default=0) >= shape.vocab_size:
-        raise BadModel(f"{file} has more tokens than the {shape.vocab_size} of config.json: one is another model's")
+    numbers = tokens_of(backend.numbers, shape.vocab_size, file)
     named = {code: f"{three_letters(code)}_{(_SCRIPTS.get(code) or script(code)).title()}" for code in LANGUAGES}
     languages = {code: numbers[name] for code, name in named.items() if name in numbers}
     if not languages:
         raise BadModel(f"{file} names no language as in FLORES-200, such as deu_Latn")
     special = backend.special | set(languages.values()) | {number(numbers, "<unk>", file)}
-    pieces = [b""] * shape.vocab_size
-    for name, token in numbers.items():
-        pieces[token] = b"" if token in special else spelt(name)
     unnumbered = set(range(shape.vocab_size)) - set(numbers.values())
-    return _Words(pieces, frozenset(special | unnumbered), backend, languages)
+    return _Words(pieces(numbers, shape.vocab_size, special), frozenset(special | unnumbered), backend, languages)

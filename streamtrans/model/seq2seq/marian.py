@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import BadModel, UnsupportedLanguage
-from streamtrans.model.config import read_json, shown
+from streamtrans.model.config import read_json, shown, tokens_of
 from streamtrans.model.seq2seq.network import Shape, norm_last
 from streamtrans.model.seq2seq.translator import Question, Translator, load_seq2seq, number
+from streamtrans.model.writing import known
 from streamtrans.text import LANGUAGES, Pieces, canonical
 from streamtrans.text.languages import of_three_letters
-from streamtrans.text.sentencepieces import Cutter, spelt
+from streamtrans.text.sentencepieces import Cutter, pieces
 
 _ASKS = re.compile(r">>(\w+)<<")
 
@@ -37,10 +38,8 @@ class Pair:
 
     def __call__(self, target: str, source: str) -> Question:
         """Return how to ask for a translation."""
-        for language, known, does in ((source, self.sources, "reads"), (target, tuple(self.written), "writes")):
-            if canonical(language) not in known:
-                raise UnsupportedLanguage(f"{self.name} {does} no {canonical(language)}; it {does} {', '.join(known)}")
-        asks = self.written[canonical(target)]
+        known(self.name, "reads", source, self.sources)
+        asks = self.written[known(self.name, "writes", target, self.written)]
         return Question(() if asks is None else (asks,), (self.start,))
 
 
@@ -51,20 +50,16 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     if said.get("separate_vocabs") or not raw.get("share_encoder_decoder_embeddings", True):
         raise BadModel(f"{folder} has a vocabulary for each language, and only those that share one are read")
     file = folder / "vocab.json"
-    numbers = read_json(file)
-    if not all(type(token) is int and 0 <= token < shape.vocab_size for token in numbers.values()):
-        raise BadModel(f"{file} numbers pieces beyond the {shape.vocab_size} tokens of config.json")
+    numbers = tokens_of(read_json(file), shape.vocab_size, file)
     eos, unknown, pad = (number(numbers, name, file) for name in ("</s>", "<unk>", "<pad>"))
     asks = {name: token for name, token in numbers.items() if _ASKS.fullmatch(name)}
     special = frozenset({eos, unknown, pad, *asks.values()} | set(range(shape.vocab_size)) - set(numbers.values()))
-    pieces = [b""] * shape.vocab_size
-    for name, token in numbers.items():
-        pieces[token] = b"" if token in special else spelt(name)
     start = raw.get("decoder_start_token_id", pad)
     if type(start) is not int or not 0 <= start < shape.vocab_size:
         raise BadModel(f"{folder / 'config.json'}: decoder_start_token_id is {shown(start)}; it must be a token of it")
     pair = _pair(folder, said, asks, start)
-    vocabulary = Pieces(pieces, eos, Cutter(folder / "target.spm", numbers, unknown))
+    spelt = pieces(numbers, shape.vocab_size, special)
+    vocabulary = Pieces(spelt, eos, Cutter(folder / "target.spm", numbers, unknown))
     network = load_seq2seq(folder, shape, norm_last, sinusoids(shape.positions, shape.d_model, dtype))
     cut = Cutter(folder / "source.spm", numbers, unknown)
     model = Translator(folder.name, network, vocabulary, pair, special=special, cut=cut, device=device, dtype=dtype)
@@ -89,11 +84,11 @@ def _pair(folder: Path, said: dict[str, Any], asks: Mapping[str, int], start: in
     Raises:
         BadModel: it doesn't say what it writes.
     """
-    source, target = (_known(said.get(name)) for name in ("source_lang", "target_lang"))
+    source, target = (_code(said.get(name)) for name in ("source_lang", "target_lang"))
     written = dict[str, int | None]()
     for name, token in asks.items():
         tag = name[2:-2]
-        code = _known(tag)
+        code = _code(tag)
         if code is not None and (code == tag or code not in written):
             written[code] = token
     if not asks:
@@ -106,7 +101,7 @@ def _pair(folder: Path, said: dict[str, Any], asks: Mapping[str, int], start: in
     return Pair(folder.name, tuple(LANGUAGES) if source is None else (source,), written, start)
 
 
-def _known(tag: object) -> str | None:
+def _code(tag: object) -> str | None:
     """Return the code of a language that we know."""
     try:
         return canonical(tag) if isinstance(tag, str) else None

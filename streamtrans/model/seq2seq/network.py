@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamtrans.core import BadModel
-from streamtrans.model.config import shown
+from streamtrans.model.config import shown, whole
 from streamtrans.model.layers import Attention, Crossing, History, attend
 from streamtrans.model.linear import JOINED, join, make_linear
 
@@ -68,10 +68,7 @@ class Shape:
         missing = [name for name in cls.__dataclass_fields__ if name not in raw]
         if missing:
             raise BadModel(f"config.json lacks {', '.join(missing)}: is this a translator's checkpoint?")
-        for name in cls.__dataclass_fields__:
-            whole = type(raw[name]) is int and 1 <= raw[name] <= 10_000_000
-            if name not in ("activation_function", "scale_embedding") and not whole:
-                raise BadModel(f"{name} is {shown(raw[name])}; give a whole number, 1 to 10000000")
+        whole(raw, [name for name, item in cls.__dataclass_fields__.items() if item.type == "int"])
         if type(raw["scale_embedding"]) is not bool:
             raise BadModel(f"scale_embedding is {shown(raw['scale_embedding'])}; it must be true or false")
         shape = cls(**{name: raw[name] for name in cls.__dataclass_fields__})

@@ -25,7 +25,6 @@ from streamtrans.model.cache import (
     SlotSpan,
     words_looked_at,
 )
-from streamtrans.model.linear import JOINED
 from streamtrans.model.loading import fill, read_tensors
 from streamtrans.model.scoring import Rules
 from streamtrans.model.seq2seq.network import Order, Seq2Seq, Shape
@@ -106,11 +105,8 @@ class Translator(Writer):
         heads, layers = shape.decoder_attention_heads, shape.decoder_layers
         return SlotShape(heads, shape.d_model // heads, layers, shape.positions, layers, shape.positions)
 
-    def pack(self, precision: str) -> None:
-        """Lay the linears out for speed, once, after loading: see :mod:`streamtrans.model.linear`."""
+    def _pack(self, precision: str) -> None:
         self.network.pack(precision)
-        if precision != JOINED:
-            self.precision = precision
 
     def targets(self, source: str) -> tuple[str, ...]:
         """Return the languages, ``source`` left out, that a text in it can become; none where it can't be read."""

@@ -150,6 +150,8 @@ class ServerConfig:
     """Of such a recording, in million bytes."""
     max_upload_ms: int = 10_800_000
     """The longest of them."""
+    upload_timeout_ms: int = 600_000
+    """To receive one in. Larger: slower lines may send large ones, and hold their places meanwhile."""
     metrics_port: int | None = None
     """Where Prometheus may ask, over HTTP; 0 takes any free one. ``None``: nowhere."""
     metrics_host: str = "127.0.0.1"
@@ -184,6 +186,7 @@ class ServerConfig:
             ("max_uploads", self.max_uploads, 1),
             ("max_upload_mb", self.max_upload_mb, 1),
             ("max_upload_ms", self.max_upload_ms, 1),
+            ("upload_timeout_ms", self.upload_timeout_ms, 1),
             ("behind_ms", self.behind_ms, 1),
             ("warm_timeout_ms", self.warm_timeout_ms, 1),
             ("grace_ms", self.grace_ms, 0),

@@ -148,6 +148,16 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             )
         )
 
+    def refuse_speaker(self, metadata: Metadata) -> None:
+        """Turn away who could begin no stream now, whatever it is.
+
+        Raises:
+            Refusal: that is so.
+        """
+        holder = self._keys.holder(metadata, "speak")
+        self._ready()
+        holder.refuse_when_full()
+
     async def WatchCaptions(self, request: WatchRequest, context: Context) -> None:
         """Let somebody read along; raises a refusal for the doors to tell."""
         await self.watch(request, GrpcLink(context).write, metadata_of(context))
@@ -220,7 +230,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         holder, token = self._keys.holder(metadata, "speak"), request.resume_token
         if not token:
             raise invalid([("resume_token", "is empty; a stream's is in `started`")])
-        await self._take_from_call(token, holder)
+        await self._take_from_calls(token, holder)
         speaker = self.registry.take(token, holder)
         if speaker is not None:
             await speaker.leave(forget=True)
@@ -245,18 +255,18 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
             raise unavailable(str(error), self._config.retry_after_ms, "store_failed") from error
         return claimed is not None and claimed[1] != FORGOTTEN
 
-    async def _take_from_call(self, token: str, holder: Holder) -> None:
-        """Let the call that has the stream of ``token`` give way, if one has it.
+    async def _take_from_calls(self, token: str, holder: Holder) -> None:
+        """Let calls that have the stream of ``token`` give way until none has it: another may have waited to take it.
 
         Raises:
             Refusal: another key began it; who has this one learns no more of it than who guesses.
         """
-        for call, over in tuple(self._calls.items()):
-            if call.token == token:
-                if call.holder is not holder:
-                    raise unknown_token()
-                call.give_way()
-                await over.wait()
+        while (call := next((each for each in self._calls if each.token == token), None)) is not None:
+            if call.holder is not holder:
+                raise unknown_token()
+            over = self._calls[call]
+            call.give_way()
+            await over.wait()
 
     async def _stream(
         self, token: str, link: Link, peer: str, stream: Stream, holder: Holder, *, config: ServerConfig
@@ -297,7 +307,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
 
     async def _go_on(self, resume: Resume, link: Link, peer: str, stream: Stream, holder: Holder) -> None:
         """Go on with a stream whose call broke; one that hasn't noticed yet gives way."""
-        await self._take_from_call(resume.token, holder)
+        await self._take_from_calls(resume.token, holder)
         with self._sessions.place(peer), holder.place():  # before the stream is taken: it may be asked for again
             speaker = self.registry.take(resume.token, holder)
             if (

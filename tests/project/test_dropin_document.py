@@ -95,4 +95,5 @@ def test_what_is_said_of_the_server_is_so():
     assert f"`max_upload_mb` ({config.max_upload_mb})" in TEXT
     assert config.max_upload_ms == 3 * 3_600_000
     assert f"`max_uploads` ({config.max_uploads})" in TEXT
+    assert config.upload_timeout_ms == 10 * 60_000
     assert config.first_message_ms == 5_000

@@ -1,6 +1,7 @@
 """Whoever spoke has all deleted that a server keeps of it: while it runs, later, and after a restart."""
 
 import asyncio
+import contextlib
 import json
 
 import aiohttp
@@ -9,6 +10,7 @@ import pytest
 
 from streamtrans.client import Denied, StreamOptions, Summary, TranslationClient
 from streamtrans.server import TranslationServer
+from streamtrans.server.kept import new_token
 from streamtrans.server.keys import add_key
 from streamtrans.wire import ForgetRequest, ServiceStub
 from tests.server.test_resume import Talker, asking, refused, settled, spoken
@@ -133,6 +135,81 @@ async def test_what_is_kept_is_said_before_anybody_speaks(house, tmp_path):
         offered = await client.capabilities()
         assert offered.recorded
         assert offered.stored_ms == config.limits.resume_ms + config.limits.idle_ms
+
+
+class Line:
+    """A client in this process; once cut off from a call, he holds it up until he is told to let go."""
+
+    def __init__(self, first):
+        self.waiting, self.told = [first], []
+        self.let_go = asyncio.Event()
+
+    async def read(self):
+        if self.waiting:
+            return self.waiting.pop()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await self.let_go.wait()
+            raise
+
+    async def write(self, message):
+        self.told.append(message)
+
+    async def close(self, refusal=None):
+        """Do nothing."""
+
+    @property
+    def token(self):
+        return next((each.started.resume_token for each in self.told if each.HasField("started")), None)
+
+
+@contextlib.asynccontextmanager
+async def held_up(house):
+    """A stream whose call doesn't end yet, and another call that waits to resume it."""
+    async with asyncio.timeout(20), house.running() as (server, _):
+        service = server._service
+        line = Line(house.opening(resumable=True))
+        first = asyncio.create_task(service.stream(new_token(), line, "a", ()))
+        await settled(lambda: line.token)
+        again = Line(asking(line.token, len(line.told)))
+        second = asyncio.create_task(service.stream(new_token(), again, "b", ()))
+        await settled(lambda: next(iter(service._calls)).broken)
+        await asyncio.sleep(0.05)
+        try:
+            yield service, line, again
+        finally:
+            for each in (line, again):
+                each.let_go.set()
+            second.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+        assert server.active_sessions == 0
+
+
+async def test_who_waits_to_resume_a_stream_does_not_take_it_from_who_has_it_deleted(house):
+    async with held_up(house) as (service, line, again):
+        forgetting = asyncio.create_task(service.forget(ForgetRequest(resume_token=line.token), ()))
+        await asyncio.sleep(0.05)
+        again.let_go.set()
+        line.let_go.set()
+        assert (await forgetting).texts
+        assert not service._calls
+        assert not len(service.registry)
+
+
+async def test_of_two_who_wait_to_resume_a_stream_the_last_has_it(house):
+    async with held_up(house) as (service, line, again):
+        last = Line(asking(line.token, len(line.told)))
+        third = asyncio.create_task(service.stream(new_token(), last, "c", ()))
+        await asyncio.sleep(0.05)
+        again.let_go.set()
+        line.let_go.set()
+        last.let_go.set()
+        await settled(lambda: last.token or third.done())
+        calls = len(service._calls)
+        third.cancel()
+        await asyncio.gather(third, return_exceptions=True)
+        assert (last.token, calls) == (line.token, 1)
 
 
 async def test_what_viewers_may_still_read_of_a_stream_that_is_over_is_deleted_too(house):

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self, TypeVar, cast
 
 import grpc
 from aiohttp import web
@@ -19,7 +19,7 @@ from aiohttp import web
 from streamtrans.audio import stream_file
 from streamtrans.core import SAMPLE_RATE, BadAudio, Caption, samples
 from streamtrans.server.config import ServerConfig
-from streamtrans.server.dropin.desk import Desk, refused_at_the_door
+from streamtrans.server.dropin.desk import Desk
 from streamtrans.server.http import peer_of
 from streamtrans.server.link import Metadata
 from streamtrans.server.refusal import Refusal, idle, invalid
@@ -37,6 +37,8 @@ from streamtrans.wire import (
     payload_of,
     started_from_proto,
 )
+
+T = TypeVar("T")
 
 _BLOCK_S = 0.25
 """Of a recording, in one message."""
@@ -146,14 +148,21 @@ async def hear(desk: Desk, request: web.Request, token: str, metadata: Metadata,
     """
     if (foreign := desk.foreign(request)) is not None:
         raise Refusal(grpc.StatusCode.PERMISSION_DENIED, (foreign.text or "").strip())
-    if (refusal := refused_at_the_door(desk, metadata)) is not None:
-        raise refusal
+    desk.service.refuse_speaker(metadata)  # who is turned away should hear it before he sends anything
     config, peer = desk.config, peer_of(request)
     limits = replace(config.limits, max_real_time_factor=config.upload_real_time_factor)
     with desk.uploads.place(peer), _scratch() as file:
-        upload = await receive(file)
+        upload = await _in_time(receive(file), config.upload_timeout_ms)
         await desk.service.stream(token, upload, peer, metadata, replace(config, limits=limits))
     return upload
+
+
+async def _in_time(receiving: Awaitable[Upload], within_ms: int) -> Upload:
+    try:
+        async with asyncio.timeout(within_ms / 1000):
+            return await receiving
+    except TimeoutError as error:
+        raise invalid([("file", f"didn't arrive within {within_ms / 1000:g} s; send it in parts")]) from error
 
 
 @contextmanager
@@ -171,7 +180,7 @@ async def fill(file: BinaryIO, chunks: AsyncIterator[bytes], config: ServerConfi
         Refusal: there are more, or none, or the next one doesn't come in time.
     """
     most, size = config.max_upload_mb * 1_000_000, 0
-    while (chunk := await _next(chunks, config.limits.idle_ms)) is not None:
+    async for chunk in patient(chunks, config.limits.idle_ms):
         size += len(chunk)
         if size > most:
             raise invalid([("file", f"has more than {config.max_upload_mb} MB; send it in parts")])
@@ -184,12 +193,21 @@ async def fill(file: BinaryIO, chunks: AsyncIterator[bytes], config: ServerConfi
     file.flush()
 
 
-async def _next(chunks: AsyncIterator[bytes], idle_ms: int) -> bytes | None:
-    try:
-        async with asyncio.timeout(idle_ms / 1000):
-            return await anext(chunks, None)
-    except TimeoutError as error:
-        raise idle(idle_ms) from error
+async def patient(pieces: AsyncIterator[T], idle_ms: int) -> AsyncIterator[T]:
+    """Yield ``pieces``.
+
+    Raises:
+        Refusal: the next one doesn't come in time.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(idle_ms / 1000):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise idle(idle_ms) from error
+        yield piece
 
 
 async def decoded(file: BinaryIO, most_ms: int) -> AsyncIterator[bytes]:

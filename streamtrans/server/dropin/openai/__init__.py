@@ -21,7 +21,7 @@ from streamtrans.server.dropin.desk import Desk, Dialect, bearing, converse, ref
 from streamtrans.server.dropin.openai.realtime import Realtime
 from streamtrans.server.dropin.openai.shapes import error, seconds, verbose, words
 from streamtrans.server.dropin.openai.translations import Translations
-from streamtrans.server.dropin.uploads import Upload, decoded, fill, hear
+from streamtrans.server.dropin.uploads import Upload, decoded, fill, hear, patient
 from streamtrans.server.ending import ending
 from streamtrans.server.http import Answer, http_status, metadata_of, retry_after
 from streamtrans.server.kept import new_token, session_of
@@ -31,7 +31,13 @@ from streamtrans.text.subtitles import FORMATS, cue
 from streamtrans.wire import StreamOptions
 
 _MOST_FIELD_BYTES = 65_536
-"""Of all fields of a form together, but the file."""
+"""Of all fields of a form together, with their names, but the file."""
+
+_MOST_PARTS = 128
+"""Of a form; its fields are some twenty, a few of which may come several times."""
+
+_TOLD = 64
+"""Characters of a field's name, where it is told what is wrong with it."""
 
 _RESPONSES = ("json", "text", "srt", "verbose_json", "vtt")
 
@@ -141,24 +147,28 @@ async def _form(request: web.Request, file: BinaryIO, desk: Desk) -> dict[str, l
     """Write the file of a form to ``file``, and return its other fields.
 
     Raises:
-        Refusal: it is no form, has no file, or is too large.
+        Refusal: it is no form, has no file or several, is too large, or comes too slowly.
     """
     if request.content_type != "multipart/form-data":
         raise invalid([("file", "is missing; send a form (multipart/form-data) with it")])
     fields: dict[str, list[str]] = {}
-    found, left = False, _MOST_FIELD_BYTES
+    found, parts, left, idle_ms = False, 0, _MOST_FIELD_BYTES, desk.config.limits.idle_ms
     try:
-        async for part in await request.multipart():
+        async for part in patient(aiter(await request.multipart()), idle_ms):
             if not isinstance(part, BodyPartReader) or part.name is None:
                 raise ValueError("its parts have no names")
+            if (parts := parts + 1) > _MOST_PARTS:
+                raise invalid([(part.name[:_TOLD], f"is one part too many; at most {_MOST_PARTS} are read")])
             if part.name == "file":
+                if found:
+                    raise invalid([("file", "comes twice; send one recording in each form")])
                 found = True
                 await fill(file, _chunks(part), desk.config)
                 continue
-            value = b"".join([chunk async for chunk in _chunks(part, left)])
-            left -= len(value)
+            value = b"".join([chunk async for chunk in patient(_chunks(part, left), idle_ms)])
+            left -= len(part.name.encode()) + len(value)
             fields.setdefault(part.name, []).append(value.decode())
-    except (ValueError, HttpProcessingError) as problem:
+    except (ValueError, RuntimeError, HttpProcessingError) as problem:  # RuntimeError: of a character set's name
         raise invalid([("file", "the form is damaged or breaks off")]) from problem
     if not found:
         raise invalid([("file", "is missing; send the recording under this name")])
@@ -166,11 +176,13 @@ async def _form(request: web.Request, file: BinaryIO, desk: Desk) -> dict[str, l
 
 
 async def _chunks(part: BodyPartReader, most: int | None = None) -> AsyncIterator[bytes]:
-    size = 0
-    while chunk := await part.read_chunk():
-        size += len(chunk)
+    size = 0 if most is None else len(str(part.name).encode())
+    while True:
         if most is not None and size > most:
-            raise invalid([(str(part.name), f"is too long; at most {_MOST_FIELD_BYTES} bytes of all are read")])
+            raise invalid([(str(part.name)[:_TOLD], f"is too long; at most {_MOST_FIELD_BYTES} bytes of all are read")])
+        if not (chunk := await part.read_chunk()):
+            return
+        size += len(chunk)
         yield chunk
 
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from streamtrans.server.dropin.desk import Said
 from streamtrans.server.dropin.openai.shapes import error
@@ -89,16 +89,26 @@ def decoded_audio(event: Mapping[str, Any]) -> bytes:
         raise BadEvent("the audio is no Base64 text", "audio") from problem
 
 
-def part(values: Any, *path: str) -> Any:
-    """Return what stands at ``path``; an empty object where nothing, or no object, is on the way."""
-    for name in path:
-        values = values.get(name, {}) if isinstance(values, dict) else {}
-    return values
+def part(event: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return the object that stands at ``path``, an empty one where nothing is.
+
+    Raises:
+        BadEvent: something else is there, or on the way.
+    """
+    found: Any = event
+    for place, name in enumerate(path, 1):
+        found = found.get(name)
+        found = {} if found is None else found
+        if not isinstance(found, dict):
+            where = ".".join(path[:place])
+            raise BadEvent(f"{where} is no object", where)
+    return cast(Mapping[str, Any], found)
 
 
 def _read(frame: Frame) -> dict[str, Any]:
     try:
         event = json.loads(frame)
+        json.dumps(event, ensure_ascii=False, allow_nan=False).encode()  # no half of a character, no infinity
     except (ValueError, RecursionError) as problem:
         raise BadEvent("the text is no JSON") from problem
     if not isinstance(event, dict):

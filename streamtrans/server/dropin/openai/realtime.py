@@ -207,11 +207,12 @@ def _options(given: Mapping[str, Any]) -> StreamOptions:
         Refusal: something in it is wrong, or missing.
     """
     form, transcription = given["format"], given["transcription"] or {}
-    if not isinstance(form, dict) or form.get("type") not in _FORMATS:
+    kind = form.get("type") if isinstance(form, dict) else None
+    if not isinstance(kind, str) or kind not in _FORMATS:
         raise invalid([("audio.input.format", f"use one of the types {', '.join(_FORMATS)}")])
-    encoding, rate = _FORMATS[form["type"]]
+    encoding, rate = _FORMATS[kind]
     if form.get("rate", rate) != rate:
-        raise invalid([("audio.input.format.rate", f"is {form['rate']!r}; {form['type']} has {rate}")])
+        raise invalid([("audio.input.format.rate", f"is {form['rate']!r}; {kind} has {rate}")])
     source = _texts(transcription, "language") or _texts(transcription, "languages")
     targets = _texts(transcription, "to") or (source if len(source) == 1 else ())
     if not targets:

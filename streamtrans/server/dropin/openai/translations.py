@@ -98,7 +98,7 @@ class Translations:
     def _follow(self, event: Mapping[str, Any]) -> Iterator[Said]:
         kind = event.get("type")
         if kind == "session.update":
-            yield from self._update(event.get("session"))
+            yield from self._update(event)
         elif kind == "session.input_audio_buffer.append":
             data = decoded_audio(event)
             if self._sound is None:
@@ -114,10 +114,10 @@ class Translations:
             known = "session.update, session.input_audio_buffer.append or session.close"
             raise BadEvent(f"{kind!r} isn't taken here; send one of {known}", "type")
 
-    def _update(self, session: Any) -> Iterator[Said]:
-        """Yield what changes with what ``session`` names; the rest stays."""
+    def _update(self, event: Mapping[str, Any]) -> Iterator[Said]:
+        """Yield what changes with what the session of ``event`` names; the rest stays."""
         before, held = self._targets, (self._language, self._transcription)
-        output, given = part(session, "audio", "output"), part(session, "audio", "input")
+        output, given = part(event, "session", "audio", "output"), part(event, "session", "audio", "input")
         language, transcription = self._language, self._transcription
         if "language" in output:
             language = _code(output["language"], "session.audio.output.language")
@@ -222,7 +222,9 @@ def _spoken(transcription: Any) -> dict[str, Any] | None:
     """Return what is said of a transcript, with its language as captions call it."""
     if transcription is None:
         return None
-    language = _code(part(transcription, "language") or None, _SPOKEN)
+    if not isinstance(transcription, dict):
+        raise BadEvent('it is no object; send one such as {"language": "en"}', _SPOKEN)
+    language = _code(transcription.get("language") or None, _SPOKEN)
     if language is None:
         problem = "language is missing: this server doesn't find out what is spoken; say it, such as en"
         raise BadEvent(problem, _SPOKEN)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from streamtrans.client import BadConfig, Caption, ClientError, Started, StreamEvent, TranslationClient
-from streamtrans_clients.boards import notice, printable
+from streamtrans_clients.boards import notice
 from streamtrans_clients.follow import follow
 from streamtrans_clients.options import (
     ADDRESS,
@@ -26,6 +26,7 @@ from streamtrans_clients.options import (
     served,
     sound,
     stopper,
+    tell,
     wishes,
 )
 from streamtrans_clients.outlets import Outlets
@@ -127,11 +128,6 @@ async def _timed(source: Source, outlets: Outlets) -> AsyncIterator[bytes]:
         heard += len(chunk) // (2 * source.channels)
         outlets.heard(heard * 1000 // source.sample_rate_hertz)
         yield chunk
-
-
-def tell(message: str) -> None:
-    """Say something to whoever runs the program."""
-    print(printable(message), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from streamtrans.client import (
     Unavailable,
     asked,
 )
+from streamtrans_clients.boards import printable
 from streamtrans_clients.servers import own_server
 from streamtrans_clients.sources import SYSTEM, Source, SourceError, microphone, piped, recording, system_sound
 
@@ -200,6 +201,11 @@ def device_sound(place: int | str | None, stop: asyncio.Event) -> Source:
     if isinstance(place, str) and (place == SYSTEM or place.endswith(".monitor")):
         return system_sound(place, stop)
     return microphone(place, stop)
+
+
+def tell(message: str) -> None:
+    """Say something to whoever runs the program."""
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def explained(error: Exception, server: str) -> str:

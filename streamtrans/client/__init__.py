@@ -32,6 +32,7 @@ from streamtrans.client.stream import StreamEvent, TranslationStream
 from streamtrans.core import BadAudio, BadConfig, Caption, CaptionChoice, SpeechEnded, SpeechStarted, Word, asked
 from streamtrans.text import subtitles
 from streamtrans.wire import (
+    BYTES_PER_SAMPLE,
     Capabilities,
     ConfigApplied,
     ConfigRejected,
@@ -46,6 +47,7 @@ from streamtrans.wire import (
 )
 
 __all__ = [
+    "BYTES_PER_SAMPLE",
     "BadAudio",
     "BadConfig",
     "BlockingStream",

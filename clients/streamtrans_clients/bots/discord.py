@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import aiohttp
 import av
 import davey
 import discord
@@ -37,6 +39,7 @@ from streamtrans_clients.options import (
     program,
     read,
     served,
+    tell,
     wishes,
 )
 from streamtrans_clients.sources import SourceError
@@ -131,6 +134,7 @@ class VoiceCaptions:
     ) -> None:
         self.room = Room(client, options, self._show, self._tell)
         self._post = post
+        self._unposted = False
 
     def hear(self, user: discord.abc.User, sound: bytes) -> None:
         """Take sound of somebody; who speaks is there, but for what comes after they have left."""
@@ -140,8 +144,8 @@ class VoiceCaptions:
         self.room.hear(str(user.id), sound)
 
     async def _show(self, line: Line) -> None:
-        if line.caption.final:
-            text = discord.utils.escape_markdown(line.caption.text.strip())
+        text = discord.utils.escape_markdown(line.caption.text.strip())
+        if line.caption.final and text:
             await self._say(f"**{discord.utils.escape_markdown(line.name)}** ({line.caption.language}): {text}")
 
     async def _tell(self, sentence: str) -> None:
@@ -149,7 +153,12 @@ class VoiceCaptions:
 
     async def _say(self, text: str) -> None:
         for start in range(0, len(text), _LONGEST):
-            await self._post(text[start : start + _LONGEST])
+            try:
+                await self._post(text[start : start + _LONGEST])
+            except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+                if not self._unposted:
+                    tell(f"a caption can't be posted, of which there may be more: {error}")
+                self._unposted = True
 
 
 class CaptionBot(discord.Client):
@@ -167,6 +176,8 @@ class CaptionBot(discord.Client):
         self._way = client
         self._options = options
         self._calls: dict[int, VoiceCaptions] = {}
+        self._doors: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Who asks first is answered first: who asks meanwhile finds the channel joined."""
         self.tree = app_commands.CommandTree(self)
         self.tree.command(name="captions", description="Caption my voice channel here")(self._captions)
         self.tree.command(name="quiet", description="End the captions")(self._quiet)
@@ -198,25 +209,34 @@ class CaptionBot(discord.Client):
             return
         await interaction.response.defer(ephemeral=True)
         assert isinstance(channel, discord.abc.Messageable)
-        call = self._calls.get(member.guild.id) or VoiceCaptions(self._way, self._options, channel.send)
+        async with self._doors[member.guild.id]:
+            call = self._calls.get(member.guild.id) or VoiceCaptions(self._way, self._options, channel.send)
+            answer = await self._called(call, member, member.voice.channel, reads)
+        await interaction.followup.send(answer, ephemeral=True)
+
+    async def _called(
+        self,
+        call: VoiceCaptions,
+        member: discord.Member,
+        channel: discord.VoiceChannel | discord.StageChannel,
+        reads: str | None,
+    ) -> str:
+        """Let somebody read, and join the voice channel where that is new; return the answer."""
         try:
             await call.room.join(str(member.id), member.display_name, reads)
         except (RoomError, ClientError) as error:
-            await interaction.followup.send(explained(error, self._way.address), ephemeral=True)
-            return
+            return explained(error, self._way.address)
         if not call.room.options.targets:
-            await interaction.followup.send("Say which language you read: /captions reads:de", ephemeral=True)
-            return
+            return "Say which language you read: /captions reads:de"
         if member.guild.id not in self._calls:
             self._calls[member.guild.id] = call
             try:
-                voice = await member.voice.channel.connect(cls=voice_recv.VoiceRecvClient, self_mute=True)
+                voice = await channel.connect(cls=voice_recv.VoiceRecvClient, self_mute=True)
             except (discord.DiscordException, TimeoutError):
                 del self._calls[member.guild.id]
-                await interaction.followup.send(f"I can't join {member.voice.channel}: may I see and connect to it?")
-                return
+                return f"I can't join {channel}: may I see and connect to it?"
             voice.listen(CaptionSink(call.hear, asyncio.get_running_loop()))
-        await interaction.followup.send(f"Captions in {', '.join(call.room.options.targets)}.", ephemeral=True)
+        return f"Captions in {', '.join(call.room.options.targets)}."
 
     async def _quiet(self, interaction: discord.Interaction) -> None:
         """End the captions of this server."""

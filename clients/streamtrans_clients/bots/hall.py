@@ -33,6 +33,7 @@ from streamtrans_clients.options import (
     read,
     ready,
     served,
+    tell,
     wishes,
 )
 from streamtrans_clients.outlets import Outlets
@@ -232,8 +233,3 @@ async def _tick(meeting: Meeting, outlets: Outlets) -> None:
 async def _print(speaker: Speaker, caption: Caption) -> None:
     if caption.final and caption.text.strip():
         print(f"{clock(caption.start)} {caption.language:<3} {printable(speaker.name)}: {marked(caption)}", flush=True)
-
-
-def tell(message: str) -> None:
-    """Say something to whoever runs the program."""
-    print(printable(message), file=sys.stderr, flush=True)

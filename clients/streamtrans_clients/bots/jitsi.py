@@ -20,8 +20,9 @@ import jwt
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from streamtrans.client import Caption
-from streamtrans_clients.bots.hall import Hall, reader, run, tell
+from streamtrans_clients.bots.hall import Hall, reader, run
 from streamtrans_clients.bots.meeting import Meeting, Speaker
+from streamtrans_clients.options import tell
 from streamtrans_clients.sinks import SinkError
 
 _HEADER = 60

@@ -33,7 +33,17 @@ from livekit.rtc.room import EventTypes
 
 from streamtrans.client import BadConfig, ClientError, StreamOptions, TranslationClient
 from streamtrans_clients.bots.rooms import Line, Room, RoomError
-from streamtrans_clients.options import ADDRESS, add_captions, add_languages, add_server, client, program, read, wishes
+from streamtrans_clients.options import (
+    ADDRESS,
+    add_captions,
+    add_languages,
+    add_server,
+    client,
+    program,
+    read,
+    tell,
+    wishes,
+)
 
 READS = "captions"
 """The attribute of a participant that names the language in which they read."""
@@ -63,6 +73,7 @@ class RoomCaptions:
         self._room = room
         self._people = Room(client, options, self._show, self._tell)
         self._tracks: dict[str, str] = {}
+        self._unsent = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._door = asyncio.Lock()
         """Who comes first is in first."""
@@ -131,6 +142,12 @@ class RoomCaptions:
     async def _show(self, line: Line) -> None:
         if not line.everybody and not line.readers:
             return
+        try:
+            await self._write(line)
+        except rtc.StreamError as error:
+            self._lost(error)
+
+    async def _write(self, line: Line) -> None:
         writer = await self._room.local_participant.stream_text(
             topic=TOPIC_TRANSCRIPTION,
             sender_identity=line.who,
@@ -151,7 +168,15 @@ class RoomCaptions:
         await self._chat(sentence, None)
 
     async def _chat(self, sentence: str, to: list[str] | None) -> None:
-        await self._room.local_participant.send_text(sentence, topic=TOPIC_CHAT, destination_identities=to)
+        try:
+            await self._room.local_participant.send_text(sentence, topic=TOPIC_CHAT, destination_identities=to)
+        except rtc.StreamError as error:
+            self._lost(error)
+
+    def _lost(self, error: rtc.StreamError) -> None:
+        if not self._unsent:
+            tell(f"a caption can't be sent to the room, of which there may be more: {error}")
+        self._unsent = True
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -15,20 +16,21 @@ from typing import Self
 
 from streamtrans.client import (
     Caption,
-    ClientError,
     ConfigRejected,
     Notice,
     Started,
     StreamEvent,
     StreamOptions,
-    Summary,
     TranslationClient,
 )
-from streamtrans_clients.bots.speaker import BehindError, SpeakerStream
+from streamtrans_clients.bots.speaker import SpeakerStream, Trouble, bytes_per_s
 from streamtrans_clients.options import explained
 
 _RATE = 16_000
 """Samples per second of a caption's times."""
+
+_GAP_S = 0.5
+"""Sound that comes later than this after what came before belongs later; what the network holds up is shorter."""
 
 _MOST = 500
 """Who speak in a meeting: more is a caller that has gone wrong."""
@@ -45,14 +47,26 @@ class Speaker:
     name: str
     options: StreamOptions
     stream: SpeakerStream | None = None
-    began: float | None = None
-    """When the first sound of the stream came, that is or is to be open; seconds since the meeting began."""
     offset: int = 0
-    """That moment, in samples, for the stream that is open."""
+    """Of the sound that was taken from them, what came before the stream that is open, in samples."""
+    came: list[tuple[int, int]] = field(default_factory=list)
+    """Samples of theirs that were taken, and the moment of the meeting then, in samples: where they began to speak, and
+    behind each gap, for a microphone that is muted sends nothing."""
     languages: dict[str, str] = field(default_factory=dict)
     """As captions name them → as they were asked for."""
     numbers: dict[int, int] = field(default_factory=dict)
     """Segment of the open stream → its number in the meeting."""
+
+    def came_at(self, taken: int, moment: int) -> None:
+        """Learn when the next sound came, behind ``taken`` samples."""
+        if not self.came or moment - self.came[-1][1] > taken - self.came[-1][0] + _GAP_S * _RATE:
+            self.came.append((taken, moment))
+
+    def later(self, taken: int) -> int:
+        """Return how much is to be added to a time of the open stream, for what ends at ``taken`` samples."""
+        within = taken - _RATE // 20  # ends are rounded; what begins behind a gap is longer than this
+        began, moment = self.came[max(0, bisect_left(self.came, (within, 0)) - 1)]
+        return self.offset + moment - began
 
 
 class Meeting:
@@ -108,24 +122,21 @@ class Meeting:
         if options != speaker.options:
             speaker.options = options
             await speaker.stream.retarget()
-        if speaker.began is None:
-            speaker.began = self.seconds
-        speaker.stream.hear(sound)
+        taken = round(speaker.stream.heard * _RATE / bytes_per_s(options))
+        if speaker.stream.hear(sound):
+            speaker.came_at(taken, round(self.seconds * _RATE))
 
     async def leave(self, who: str) -> None:
         """Let somebody go, once their last captions have come."""
-        speaker = self._speakers.get(who)
+        speaker = self._speakers.pop(who, None)  # who comes back while the last ones come is somebody new
         if speaker is not None and speaker.stream is not None:
             await speaker.stream.close()
-            if self._speakers.get(who) is speaker:
-                del self._speakers[who]
 
     def _joined(self, speaker: Speaker) -> Speaker:
         async def show(event: StreamEvent) -> None:
             await self._heed(speaker, event)
 
-        async def fail(error: ClientError | BehindError) -> None:
-            speaker.began = None
+        async def fail(error: Trouble) -> None:
             self._note(f"{speaker.name}: {explained(error, self._client.address)}")
 
         speaker.stream = SpeakerStream(self._client, lambda: speaker.options, show, fail)
@@ -134,15 +145,14 @@ class Meeting:
     async def _heed(self, speaker: Speaker, event: StreamEvent) -> None:
         match event:
             case Started():
-                speaker.offset = round((self.seconds if speaker.began is None else speaker.began) * _RATE)
+                assert speaker.stream is not None
+                speaker.offset = round(speaker.stream.began * _RATE / bytes_per_s(speaker.options))
                 speaker.numbers.clear()
                 speaker.languages = dict(zip(event.options.targets, speaker.options.targets, strict=False))
             case Caption():
                 await self._show(speaker, self._moved(speaker, event))
             case ConfigRejected() | Notice():
                 self._note(f"{speaker.name}: {event.message}")
-            case Summary():
-                speaker.began = None
             case _:
                 pass
 
@@ -150,13 +160,14 @@ class Meeting:
         if caption.segment not in speaker.numbers:
             speaker.numbers[caption.segment] = self._segments
             self._segments += 1
+        later = speaker.later(caption.end + speaker.offset)  # no segment goes on beyond a gap
         return replace(
             caption,
             segment=speaker.numbers[caption.segment],
             language=speaker.languages.get(caption.language, caption.language),
-            start=caption.start + speaker.offset,
-            end=caption.end + speaker.offset,
-            heard=caption.heard + speaker.offset,
+            start=max(0, caption.start + later),
+            end=caption.end + later,
+            heard=caption.heard + later,
             words=(),  # their times would be another recording's
         )
 

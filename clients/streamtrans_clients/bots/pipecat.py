@@ -36,8 +36,8 @@ from pipecat.utils.time import time_now_iso8601
 from pipecat.utils.types import NOT_GIVEN, NotGiven, assert_given
 
 from streamtrans.client import (
+    BadConfig,
     Caption,
-    ClientError,
     ConfigRejected,
     DataLost,
     Denied,
@@ -51,7 +51,7 @@ from streamtrans.client import (
     Unavailable,
     Unsupported,
 )
-from streamtrans_clients.bots.speaker import BehindError, SpeakerStream
+from streamtrans_clients.bots.speaker import BehindError, SpeakerStream, Trouble
 from streamtrans_clients.options import explained
 
 
@@ -180,7 +180,7 @@ class StreamtransSTTService(STTService):
 
     def _listeners(
         self, user: str
-    ) -> tuple[Callable[[StreamEvent], Awaitable[None]], Callable[[ClientError | BehindError], Awaitable[None]]]:
+    ) -> tuple[Callable[[StreamEvent], Awaitable[None]], Callable[[Trouble], Awaitable[None]]]:
         async def show(event: StreamEvent) -> None:
             match event:
                 case Caption():
@@ -192,7 +192,7 @@ class StreamtransSTTService(STTService):
                 case _:
                     pass
 
-        async def fail(error: ClientError | BehindError) -> None:
+        async def fail(error: Trouble) -> None:
             what = explained(error, self._client.address)
             await self.push_error(what, exception=error, category=category(error))
 
@@ -227,12 +227,12 @@ def pipecat_language(code: str) -> Language | None:
         return None
 
 
-def category(error: ClientError | BehindError) -> ErrorCategory:
+def category(error: Trouble) -> ErrorCategory:
     """Return Pipecat's kind of a failure: after a permanent one nothing is sent before settings change."""
     match error:
         case Denied():
             return ErrorCategory.AUTHENTICATION
-        case InvalidRequest() | Unsupported():
+        case InvalidRequest() | Unsupported() | BadConfig():
             return ErrorCategory.INVALID_REQUEST
         case Overloaded():
             return ErrorCategory.RATE_LIMIT

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
 from streamtrans.client import (
     Caption,
-    ClientError,
     ConfigRejected,
     Started,
     StreamEvent,
     StreamOptions,
     TranslationClient,
 )
-from streamtrans_clients.bots.speaker import BehindError, SpeakerStream
+from streamtrans_clients.bots.speaker import SpeakerStream, Trouble
 from streamtrans_clients.options import explained
 
 
@@ -50,8 +49,10 @@ class _Person:
     reads: str | None = None
     stream: SpeakerStream | None = None
     session: str = ""
-    trouble: str = ""
-    """What was told last, so that it isn't told again and again."""
+    shown: set[tuple[int, str]] = field(default_factory=set)
+    """Segments and languages of which something is seen that isn't final."""
+    leaving: bool = False
+    """Whether only their last captions are awaited; who comes back meanwhile is somebody new."""
 
 
 class Room:
@@ -89,19 +90,25 @@ class Room:
 
     def enter(self, who: str, name: str) -> None:
         """Let somebody in who speaks, or take down another name of theirs."""
-        self._people.setdefault(who, _Person(name)).name = name
+        person = self._people.get(who)
+        if person is None or person.leaving:
+            person = self._people[who] = _Person(name)
+        person.name = name
 
     async def join(self, who: str, name: str, reads: str | None = None) -> None:
         """Let somebody in who reads, or take down another name or language of theirs.
 
         Raises:
-            RoomError: the server doesn't write that language; the message names those that it does.
+            RoomError: the server doesn't write that language, or no more of them; the message names those that it does.
             ClientError: the server refused, or there is none.
         """
         if reads is not None:
-            known = (await self._client.capabilities()).languages
-            if reads not in known:
-                raise RoomError(f"there are no captions in {reads!r}; there are some in {', '.join(known)}")
+            served = await self._client.capabilities()
+            if reads not in served.languages:
+                raise RoomError(f"there are no captions in {reads!r}; there are some in {', '.join(served.languages)}")
+            written = self._written(without=who)
+            if reads not in written and len(written) >= served.limits.max_targets:
+                raise RoomError(f"no more languages than {', '.join(written)} can be written here; read one of those")
         self.enter(who, name)
         self._people[who].reads = reads
         await self._retarget()
@@ -110,9 +117,13 @@ class Room:
         """Let somebody go, once the last captions of theirs have come; who isn't there may go too."""
         if (person := self._people.get(who)) is None:
             return
-        if person.stream is not None:
-            await person.stream.close()
-        self._people.pop(who, None)
+        person.leaving = True
+        try:
+            if person.stream is not None:
+                await person.stream.close()
+        finally:
+            if self._people.get(who) is person:
+                del self._people[who]
         await self._retarget()
 
     def hear(self, who: str, sound: bytes) -> None:
@@ -126,8 +137,11 @@ class Room:
     @property
     def options(self) -> StreamOptions:
         """What is asked of every stream now."""
-        read = [person.reads for person in self._people.values() if person.reads is not None]
-        return replace(self._base, targets=tuple(dict.fromkeys((*self._base.targets, *read))))
+        return replace(self._base, targets=self._written())
+
+    def _written(self, without: str | None = None) -> tuple[str, ...]:
+        read = [person.reads for who, person in self._people.items() if person.reads is not None and who != without]
+        return tuple(dict.fromkeys((*self._base.targets, *read)))
 
     async def _retarget(self) -> None:
         streams = [person.stream for person in self._people.values() if person.stream is not None]
@@ -135,23 +149,23 @@ class Room:
 
     def _listeners(
         self, who: str, person: _Person
-    ) -> tuple[Callable[[StreamEvent], Awaitable[None]], Callable[[ClientError | BehindError], Awaitable[None]]]:
+    ) -> tuple[Callable[[StreamEvent], Awaitable[None]], Callable[[Trouble], Awaitable[None]]]:
         async def show(event: StreamEvent) -> None:
             match event:
                 case Started():
-                    person.session, person.trouble = event.session_id, ""
-                case Caption() if event.text.strip():
-                    await self._show(self._line(who, person, event))
+                    person.session = event.session_id
+                case Caption():
+                    key = event.segment, event.language
+                    if event.text.strip() or key in person.shown:  # also a reading that comes to nothing
+                        (person.shown.discard if event.final else person.shown.add)(key)
+                        await self._show(self._line(who, person, event))
                 case ConfigRejected():
                     await self._tell(event.message)
                 case _:
                     pass
 
-        async def fail(error: ClientError | BehindError) -> None:
-            sentence = f"{person.name}: {explained(error, self._client.address)}"
-            if sentence != person.trouble:
-                person.trouble = sentence
-                await self._tell(sentence)
+        async def fail(error: Trouble) -> None:
+            await self._tell(f"{person.name}: {explained(error, self._client.address)}")
 
         return show, fail
 

@@ -26,8 +26,8 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from streamtrans.client import StreamOptions
-from streamtrans_clients.bots.hall import Hall, reader, run, tell
-from streamtrans_clients.options import languages
+from streamtrans_clients.bots.hall import Hall, reader, run
+from streamtrans_clients.options import languages, tell
 from streamtrans_clients.sinks import SinkError
 
 _RATE = 8_000

@@ -27,8 +27,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from streamtrans_clients.bots.hall import Hall, reader, run, tell
+from streamtrans_clients.bots.hall import Hall, reader, run
 from streamtrans_clients.bots.meeting import Meeting
+from streamtrans_clients.options import tell
 from streamtrans_clients.sinks import SinkError
 from streamtrans_clients.sources import SourceError
 

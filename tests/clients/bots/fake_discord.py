@@ -54,7 +54,7 @@ class Discord:
     def __init__(self, people):
         self.people = people
         self.requests, self.heard, self.voice_heard, self.problems = [], [], [], []
-        self.commands = None
+        self.commands, self.silenced = None, False
         self._sequence = self._asked = 0
         self._sockets = set()
         self._speaking = {}
@@ -92,6 +92,8 @@ class Discord:
         known = request.headers.get("Authorization") == f"Bot {TOKEN}"
         if path.startswith(("users", "oauth2", "applications", "channels")) and not known:
             return answered({"message": "401: Unauthorized", "code": 0}, 401)
+        if self.silenced and path.startswith("channels"):
+            return answered({"message": "Missing Permissions", "code": 50013}, 403)
         made = self._answer(method, path, body)
         if made is None:
             self.problems.append((method, path))

@@ -165,6 +165,34 @@ async def test_who_leaves_is_captioned_to_the_end(there, house):
         await settled(lambda: not made._calls)
 
 
+async def test_a_channel_that_takes_no_posts_is_told_once_and_ends_no_speaker(there, house, capsys):
+    async with house() as address, bot(address):
+        await asked(there)
+        there.silenced = True
+        await there.speak(ADA, TALK)
+        await settled(lambda: sum(path.startswith("channels") for _, path, *_ in there.requests) >= 2)
+        there.silenced = False
+        await there.speak(ADA, TALK)
+        await settled(lambda: there.requests[-1][1].startswith("channels"))
+        await there.command("quiet", ADA)
+        await settled(lambda: len(there.answers()) == 2)
+    assert capsys.readouterr().err.count("a caption can't be posted") == 1
+    assert there.answers()[1]["content"] == "The captions have ended."
+
+
+async def test_two_who_ask_at_once_are_in_one_room(there, house):
+    async with house() as address, bot(address, ()) as made:
+        await there.command("captions", ADA, reads="fr")
+        await there.command("captions", BO, reads="it")
+        await settled(lambda: len(there.answers()) == 2)
+        [call] = made._calls.values()
+        assert set(call.room.options.targets) == {"fr", "it"}
+    assert {each["content"] for each in there.answers()} <= {
+        "Captions in fr.", "Captions in it.", "Captions in fr, it.", "Captions in it, fr.",
+    }  # fmt: skip
+    assert sum(each["op"] == 4 and each["d"]["channel_id"] is not None for each in there.heard) == 1
+
+
 class Session:
     """What stands for a DAVE session: each user's packets are told apart by their key."""
 

@@ -72,6 +72,50 @@ async def test_law_captions_of_all_are_those_of_one_recording(house):
     assert firsts["Ada L."] - firsts["Ada"] == pytest.approx(third, abs=0.2)
 
 
+async def test_law_times_stay_true_of_who_mutes_the_microphone_again_and_again(house):
+    """Nothing is sent meanwhile; and sound that isn't taken moves nothing."""
+    shown, options = [], StreamOptions(("de",))
+    loud = TALK[32 * 300 : 32 * 1_200]
+
+    async def show(speaker, caption):
+        shown.append(caption)
+
+    async with (
+        house() as address,
+        TranslationClient(address) as client,
+        Meeting(client, show, pytest.fail) as meeting,
+    ):
+        moments = []
+        for _ in range(3):
+            moments.append(meeting.seconds)
+            for piece in pieces(loud, 100):
+                await meeting.hear("1", "Ada", options, piece)
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(1.0)
+    starts = [each.start / 16_000 for each in shown if each.final]
+    assert starts == pytest.approx(moments, abs=0.3)
+    assert moments[2] > 3.6
+
+
+async def test_who_comes_back_to_a_meeting_while_their_last_captions_come_is_heard(house):
+    shown = set()
+
+    async def show(speaker, caption):
+        shown.add(speaker.name)
+
+    async with (
+        house() as address,
+        TranslationClient(address) as client,
+        Meeting(client, show, pytest.fail) as meeting,
+    ):
+        await meeting.hear("1", "Ada", StreamOptions(("de",)), TALK)
+        leaving = asyncio.create_task(meeting.leave("1"))
+        await asyncio.sleep(0)
+        await meeting.hear("1", "Ada again", StreamOptions(("de",)), TALK)
+        await leaving
+    assert shown == {"Ada", "Ada again"}
+
+
 async def test_of_more_than_can_speak_the_first_are_heard(house, monkeypatch):
     monkeypatch.setattr(meeting_module, "_MOST", 2)
     told, heard = [], set()

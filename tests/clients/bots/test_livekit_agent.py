@@ -132,6 +132,32 @@ async def test_no_server_is_told_the_room(nowhere):
     assert header == {"topic": "lk.chat", "destination_identities": None}
 
 
+async def test_a_room_that_takes_no_texts_is_told_once_and_ends_no_speaker(house, monkeypatch, capsys):
+    room, refused = Room(), []
+    ada = room.come("ada-1", "Ada")
+    source, track = microphone()
+    write = Local.stream_text
+
+    async def stream_text(self, **header):
+        if len(refused) < 2:
+            refused.append(header)
+            raise rtc.StreamError("the data channel is closed")
+        return await write(self, **header)
+
+    monkeypatch.setattr(Local, "stream_text", stream_text)
+    async with (
+        house() as address,
+        TranslationClient(address) as client,
+        RoomCaptions(room, client, StreamOptions(("de",))),
+    ):
+        room.emit("track_subscribed", track, None, ada)
+        await speak(source)
+        await settled(lambda: len(last(room, "de")) == 2)
+    told = capsys.readouterr().err
+    assert told.count("can't be sent to the room") == 1
+    assert "the data channel is closed" in told
+
+
 async def test_languages_change_and_people_leave_while_it_runs(house):
     room = Room()
     ada = room.come("ada-1", "Ada")

@@ -1,7 +1,7 @@
 """Several speakers, each their own stream; several readers, each their own language."""
 
 import asyncio
-import time
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,9 +9,19 @@ from streamtrans_clients.bots import speaker
 from streamtrans_clients.bots.rooms import Room, RoomError
 from streamtrans_clients.bots.speaker import SpeakerStream
 
-from streamtrans.client import Caption, Started, StreamOptions, Summary, TranslationClient, Unavailable
+from streamtrans.client import (
+    BadConfig,
+    Caption,
+    ConfigRejected,
+    Started,
+    StreamOptions,
+    Summary,
+    TranslationClient,
+    Unavailable,
+)
+from streamtrans.server import TranslationServer
 from tests.clients.bots.conftest import TALK, settled
-from tests.server.conftest import speech
+from tests.server.conftest import configured, served, speech
 
 OTHER = (speech(0.2, 0.8, 0.5, seed=9) * 32_767).astype("<i2").tobytes()
 
@@ -91,8 +101,6 @@ async def test_a_server_that_forgot_the_stream_is_a_clear_end_and_then_a_new_beg
             async with asyncio.timeout(10):
                 while not told:
                     await said(room, "1", bytes(3_200), 0.02)
-            again = room._people["1"].stream
-            await settled(lambda: time.monotonic() > again._deaf_until)  # as long as the server has named
             before = len(lines)
             await said(room, "1", TALK)
             await room.leave("1")
@@ -199,3 +207,154 @@ async def test_sound_that_can_wait_no_longer_is_an_error(house, monkeypatch):
                 made.hear(bytes(3_200))
         assert [type(error) for error in failed] == [speaker.BehindError]
         assert "sound was lost" in str(failed[0])
+
+
+async def test_while_a_server_refuses_at_opening_no_word_is_lost(over_grpc, unhurried):
+    """One that loads, or drains, names a time after which to come again."""
+    loaded = threading.Event()
+
+    def load():
+        loaded.wait()
+        return served()
+
+    async with TranslationServer(configured(), load) as server:
+        address = f"127.0.0.1:{server.port}"
+        async with entered(address, ("de", "fr")) as (room, lines, told):
+            room.enter("1", "Ada")
+            speaking = asyncio.create_task(said(room, "1", TALK, 0.02))
+            try:
+                await settled(lambda: told)
+                await asyncio.sleep(0.3)  # refused, and spoken on
+            finally:
+                loaded.set()
+            await speaking
+            await server.ready()
+            expected = await over_grpc(address)
+            await room.leave("1")
+    assert finals(lines, "1") == expected
+    [sentence] = told
+    assert sentence.startswith("Ada: ")
+
+
+async def test_what_is_said_while_the_server_is_gone_is_heard_by_the_next_one(house, over_grpc, nowhere, unhurried):
+    port = int(nowhere.rpartition(":")[2])
+    async with entered(nowhere, ("de", "fr")) as (room, lines, told):
+        async with house(port=port):
+            room.enter("1", "Ada")
+            await said(room, "1", TALK[:32_000], 0.02)
+            await settled(lambda: lines)
+        await settled(lambda: told)
+        before = len(lines)
+        await said(room, "1", TALK)
+        async with house(port=port) as address:
+            await room.leave("1")
+            expected = await over_grpc(address)
+    assert finals(lines[before:], "1") == expected
+
+
+async def test_law_a_line_whose_stream_broke_is_final_with_what_was_promised(house, nowhere, unhurried):
+    port = int(nowhere.rpartition(":")[2])
+    async with entered(nowhere, ("de",)) as (room, lines, told):
+        async with house(port=port):
+            room.enter("1", "Ada")
+            await said(room, "1", TALK[: 32 * 1_200], 0.02)
+            await settled(lambda: lines and lines[-1].caption.committed.strip())
+            assert not any(line.caption.final for line in lines)
+        await settled(lambda: told)
+        *_, before, last = lines
+    assert (last.key, last.caption.final, last.caption.tentative) == (before.key, True, "")
+    assert last.caption.text == before.caption.committed
+    assert last.caption.revision > before.caption.revision
+
+
+async def test_who_can_wait_no_longer_for_a_server_is_told_so(nowhere, monkeypatch):
+    monkeypatch.setattr(speaker, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(speaker, "_WAITING_S", 0.5)
+    async with entered(nowhere, ("de",)) as (room, _, told):
+        room.enter("1", "Ada")
+        await said(room, "1", bytes(32_000))
+        await settled(lambda: any("sound was lost" in sentence for sentence in told))
+        assert room._people["1"].stream._waiting == speaker.deque()
+
+
+async def test_who_reads_no_more_while_somebody_speaks_ends_no_speaker(house, over_grpc, unhurried):
+    wanted, shown, failed = [StreamOptions(())], [], []
+
+    async def show(event):
+        shown.append(event)
+
+    async def fail(error):
+        failed.append(error)
+
+    async with house() as address, TranslationClient(address) as client:
+        async with SpeakerStream(client, lambda: wanted[0], show, fail) as made:
+            made.hear(TALK)  # and nobody reads
+            await settled(lambda: not made._waiting)
+            wanted[0] = StreamOptions(("de",), mode="no such mode")
+            made.hear(TALK)
+            await settled(lambda: failed)
+            wanted[0], made._deaf_until = StreamOptions(("de",)), 0.0
+            made.hear(TALK)
+        expected = await over_grpc(address, TALK, ("de",))
+    assert [isinstance(error, BadConfig) for error in failed] == [True]
+    assert [each.text.strip() for each in shown if isinstance(each, Caption) and each.final] == expected["de"]
+
+
+async def test_who_comes_back_while_their_last_captions_come_is_heard(house, over_grpc, unhurried):
+    async with house() as address, entered(address, ("de", "fr")) as (room, lines, told):
+        expected = await over_grpc(address)
+        room.enter("1", "Ada")
+        await said(room, "1", OTHER)
+        leaving = asyncio.create_task(room.leave("1"))
+        await asyncio.sleep(0)
+        room.enter("1", "Ada again")
+        await said(room, "1", TALK)
+        await leaving
+        await room.leave("1")
+    assert told == []
+    assert finals([line for line in lines if line.name == "Ada again"], "1") == expected
+
+
+async def test_whoever_leaves_is_gone_whatever_their_stream_ended_in(house):
+    async def show(line):
+        raise RuntimeError("nowhere to show it")
+
+    async with house() as address, TranslationClient(address) as client:
+        room = Room(client, StreamOptions(("de",)), show, show)
+        room.enter("1", "Ada")
+        await said(room, "1", TALK)
+        with pytest.raises(RuntimeError, match="nowhere to show it"):
+            await room.leave("1")
+        assert room._people == {}
+
+
+async def test_a_rejected_language_is_asked_for_again_once_there_is_room(house):
+    wanted, events = [StreamOptions(("en", "de", "zh", "fr", "it"))], []
+
+    async def show(event):
+        events.append(event)
+
+    async with house() as address, TranslationClient(address) as client:
+        async with SpeakerStream(client, lambda: wanted[0], show, show) as made:
+            made.hear(TALK[:32_000])
+            await settled(lambda: any(isinstance(event, Started) for event in events))
+            wanted[0] = StreamOptions((*wanted[0].targets, "es"))
+            await made.retarget()
+            await settled(lambda: any(isinstance(event, ConfigRejected) for event in events))
+            wanted[0] = StreamOptions(("de", "es"))
+            await made.retarget()
+            made.hear(TALK)
+        finals = {event.language for event in events if isinstance(event, Caption) and event.final}
+    assert "es" in finals
+    assert sum(isinstance(event, ConfigRejected) for event in events) == 1
+
+
+async def test_more_languages_than_the_server_writes_are_told_those_that_are_written(house):
+    async with house() as address, entered(address) as (room, _, _):
+        for at, language in enumerate(("en", "de", "zh", "fr", "it")):
+            await room.join(str(at), f"reader {at}", language)
+        with pytest.raises(RoomError, match="no more languages than en, de, zh, fr, it can be written here"):
+            await room.join("6", "Bo", "es")
+        await room.join("6", "Bo", "de")
+        await room.join("0", "reader 0", "es")  # instead of English
+        assert set(room.options.targets) == {"de", "zh", "fr", "it", "es"}

@@ -548,3 +548,34 @@ def test_a_transcript_that_is_certainly_wrong_is_not_translated():
             for target, found in zip(targets, reading.hypotheses[-2:], strict=True):
                 assert (found.tokens, found.doubt) == (target.prefix, Doubt("en", certain=True))
     assert read.translator.steps == []
+
+
+@pytest.mark.parametrize("targets", [("en", "de"), ("de",)])
+def test_a_sentence_that_waits_for_its_last_reading_is_read_elsewhere_too(targets):
+    talk, config = Interpreted(SENTENCES), SessionConfig(targets, "en", endpoints=RULES, policy="hold", policy_n=2)
+
+    def read(job, target):
+        found = talk.read(job, target)
+        return replace(found, doubt=WRONG) if target.language == "de" and not job.last else found
+
+    engine, audio = InstantEngine(read, ScriptedVad([(talk.start, talk.end)])), talk.audio()
+    session, events, at, moved = Session(config, STAGES, window=512), [], 0, 0
+    while not session.finished:
+        if requests := session.requests():
+            divided = session.stats.divided
+            for request in requests:
+                session.answer(request, engine.submit(request).result())
+            if session.stats.divided > divided:
+                events += session.events()
+                memory = typed(Memory, json.loads(json.dumps(asdict(session.memory()))), "memory")
+                at, moved = memory.begins, moved + 1
+                session = Session(config, STAGES, window=512, memory=memory)
+        elif at < len(audio):
+            session.hear(audio[at : at + 1_600])
+            at += 1_600
+        else:
+            session.end()
+    events += session.events()
+    assert moved > 1
+    for language in targets:
+        assert words_in(events, language) == [word + 500 * (language != "en") for word in talk.words]

@@ -157,13 +157,26 @@ class Line:
 
     def finish_with(self, ending: Ending, span: Span) -> tuple[Caption, Hypothesis]:
         """Promise what rests on the transcript's first sentence, and return the rest, as :meth:`finish_sentence`."""
-        self.ending = self._ending_with(ending)
+        tokens, kept = self._hypothesis.tokens, len(self.committed)
+        stop = resume = max(kept, self._resting(ending.stop))
+        own = self._speller.sentence_end(tokens)
+        if own is not None and own[0] >= kept and abs(own[0] - stop) <= _NEAR:
+            stop, resume = own
+        elif stop < len(tokens):
+            stop = resume = max(kept, self._speller.boundary(tokens, stop))
+        self.ending = Ending(stop, resume)
         caption, rest = self.finish_sentence(span)
         return caption, replace(rest, sources=tuple(max(0, source - ending.resume) for source in rest.sources))
 
-    def keep_to(self, ending: Ending) -> None:
-        """Believe no more than what rests on the transcript's first sentence: the rest is the next segment's."""
-        self._hypothesis = _slice(self._hypothesis, 0, self._ending_with(ending).stop)
+    def keep_until(self, sample: int) -> None:
+        """Believe nothing that isn't promised and listened after ``sample``: that is the next segment's."""
+        ends, count = self._hypothesis.ends, len(self._hypothesis.tokens)
+
+        def misplaced(stop: int) -> int:
+            return sum(end > sample for end in ends[:stop]) + sum(end <= sample for end in ends[stop:])
+
+        stop = min(range(len(self.committed), count + 1), key=misplaced)
+        self._hypothesis = _slice(self._hypothesis, 0, stop)
 
     def part(self) -> Line:
         """Go on unseen, for those who follow it, and return a line to close in the place of this one."""
@@ -251,17 +264,6 @@ class Line:
         """Count the tokens that rest on no more than the first ``within`` tokens of the transcript."""
         sources = self._hypothesis.sources
         return next((at for at, source in enumerate(sources) if source > within), len(sources))
-
-    def _ending_with(self, ending: Ending) -> Ending:
-        """Return where a translation's first sentence ends whose transcript's ends as ``ending`` says."""
-        tokens, kept = self._hypothesis.tokens, len(self.committed)
-        stop = max(kept, self._resting(ending.stop))
-        own = self._speller.sentence_end(tokens)
-        if own is not None and own[0] >= kept and abs(own[0] - stop) <= _NEAR:
-            return Ending(*own)
-        if stop < len(tokens):
-            stop = max(kept, self._speller.boundary(tokens, stop))
-        return Ending(stop, stop)
 
     def _promise(self, span: Span, certain: int, within: int | None) -> None:
         tokens, ends, kept = self._hypothesis.tokens, self._hypothesis.ends, len(self.committed)

@@ -104,14 +104,12 @@ class Segment:
         carried: list[Event] = []
         span = Span(self.number, self.start, following.start)
         for line in self.open_lines:
-            if line.translated and source is not None:
-                if line.believed_at != self.read_to:
-                    line.keep_to(source)
-                    continue
+            if line.translated and source is not None and line.believed_at == self.read_to:
                 final, rest = line.finish_with(source, span)
             elif line.ending is not None:
                 final, rest = line.finish_sentence(span)
             else:
+                line.keep_until(following.start)
                 continue
             onward = following.line(line.language)
             assert onward is not None, f"{line.language} is open and no target"

@@ -191,10 +191,12 @@ RULES = EndpointRules(
 LENGTH = 8 * 16_000
 AUDIO = np.random.default_rng(1).normal(0, 0.1, LENGTH).astype(np.float32)
 STAGES = Stages(Words(), Words())
+WRONG = Doubt("it", certain=True)
+DOUBTS = (None, None, None, Doubt(), Doubt("it"), WRONG)
 
 
 def adversary(seed):
-    """Say of both stages anything at all; a translated token says itself on how much of the transcript it rests."""
+    """Say of both stages anything at all, and doubt it at times; a translated token says itself on what it rests."""
 
     def model(job, target):
         rng = random.Random(f"{seed} {job.segment} {job.end} {job.last} {target.language}")
@@ -203,11 +205,11 @@ def adversary(seed):
         new = rng.randrange(8)
         if target.language == job.source:
             tokens = (*kept, *(rng.randrange(1, 50) for _ in range(new)))
-            return Hypothesis(tokens, (-0.5,) * len(tokens))
+            return Hypothesis(tokens, (-0.5,) * len(tokens), doubt=rng.choice(DOUBTS))
         most = max([0, *(token // 50 for token in kept)])
         tokens = (*kept, *(50 * source + rng.randrange(50) for source in sorted(rng.choices(range(most, 12), k=new))))
         sources = tuple(max(token // 50 for token in tokens[: at + 1]) for at in range(len(tokens)))
-        return Hypothesis(tokens, (-0.5,) * len(tokens), sources=sources)
+        return Hypothesis(tokens, (-0.5,) * len(tokens), sources=sources, doubt=rng.choice(DOUBTS))
 
     return model
 
@@ -427,7 +429,6 @@ def test_sentences_of_a_translation_end_with_those_of_the_transcript(sentences, 
         assert session.stats.divided > 0
 
 
-WRONG = Doubt("it", certain=True)
 SENTENCES = [6, 8, 7, 9]
 
 

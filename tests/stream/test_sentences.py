@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrans.core import Caption, Hypothesis, SpeechEnded, SpeechStarted
+from streamtrans.core import BadAnswer, Caption, Hypothesis, SpeechEnded, SpeechStarted
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import Session, SessionConfig, settle
 from streamtrans.testing.engine import InstantEngine
@@ -287,3 +287,34 @@ def test_words_that_only_move_to_the_next_segment_are_not_withdrawn():
         ][-1]
         assert onward.text == final.moved
         assert shown.text.endswith(final.moved)
+
+
+def test_what_a_line_without_an_end_believed_of_the_next_sentence_is_not_said_twice_where_its_last_reading_fails():
+    talk = Talk([6, 8, 7, 9])
+
+    def read(job, target):
+        found = talk.read(job, target)
+        if target.language == "de":
+            return found
+        if job.last and len(job.targets) == 1:
+            raise BadAnswer("the engine can't")
+        kept = [at for at, token in enumerate(found.tokens) if token != BREAK]  # sees no sentence end
+        tokens, ends = tuple(found.tokens[at] for at in kept), tuple(found.ends[at] for at in kept)
+        return Hypothesis(tokens, (-0.1,) * len(tokens), ends=ends)
+
+    config = SessionConfig(("de", "fr"), endpoints=RULES, policy="final", sentence_patience_ms=900)
+    session = Session(config, Words(), window=512)
+    engine = InstantEngine(read, ScriptedVad([(talk.start, talk.end)]))
+    audio = talk.audio()
+    for start in range(0, len(audio), 1_600):
+        session.hear(audio[start : start + 1_600])
+        settle(session, engine)
+    session.end()
+    settle(session, engine)
+    events = session.events()
+    assert session.stats.divided > 0
+    assert session.stats.failures > 0
+    assert words_of(finals(events, "de")) == talk.words
+    said = [word for word in words_of(finals(events, "fr")) if word < 900]
+    assert said == sorted(set(said))
+    assert len(said) > len(talk.words) / 2

@@ -472,6 +472,31 @@ def test_a_translation_that_was_held_back_when_its_sentence_ended_is_read_again(
     assert len(said_in(events, "de")) > 1
 
 
+@pytest.mark.parametrize("targets", [("en", "de"), ("de",)])
+def test_what_waits_for_its_last_reading_is_translated_from_what_was_promised_of_the_transcript(targets):
+    asked = {}
+
+    def read(talk, job, target):
+        found = talk.read(job, target)
+        return replace(found, doubt=WRONG) if target.language == "de" and not job.last else found
+
+    def note(session, job):
+        if job.last:
+            asked[job.segment] = [(target.language, target.prefix) for target in job.targets]
+
+    config = SessionConfig(targets, "en", endpoints=RULES, policy="hold", policy_n=2)
+    talk, _ = interpreted(config, read, note)
+    sentences, rest = [], list(talk.words)
+    for count in SENTENCES:
+        sentences.append(tuple(rest[:count]))
+        rest = rest[count:]
+    waiting = list(asked.values())[:-1]
+    assert len(waiting) > 1
+    for targets_asked, sentence in zip(waiting, sentences, strict=False):
+        (language, prefix), (other, _) = targets_asked
+        assert (language, tuple(token for token in prefix if token), other) == ("en", sentence, "de")
+
+
 def test_what_stays_held_back_when_its_sentence_has_ended_is_told_in_each_sentence():
     def read(talk, job, target):
         found = talk.read(job, target)

@@ -99,9 +99,11 @@ async def _cast(options: argparse.Namespace) -> int:
 
 
 async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: Outlets) -> None:
-    stop = asyncio.Event()
-    on_ending = stopper(asyncio.get_running_loop(), stop)
-    before = {number: signal.signal(number, on_ending) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    on_ending = stopper(loop, stop)
+    before = signal.signal(signal.SIGINT, on_ending)
+    if sys.platform != "win32":  # by the loop: a server of our own has it end everything at once
+        loop.add_signal_handler(signal.SIGTERM, on_ending, signal.SIGTERM, None)
     try:
         source = sound(options, stop)
         asked: dict[str, str] = {}
@@ -118,8 +120,7 @@ async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: 
         # subtitles are cut where words were said
         await follow(way, replace(wishes(options, source), word_times=True), _timed(source, outlets), show)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, before)
 
 
 async def _timed(source: Source, outlets: Outlets) -> AsyncIterator[bytes]:

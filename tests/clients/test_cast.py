@@ -138,6 +138,36 @@ async def test_what_is_piped_in_is_shown_to_its_end_however_it_ends(running, tmp
     assert (tmp_path / "live" / "captions.m3u8").read_text().endswith("#EXT-X-ENDLIST\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+async def test_asked_to_end_with_a_server_of_its_own_the_last_captions_are_shown(running, tmp_path):
+    """Another process stands for that server, and says where one is."""
+    async with running() as address:
+        sound = pcm(sentences(2))
+        sound = sound[: (len(sound) - 6_400) // 3_200 * 3_200]  # whole pieces, and the last sentence is open
+        expected = await finals_of(address, StreamOptions(("de",)), sound)
+        server = f"print('ready: {address},', flush=True); import time; time.sleep(60)"
+        (tmp_path / "program.py").write_text(
+            "import sys\n"
+            "from streamtrans_clients import cast, options, servers\n"
+            "options.ADDRESS = '127.0.0.1:1'\n"
+            f"options.own_server = lambda: servers.own_server([sys.executable, '-c', {server!r}])\n"
+            "cast.main(sys.argv[1:])\n"
+        )
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, tmp_path / "program.py", "--to", "de", "--file", "-", tmp_path / "talk.txt"),
+            stdin=asyncio.subprocess.PIPE,
+        )
+        program.stdin.write(sound)
+        await program.stdin.drain()
+        async with asyncio.timeout(30):
+            while not (tmp_path / "talk.txt").exists() or len(said(tmp_path)) < len(expected) - 1:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        program.terminate()
+        assert await program.wait() == 0
+    assert said(tmp_path) == [text for _, text in expected]
+
+
 async def test_a_sink_that_fails_leaves_the_others_and_is_told(running, run, talks, tmp_path, monkeypatch):
     monkeypatch.setattr("streamtrans_clients.sinks.posts.PAUSES_S", ())
     posts = FakePosts([403] * 9)

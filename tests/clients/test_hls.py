@@ -172,3 +172,13 @@ async def test_ffmpeg_plays_it(tmp_path):
         assert played.format.name == "hls"
         shown = [(each.pts, each.duration, bytes(each).decode()) for each in played.demux() if each.pts is not None]
     assert shown == [(500, 1_000, "Guten Tag"), (1_700, 2_500, "noch eins über die Grenze hinaus")]
+
+
+async def test_a_segment_that_cannot_be_removed_is_told(tmp_path):
+    [sink] = sinks_for(f"hls:{tmp_path}/live?seconds=1&delay=0&keep=3", ["de"])
+    async with sink:
+        await sink.heard(6_000)
+        (tmp_path / "live" / "captions0.vtt").unlink()
+        (tmp_path / "live" / "captions0.vtt").mkdir()
+        with pytest.raises(SinkError, match=r"captions0\.vtt can't be removed: "):
+            await sink.heard(9_000)

@@ -4,6 +4,7 @@ import contextlib
 import socket
 
 import pytest
+from aiohttp import web
 from streamtrans_clients.sinks import SinkError, obs, sinks_for
 
 from tests.clients.test_sinks import caption
@@ -80,6 +81,44 @@ async def test_an_obs_that_restarts_is_shown_what_comes_then():
         await sink.show(caption("eins zwei"), "")
     assert fake.texts == ["", "eins", "eins zwei"]
     assert fake.calls == 2
+
+
+class Odd(FakeObs):
+    """Something that speaks almost as OBS does."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = answers
+
+    def answer(self, message):
+        return self.answers.pop(0) if self.answers else super().answer(message)
+
+
+@pytest.mark.parametrize("answer", [{}, {"requestId": "1"}, {"requestId": "1", "requestStatus": {"result": True}}])
+async def test_an_answer_that_is_none_of_obs_is_told_and_asked_again(answer):
+    fake = Odd([answer])
+    async with serving(fake.route()) as port, made("obs", port):
+        pass
+    assert fake.texts == [""]
+    fake = Odd([answer | ({"requestId": str(at + 1)} if answer else {}) for at in range(9)])
+    async with serving(fake.route()) as port:
+        with pytest.raises(SinkError, match="answers otherwise than obs-websocket of version 5 does"):
+            async with made("obs", port):
+                pytest.fail("it is no OBS")
+
+
+async def test_a_password_that_is_asked_for_otherwise_is_told():
+    async def call(request):
+        socket = web.WebSocketResponse(protocols=("obswebsocket.json",))
+        await socket.prepare(request)
+        await socket.send_json({"op": 0, "d": {"authentication": {"salt": 7}}})
+        await socket.receive()
+        return socket
+
+    async with serving(web.get("/", call)) as port:
+        with pytest.raises(SinkError, match="asks for a password otherwise than obs-websocket of version 5"):
+            async with made("obs", port, password=":secret@"):
+                pytest.fail("it is no OBS")
 
 
 async def test_an_obs_that_stays_away_is_told():

@@ -208,9 +208,14 @@ async def _serve(options: argparse.Namespace, routes: Callable[[Hall], Iterable[
 
 
 @asynccontextmanager
-async def listening(routes: Iterable[web.RouteDef], host: str, port: int) -> AsyncIterator[str]:
-    """Serve ``routes``; what callers ask for, tokens included, is logged nowhere. Calls end well when it is left."""
-    app = web.Application()
+async def listening(
+    routes: Iterable[web.RouteDef], host: str, port: int, most_bytes: int = 1 << 20
+) -> AsyncIterator[str]:
+    """Serve ``routes`` to requests of at most so many bytes. Calls end well when it is left.
+
+    What callers ask for, tokens included, is logged nowhere.
+    """
+    app = web.Application(client_max_size=most_bytes)
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LEAVE_S)
     await runner.setup()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -121,10 +120,13 @@ async def _started(socket: web.WebSocketResponse) -> dict[str, Any] | None:
             case "connected":
                 pass
             case "start":
-                start: dict[str, Any] = message["start"]
+                start: dict[str, Any] = message.get("start", {})
                 form = start.get("mediaFormat")
                 if form != _FORM or not isinstance(start.get("callSid"), str):
                     raise CallError(f"the sound of {start.get('callSid')} is {form}; it has to be {_FORM}")
+                said = start.get("customParameters") or {}
+                if not isinstance(said, dict) or not all(isinstance(each, str) for each in said.values()):
+                    raise CallError(f"the parameters {said} aren't names and texts")
                 return start
             case other:
                 raise CallError(f"{other!r} comes before the start of a stream")
@@ -144,9 +146,9 @@ def _message(text: str) -> dict[str, Any]:
 def _sound(message: dict[str, Any]) -> tuple[str, bytes]:
     try:
         track, sound = message["media"]["track"], base64.b64decode(message["media"]["payload"], validate=True)
-    except (KeyError, TypeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CallError(f"a piece of sound is malformed: {error!r}") from error
-    if track not in _NAMES:
+    if not isinstance(track, str) or track not in _NAMES:
         raise CallError(f"there is no track {track!r}; there are {', '.join(_NAMES)}")
     return track, sound
 

@@ -21,8 +21,8 @@ import json
 import signal
 import sys
 import uuid
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from streamtrans.client import BadConfig, ClientError, StreamOptions, TranslationClient
+from streamtrans_clients.bots.hall import listening
 from streamtrans_clients.bots.rooms import Line, Room, RoomError
 from streamtrans_clients.options import (
     ADDRESS,
@@ -57,6 +58,9 @@ _MOST_WAITING = 1 << 16
 
 _PARTING_S = 1.0
 """How long the last captions are waited for that are on their way to one who leaves."""
+
+_MOST = 100
+"""Peers at once: each takes a decoder, and a share of the bot's uplink."""
 
 _MOST_SDP = 1 << 16
 """Bytes of an offer."""
@@ -101,11 +105,15 @@ class Peers:
         """Answer a peer's SDP offer; return who it is from now on, and the SDP answer.
 
         Raises:
-            RoomError: the server doesn't write that language, or the offer is none; the message says what is right.
+            RoomError: the server doesn't write that language, the offer is none, or the bot is full; the message says
+                what is right.
             ClientError: the server refused, or there is none.
         """
         who = uuid.uuid4().hex
         await self._room.join(who, name, reads)
+        if len(self._connections) >= _MOST:
+            await self._room.leave(who)
+            raise RoomError(f"{_MOST} are here already; call again once somebody has left")
         connection = RTCPeerConnection()
         self._connections[who] = connection
 
@@ -188,8 +196,9 @@ class Peers:
         task.add_done_callback(self._tasks.discard)
 
 
-def application(peers: Peers, address: str) -> web.Application:
-    """Return what answers offers over HTTP; ``address`` is that of the streamtrans server, for sentences about it."""
+@asynccontextmanager
+async def called(peers: Peers, address: str, host: str, port: int) -> AsyncIterator[str]:
+    """Answer offers over HTTP, and yield where; ``address`` is the streamtrans server's, for sentences about it."""
 
     async def offered(request: web.Request) -> web.Response:
         if request.content_type != "application/sdp":
@@ -208,9 +217,9 @@ def application(peers: Peers, address: str) -> web.Application:
         await peers.leave(request.match_info["who"])
         return web.Response()
 
-    made = web.Application(client_max_size=_MOST_SDP)
-    made.add_routes([web.post("/", offered), web.delete("/{who}", left)])
-    return made
+    routes = web.post("/", offered), web.delete("/{who}", left)
+    async with listening(routes, host, port, most_bytes=_MOST_SDP) as place:
+        yield f"http://{place}"
 
 
 async def answering(options: argparse.Namespace, stop: asyncio.Event) -> None:
@@ -222,17 +231,13 @@ async def answering(options: argparse.Namespace, stop: asyncio.Event) -> None:
     """
     async with served(options) as address:
         way = client(options, address)
-        async with way, Peers(way, wishes(options)) as peers:
-            runner = web.AppRunner(application(peers, address))
-            await runner.setup()
-            try:
-                site = web.TCPSite(runner, options.host, options.port)
-                await site.start()
-                host, port, *_ = runner.addresses[0]
-                print(f"ready: http://{host}:{port}", flush=True)
-                await stop.wait()
-            finally:
-                await runner.cleanup()
+        async with (
+            way,
+            Peers(way, wishes(options)) as peers,
+            called(peers, address, options.host, options.port) as place,
+        ):
+            print(f"ready: {place}", flush=True)
+            await stop.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -73,10 +72,10 @@ _STALE_S = 300.0
 """A call of Zoom's that is older may be somebody's who has listened."""
 
 _STATUS = {
-    2: "Zoom doesn't know the stream any more",
-    3: "Zoom refuses our signature: are client_id and client_secret those of the app?",
-    8: "another program hears this meeting for the same app",
-    16: "another program hears this meeting for the same app",
+    "2": "Zoom doesn't know the stream any more",
+    "3": "Zoom refuses our signature: are client_id and client_secret those of the app?",
+    "8": "another program hears this meeting for the same app",
+    "16": "another program hears this meeting for the same app",
 }
 """``RTMS_STATUS_CODE``"""
 
@@ -166,6 +165,8 @@ class Zoom:
         return web.Response()
 
     def _begin(self, meeting: str, stream: str, address: str) -> None:
+        if not isinstance(meeting, str) or not isinstance(stream, str):
+            raise TypeError("meeting_uuid and rtms_stream_id are texts")
         if stream not in self._heard:  # Zoom calls again where it missed our answer
             task = self._heard[stream] = self._hall.begin(self._attend(meeting, stream, address))
             task.add_done_callback(lambda _: self._heard.pop(stream, None))
@@ -217,11 +218,11 @@ class Rtms:
         """Shake hands twice, and hear until a connection ends."""
         async with session.ws_connect(address, timeout=_CLOSE) as signaling:
             hello = {"msg_type": _Kind.SIGNALING, "protocol_version": 1, "sequence": 1, **self._who}
-            places = (await _asked(signaling, hello, _Kind.SIGNALED))["media_server"]["server_urls"]
-            async with session.ws_connect(places.get("audio") or places["all"], timeout=_CLOSE) as media:
+            place = _media_server(await _asked(signaling, hello, _Kind.SIGNALED))
+            async with session.ws_connect(place, timeout=_CLOSE) as media:
                 wanted = {"media_type": _SOUND_ALONE, "payload_encryption": False, "media_params": {"audio": _FORM}}
                 hello = {"msg_type": _Kind.MEDIA, "protocol_version": 1, "sequence": 0, **self._who, **wanted}
-                given = (await _asked(media, hello, _Kind.MEDIATED)).get("media_params", {}).get("audio", _FORM)
+                given = _form(await _asked(media, hello, _Kind.MEDIATED))
                 if any(given.get(each, value) != value for each, value in _FORM.items() if each != "send_rate"):
                     raise RtmsError(f"Zoom sends sound of another form: {given}")
                 await signaling.send_json({"msg_type": _Kind.READY, "rtms_stream_id": self._stream})
@@ -250,17 +251,19 @@ class Rtms:
                 case _Kind.ALIVE_ASKED:
                     await socket.send_json({"msg_type": _Kind.ALIVE, "timestamp": message.get("timestamp")})
                 case _Kind.SOUND:
-                    await self._sound(message.get("content") or {})
+                    await self._sound(message.get("content"))
                 case _Kind.STATE:
                     self._over = message.get("state") == _TERMINATED
                 case _:
                     pass
 
-    async def _sound(self, content: Mapping[str, Any]) -> None:
+    async def _sound(self, content: object) -> None:
+        if not isinstance(content, dict):
+            raise RtmsError(f"a piece of sound is malformed: {content!r}")
         name = str(content.get("user_name") or "")
         try:
             sound = base64.b64decode(content.get("data") or "", validate=True)
-        except (binascii.Error, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise RtmsError("a piece of sound isn't Base64") from error
         await self._meeting.hear(str(content.get("user_id", 0)), name, self._hall.wanted(name), sound)
 
@@ -278,9 +281,30 @@ async def _asked(socket: aiohttp.ClientWebSocketResponse, message: Mapping[str, 
             if answered.get("msg_type") == answer:
                 status = answered.get("status_code", 0)
                 if status:
-                    raise RtmsError(_STATUS.get(status, f"Zoom refuses the stream: {answered.get('reason') or status}"))
+                    raise RtmsError(
+                        _STATUS.get(str(status), f"Zoom refuses the stream: {answered.get('reason') or status}")
+                    )
                 return answered
     raise ConnectionError("the connection has ended")
+
+
+def _media_server(answer: Mapping[str, Any]) -> str:
+    """Return where the sound of the participants is to be had."""
+    match answer:
+        case {"media_server": {"server_urls": {"audio": str(place)}}} if place:
+            return place
+        case {"media_server": {"server_urls": {"all": str(place)}}}:
+            return place
+    raise RtmsError(f"Zoom names no media server: {answer.get('media_server')!r}")
+
+
+def _form(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return in what form the sound comes; where nothing is said, as it was asked for."""
+    given = answer.get("media_params") or {}
+    form = given.get("audio", _FORM) if isinstance(given, dict) else given
+    if not isinstance(form, dict):
+        raise RtmsError(f"Zoom sends sound of another form: {form!r}")
+    return form
 
 
 async def _next(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:

@@ -94,7 +94,11 @@ class Hls(Sink):
             await asyncio.to_thread(self._segment)
             self._list(max(0, self._written - self._keep), ended=False)
             # A segment that has left the playlist may still be asked for as long as the playlist lasts.
-            (self._folder / _name(self._written - 1 - 2 * self._keep)).unlink(missing_ok=True)
+            old = self._folder / _name(self._written - 1 - 2 * self._keep)
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise SinkError(f"{old} can't be removed: {error.strerror}") from error
 
     def _segment(self) -> None:
         start = self._written * self._length

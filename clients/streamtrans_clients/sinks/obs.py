@@ -89,9 +89,12 @@ class Obs(Sink):
         number = str(self._asked)
         await socket.send_json({"op": _REQUEST, "d": {"requestType": kind, "requestId": number, "requestData": data}})
         while (answer := await _message(socket)) is not None:
-            if answer["op"] == _ANSWER and answer["d"]["requestId"] == number:
-                status: dict[str, Any] = answer["d"]["requestStatus"]
-                return status
+            if answer["op"] != _ANSWER or answer["d"].get("requestId", number) != number:
+                continue
+            match answer["d"].get("requestStatus"):
+                case {"code": int(), "result": bool()} as status:
+                    return dict(status)
+            raise SinkError("it answers otherwise than obs-websocket of version 5 does")
         raise ConnectionError("the connection has ended")
 
     async def _leave(self) -> None:
@@ -128,7 +131,13 @@ class Obs(Sink):
                 raise SinkError(
                     f"OBS at {self._address} wants a password: ws://:PASSWORD@…, kept in a file and given as @FILE"
                 )
-            asked["authentication"] = proof(self._password, challenge["salt"], challenge["challenge"])
+            match challenge:
+                case {"salt": str(salt), "challenge": str(text)}:
+                    asked["authentication"] = proof(self._password, salt, text)
+                case _:
+                    raise SinkError(
+                        f"{self._address} asks for a password otherwise than obs-websocket of version 5 does"
+                    )
         await socket.send_json({"op": _IDENTIFY, "d": asked})
         answer = await _message(socket)
         if answer is None and socket.close_code == _AUTHENTICATION_FAILED:

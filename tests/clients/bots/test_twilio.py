@@ -158,6 +158,9 @@ async def test_only_twilio_may_call_where_the_token_is_known(house, tmp_path):
         (lambda call: call.send("media", media={}), "'media' comes before the start"),
         (lambda call: call.start(form={"encoding": "audio/l16"}), "it has to be {'encoding': 'audio/x-mulaw'"),
         (lambda call: call.start(callSid=7), "the sound of 7"),
+        (lambda call: call.send("start"), "the sound of None is None; it has to be"),
+        (lambda call: call.start(customParameters=["to"]), "the parameters ['to'] aren't names and texts"),
+        (lambda call: call.start({"to": 7}), "the parameters {'to': 7} aren't names and texts"),
     ],
 )
 async def test_what_is_no_call_is_closed_with_a_reason(house, capsys, speak, problem):
@@ -174,6 +177,8 @@ async def test_what_is_no_call_is_closed_with_a_reason(house, capsys, speak, pro
         ({"track": "inbound", "payload": "%"}, "malformed"),
         ({"track": "inbound"}, "malformed"),
         ({"track": "third", "payload": ""}, "there is no track 'third'; there are inbound, outbound"),
+        ({"track": ["inbound"], "payload": ""}, "there is no track ['inbound']"),
+        ({"track": "inbound", "payload": "é"}, "malformed"),
         (None, "malformed"),
     ],
 )

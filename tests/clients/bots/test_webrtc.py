@@ -13,10 +13,9 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from aiohttp import web
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from streamtrans_clients.bots import webrtc_peer
-from streamtrans_clients.bots.webrtc import Peers, application
+from streamtrans_clients.bots import webrtc, webrtc_peer
+from streamtrans_clients.bots.webrtc import Peers
 from streamtrans_clients.bots.webrtc_peer import CallError, Peer
 
 from streamtrans.client import StreamOptions, TranslationClient
@@ -52,14 +51,12 @@ class Spoken(MediaStreamTrack):
 
 @asynccontextmanager
 async def bot(address, targets=()):
-    async with TranslationClient(address) as client, Peers(client, StreamOptions(targets)) as peers:
-        runner = web.AppRunner(application(peers, address))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield "http://{}:{}".format(*runner.addresses[0]), peers
-        finally:
-            await runner.cleanup()
+    async with (
+        TranslationClient(address) as client,
+        Peers(client, StreamOptions(targets)) as peers,
+        webrtc.called(peers, address, "127.0.0.1", 0) as url,
+    ):
+        yield url, peers
 
 
 @asynccontextmanager
@@ -118,6 +115,21 @@ async def test_who_hangs_up_is_gone(house):
             assert len(peers._connections) == 1
         await settled(lambda: not peers._connections)
         assert not peers._room._people
+
+
+async def test_of_more_than_can_call_the_first_are_answered_and_no_name_is_logged(house, monkeypatch, caplog):
+    monkeypatch.setattr(webrtc, "_MOST", 1)
+    caplog.set_level("INFO")
+    async with house() as address, bot(address, ("de",)) as (url, peers):
+        async with called(url, name="Ada"):
+            with pytest.raises(CallError, match="1 are here already; call again once somebody has left"):
+                async with called(url, name="Bo"):
+                    pass
+            assert len(peers._room._people) == 1
+        await settled(lambda: not peers._connections)
+        async with called(url, name="Bo"):
+            pass
+    assert "name=" not in caplog.text
 
 
 async def test_what_is_wrong_is_a_sentence(house, nowhere):

@@ -40,8 +40,9 @@ def app(tmp_path):
 class FakeZoom:
     """A meeting's signaling and media server, and the calls that announce it."""
 
-    def __init__(self, secret="shh", refuse=0, form=None):
+    def __init__(self, secret="shh", refuse=0, form=None, answer=None, sound=None):
         self.secret, self.refuse, self.form = secret, refuse, form
+        self.answer, self.sound = answer, sound
         self.ready, self.alive, self.left, self.hellos = asyncio.Event(), [], [], []
         self.signaling = self.media = None
 
@@ -70,7 +71,8 @@ class FakeZoom:
             "status_code": status,
             "reason": "x" * bool(status),
         }
-        await socket.send_json(answer | {"media_server": {"server_urls": {"audio": place, "all": place}}})
+        known = {"media_server": {"server_urls": {"audio": place, "all": place}}}
+        await socket.send_json(answer | (known if self.answer is None else self.answer))
         self.signaling = socket
         async for frame in socket:
             message = json.loads(frame.data)
@@ -95,6 +97,8 @@ class FakeZoom:
         answer = {"msg_type": 4, "protocol_version": 1, "status_code": self.refuse, "reason": "", "sequence": 0}
         await socket.send_json(answer | {"payload_encrypted": False, "media_params": {"audio": self.form or audio}})
         self.media = socket
+        if self.sound is not None:
+            await socket.send_json({"msg_type": 14, "content": self.sound})
         async for frame in socket:
             self.alive.append(json.loads(frame.data))
         return socket
@@ -250,6 +254,8 @@ async def test_only_zoom_may_call(house, app):
         assert (await call(place, *validation, age_s=400))[0] == 401
         assert (await call(place, "meeting.rtms_started", {"object": {}}))[0] == 400
         assert (await call(place, "meeting.rtms_started", []))[0] == 400
+        odd = {"object": {"meeting_uuid": 7, "rtms_stream_id": "s", "server_urls": "ws://a"}}
+        assert (await call(place, "meeting.rtms_started", odd))[0] == 400
         assert (await call(place, "meeting.ended", {"object": {}}))[0] == 200
         async with aiohttp.ClientSession() as session:
             assert (await session.post(f"http://{place}/zoom", data=b"\xff")).status == 401
@@ -261,6 +267,13 @@ async def test_only_zoom_may_call(house, app):
         ({"secret": "other"}, "Zoom refuses our signature: are client_id and client_secret those of the app"),
         ({"refuse": 16}, "another program hears this meeting"),
         ({"refuse": 17}, "Zoom refuses the stream: 17"),
+        ({"form": "wav"}, "Zoom sends sound of another form: 'wav'"),
+        ({"answer": {}}, "Zoom names no media server: None"),
+        ({"answer": {"media_server": {"server_urls": {"audio": ""}}}}, "Zoom names no media server"),
+        ({"answer": {"media_server": ["ws://a"]}}, "Zoom names no media server: ['ws://a']"),
+        ({"answer": {"status_code": [3]}}, "Zoom refuses the stream: [3]"),
+        ({"sound": ["a"]}, "a piece of sound is malformed: ['a']"),
+        ({"sound": {"user_id": 1, "data": "é"}}, "a piece of sound isn't Base64"),
         ({"form": {"codec": 4, "sample_rate": 3}}, "Zoom sends sound of another form: {'codec': 4"),
     ],
 )

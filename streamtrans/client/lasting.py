@@ -11,7 +11,6 @@ once and in order; where that can't be had, reading and writing say so within a 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ import grpc
 from streamtrans.client.carrier import Call
 from streamtrans.client.errors import ClientError, DataLost, Overloaded, TimedOut, Unavailable
 from streamtrans.client.link import Link
+from streamtrans.client.pauses import pause_s
 from streamtrans.wire import (
     Checkpoint,
     ClientMessage,
@@ -37,9 +37,6 @@ from streamtrans.wire import (
 
 KEPT_S = 60.0
 """Audio that is kept while nobody has acknowledged it: larger outlasts longer breaks, and takes more memory."""
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-"""Between two attempts; each pause is twice as long as the one before, give or take a half."""
 
 _PARTING_S = 0.5
 """How long a server is waited for that is told that the stream is left; one that isn't told keeps it for a while."""
@@ -287,27 +284,26 @@ class LastingLink:
         else:
             if self._since is None:
                 self._since = now
-            pause_s = min(_FIRST_PAUSE_S * 2**self._attempts, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)
-            pause_s = max(pause_s if returning else 0.0, error.retry_after_s or 0.0)
-            if now + pause_s >= self._since + self._within_s:
+            wait_s = pause_s(error, self._attempts)
+            if now + wait_s >= self._since + self._within_s:
                 problem = f"the connection broke and couldn't be made again within {self._within_s:g} s"
                 self._fail(Unavailable(grpc.StatusCode.UNAVAILABLE, f"{problem}: {error.message}"))
             else:
-                self._attempts += returning
-                self._call_again(pause_s)
+                self._call_again(wait_s)
 
-    def _call_again(self, pause_s: float) -> None:
+    def _call_again(self, wait_s: float) -> None:
+        self._attempts += 1
         if self._since is None:
             self._since = asyncio.get_running_loop().time()
         self._rest()
         self._ring()
-        self._calling = asyncio.create_task(self._open(pause_s, self._since + self._within_s))
+        self._calling = asyncio.create_task(self._open(wait_s, self._since + self._within_s))
 
-    async def _open(self, pause_s: float, deadline: float) -> None:
+    async def _open(self, wait_s: float, deadline: float) -> None:
         """Begin another call after a pause; whether the server goes on is read from it."""
         await self._link.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
+            async with asyncio.timeout(wait_s):
                 await self._closing.wait()
         if self.closed:
             return

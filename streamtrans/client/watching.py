@@ -7,7 +7,6 @@ is lost, or nothing can be had any more, that is said within a bounded time.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -15,6 +14,7 @@ from contextlib import aclosing
 import grpc
 
 from streamtrans.client.errors import ClientError, DataLost, Denied, Overloaded, TimedOut, Unavailable
+from streamtrans.client.pauses import pause_s
 from streamtrans.core import Caption, Event
 from streamtrans.wire import Notice, Reducer, WatchRequest, WatchResponse, notice_from_proto
 
@@ -23,10 +23,6 @@ WatchCall = Callable[[WatchRequest], AsyncGenerator[WatchResponse, None]]
 
 _REMEMBERED = 64
 """Finals, and a few times as many events, by which is known what was told: more than a server keeps for viewers."""
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-"""Between two attempts; each pause is twice as long as the one before, give or take a half."""
-
 
 _BROKEN = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 """What gRPC calls a connection that is gone, beside UNAVAILABLE."""
@@ -57,13 +53,12 @@ async def watching(call: WatchCall, request: WatchRequest, within_s: float) -> A
             if not begun or not _may_pass(error, returning=bool(since)):
                 raise
             since = since or clock()
-            pause_s = min(_FIRST_PAUSE_S * 2**attempts, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)
-            pause_s = max(pause_s if attempts else 0.0, error.retry_after_s or 0.0)
-            if clock() + pause_s >= since + within_s:
+            wait_s = pause_s(error, attempts)
+            if clock() + wait_s >= since + within_s:
                 problem = f"the connection broke, and the stream couldn't be watched again within {within_s:g} s"
                 raise Unavailable(grpc.StatusCode.UNAVAILABLE, f"{problem}: {error.message}") from error
         attempts += 1
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(wait_s)
 
 
 class _Told:

@@ -1,5 +1,8 @@
 // How the page looks: theme, size of the text, settled words only, the whole screen. Remembered in this browser alone.
 
+import { nameOf } from "./board.js";
+
+const at = (id) => document.getElementById(id);
 const SIZES = [0.7, 0.85, 1, 1.2, 1.45, 1.75, 2.1];
 
 export function recall(name, otherwise) {
@@ -25,15 +28,14 @@ export function remember(name, value) {
  */
 export function dress(changed) {
   const root = document.documentElement;
-  const button = (id) => document.getElementById(id);
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const theme = () => recall("theme", dark.matches ? "dark" : "light");
   const paint = () => {
     root.dataset.theme = theme();
-    button("theme").setAttribute("aria-pressed", String(theme() === "dark"));
+    at("theme").setAttribute("aria-pressed", String(theme() === "dark"));
   };
-  button("theme").onclick = () => {
+  at("theme").onclick = () => {
     remember("theme", theme() === "dark" ? "light" : "dark");
     paint();
   };
@@ -41,29 +43,29 @@ export function dress(changed) {
   paint();
 
   const size = (step) => {
-    const at = Math.max(0, Math.min(SIZES.length - 1, recall("size", 2) + step));
-    remember("size", at);
-    root.style.setProperty("--scale", String(SIZES[at] ?? 1));
-    button("smaller").disabled = at === 0;
-    button("larger").disabled = at === SIZES.length - 1;
+    const index = Math.max(0, Math.min(SIZES.length - 1, recall("size", 2) + step));
+    remember("size", index);
+    root.style.setProperty("--scale", String(SIZES[index] ?? 1));
+    at("smaller").disabled = index === 0;
+    at("larger").disabled = index === SIZES.length - 1;
     changed();
   };
-  button("smaller").onclick = () => size(-1);
-  button("larger").onclick = () => size(1);
+  at("smaller").onclick = () => size(-1);
+  at("larger").onclick = () => size(1);
   size(0);
 
   const calm = () => {
     root.classList.toggle("calm", recall("calm", false));
-    button("calm").setAttribute("aria-pressed", String(recall("calm", false)));
+    at("calm").setAttribute("aria-pressed", String(recall("calm", false)));
     changed();
   };
-  button("calm").onclick = () => {
+  at("calm").onclick = () => {
     remember("calm", !recall("calm", false));
     calm();
   };
   calm();
 
-  const screen = button("screen");
+  const screen = at("screen");
   screen.hidden = !document.fullscreenEnabled;
   screen.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen());
   document.addEventListener("fullscreenchange", () => {
@@ -88,17 +90,33 @@ export function stayAwake() {
   };
 }
 
-/** Hand out a file that was made here. */
-export function save(name, text) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+/** Say what the page is doing. */
+export function say(doing, lamp = "") {
+  if (at("doing").textContent !== doing) at("doing").textContent = doing;
+  at("state").dataset.lamp = lamp;
 }
 
-/** Show, by language, buttons that save the transcript. @param {import("./transcript.js").Transcript} transcript */
-export function offer(list, transcript, nameOf) {
+/** Say what is wrong; "": nothing is. */
+export function trouble(problem) {
+  at("problem").hidden = !problem;
+  if (at("problem").textContent !== problem) at("problem").textContent = problem;
+}
+
+/** A server's words as a sentence. */
+export function sentence(message) {
+  return message && `${message[0].toUpperCase()}${message.slice(1)}${/[.!?]$/.test(message) ? "" : "."}`;
+}
+
+/** Bring the button to life that hands out files. @param {() => import("./transcript.js").Transcript} transcript */
+export function download(transcript) {
+  at("take").onclick = () => {
+    offer(transcript());
+    at("taking").showModal();
+  };
+}
+
+/** Show, by language, buttons that save the transcript. */
+function offer(transcript) {
   const day = new Date().toISOString().slice(0, 10);
   const rows = transcript.languages.map((language) => {
     const row = document.createElement("li");
@@ -116,6 +134,14 @@ export function offer(list, transcript, nameOf) {
     row.append(name, ...buttons);
     return row;
   });
-  list.replaceChildren(...rows);
-  return rows.length > 0;
+  at("files").replaceChildren(...rows);
+}
+
+/** Hand out a file that was made here. */
+function save(name, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

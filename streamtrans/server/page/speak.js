@@ -1,7 +1,7 @@
 // The speaker's page.
 
 import { Board, nameOf } from "./board.js";
-import { dress, offer, recall, remember, stayAwake } from "./look.js";
+import { download, dress, recall, remember, say, sentence, stayAwake, trouble } from "./look.js";
 import { picture } from "./qr.js";
 import { listen, Silent } from "./sound.js";
 import { late, Stream } from "./stream.js";
@@ -263,22 +263,6 @@ function running(yes) {
   }
 }
 
-// ---- what is said of it
-
-function say(doing, lamp = "") {
-  if (at("doing").textContent !== doing) at("doing").textContent = doing;
-  at("state").dataset.lamp = lamp;
-}
-
-function trouble(problem) {
-  at("problem").hidden = !problem;
-  if (at("problem").textContent !== problem) at("problem").textContent = problem;
-}
-
-function sentence(message) {
-  return message && `${message[0].toUpperCase()}${message.slice(1)}${/[.!?]$/.test(message) ? "" : "."}`;
-}
-
 function level(loudness) {
   const decibels = 20 * Math.log10(Math.max(loudness, 1e-4)); // −80 to 0
   at("go").style.setProperty("--level", String(Math.max(0, Math.min(1, (decibels + 60) / 50))));
@@ -312,10 +296,7 @@ at("copy").onclick = async () => {
   setTimeout(() => (at("copy").textContent = "Copy the link"), 2_000);
 };
 
-at("take").onclick = () => {
-  offer(at("files"), transcript, nameOf);
-  at("taking").showModal();
-};
+download(() => transcript);
 
 at("keeping").onclick = () => {
   const facts = kept().map((fact) => {

@@ -1,7 +1,7 @@
 // A viewer's page. The right to read along comes in the fragment of its address, which browsers send to nobody.
 
 import { Board, nameOf } from "./board.js";
-import { dress, offer, recall, remember, stayAwake } from "./look.js";
+import { download, dress, recall, remember, say, sentence, stayAwake, trouble } from "./look.js";
 import { late, Watching } from "./stream.js";
 import { Transcript } from "./transcript.js";
 
@@ -35,7 +35,7 @@ function read(language) {
     },
     away(why) {
       say("Looking for the speaker …", "away");
-      trouble(why ? `${why[0].toUpperCase()}${why.slice(1)}. This page tries again by itself.` : AWAY);
+      trouble(why ? `${sentence(why)} This page tries again by itself.` : AWAY);
     },
     ended: over,
   });
@@ -50,7 +50,7 @@ function over({ kind, message }) {
   say("Over");
   if (kind === "done") trouble("The speaker has stopped. These captions stay here until you close the page.");
   else if (kind === "gone") trouble("There are no captions under this link, or not any more. Ask the speaker for a new one.");
-  else trouble(`${message[0].toUpperCase()}${message.slice(1)}.`);
+  else trouble(sentence(message));
 }
 
 function offerLanguages(languages, current) {
@@ -60,25 +60,12 @@ function offerLanguages(languages, current) {
   at("language").value = current;
 }
 
-function say(doing, lamp = "") {
-  if (at("doing").textContent !== doing) at("doing").textContent = doing;
-  at("state").dataset.lamp = lamp;
-}
-
-function trouble(problem) {
-  at("problem").hidden = !problem;
-  if (at("problem").textContent !== problem) at("problem").textContent = problem;
-}
-
 at("language").onchange = () => {
   remember("reads", at("language").value);
   read(at("language").value);
 };
 
-at("take").onclick = () => {
-  offer(at("files"), transcript, nameOf);
-  at("taking").showModal();
-};
+download(() => transcript);
 
 /** What this reader understands, where the server writes it; else what the speaker chose. */
 async function wished() {

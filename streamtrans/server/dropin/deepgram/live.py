@@ -14,22 +14,17 @@ from streamtrans.core import SAMPLE_RATE, Caption, SpeechStarted, milliseconds
 from streamtrans.server.dropin.deepgram.shapes import about, alternative, model_info, model_uuid, now, words
 from streamtrans.server.dropin.deepgram.wishes import LEAST_SILENCE_MS, Wish
 from streamtrans.server.dropin.desk import Said
+from streamtrans.server.dropin.sound import Sound
 from streamtrans.server.refusal import Refusal
 from streamtrans.wire import (
-    BYTES_PER_SAMPLE,
     Frame,
     Reducer,
     ServerMessage,
-    audio_message,
     config_message,
     end_message,
     end_utterance_message,
     payload_of,
-    silence_message,
 )
-
-_CHUNK_S = 0.25
-"""Of a frame, in one message."""
 
 
 class Live:
@@ -43,9 +38,7 @@ class Live:
         self._targets: tuple[str, ...] = ()
         self._model = ""
         self._reducer = Reducer()
-        self._sequence = 0
-        self._odd = b""
-        self._heard_ms = 0.0
+        self._sound: Sound | None = None
         self._digest = hashlib.sha256()
         self._finalized_ms: float | None = None
         """Where the client asked for what is final, until it was told."""
@@ -55,12 +48,14 @@ class Live:
     def opening(self) -> Iterator[Said]:
         """Yield what the parameters ask for."""
         self._wish = Wish.read(self._query, live=True)
+        self._sound = Sound(self._wish.options)
         yield config_message(self._wish.options)
 
     def heard(self, frame: Frame) -> Iterator[Said]:
         """Yield audio, or what a message asks for."""
         if isinstance(frame, bytes):
-            yield from self._audio(frame) if frame else [end_message(self._sequence)]
+            self._digest.update(frame)
+            yield from self._heard.take(frame) if frame else [end_message(self._heard.sequence)]
             yield from self._utterance_end()
             return
         try:
@@ -69,13 +64,12 @@ class Live:
         except (ValueError, TypeError, KeyError, RecursionError):
             kind = None
         if kind == "KeepAlive":
-            self._sequence += 1
-            yield silence_message(1, self._sequence)
+            yield self._heard.silence(1)
         elif kind == "Finalize":
-            self._finalized_ms = self._heard_ms
+            self._finalized_ms = self._heard.heard_ms
             yield end_utterance_message()
         elif kind == "CloseStream":
-            yield end_message(self._sequence)
+            yield end_message(self._heard.sequence)
         elif kind == "Configure":
             yield self._configured(message)
         else:
@@ -112,18 +106,10 @@ class Live:
         assert self._wish is not None, "the parameters are read first"
         return self._wish
 
-    def _audio(self, frame: bytes) -> Iterator[Said]:
-        """Yield a frame in messages of whole frames of audio; what is left over waits for the next one."""
-        self._digest.update(frame)
-        options, data = self._asked.options, self._odd + frame
-        size = BYTES_PER_SAMPLE[options.encoding] * options.channels
-        step = max(1, round(options.sample_rate_hertz * _CHUNK_S)) * size
-        whole = len(data) // size * size
-        self._odd = data[whole:]
-        self._heard_ms += whole / size * 1000 / options.sample_rate_hertz
-        for start in range(0, whole, step):
-            self._sequence += 1
-            yield audio_message(data[start : min(whole, start + step)], self._sequence)
+    @property
+    def _heard(self) -> Sound:
+        assert self._sound is not None, "the parameters are read first"
+        return self._sound
 
     def _result(self, caption: Caption) -> Iterator[str]:
         if not caption.final and not caption.text.strip():
@@ -159,7 +145,7 @@ class Live:
     def _utterance_end(self) -> Iterator[str]:
         """Yield that nothing was said for as long as the client wants to know."""
         wait_ms = self._asked.utterance_end_ms
-        if wait_ms is None or self._last_word is None or self._heard_ms < self._last_word * 1000 + wait_ms:
+        if wait_ms is None or self._last_word is None or self._heard.heard_ms < self._last_word * 1000 + wait_ms:
             return
         yield _frame("UtteranceEnd", channel=[0, len(self._targets)], last_word_end=self._last_word)
         self._last_word = None

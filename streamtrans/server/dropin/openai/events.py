@@ -1,4 +1,4 @@
-"""Events of OpenAI's realtime interfaces: how they are read, numbered and refused, and the audio in them."""
+"""Events of OpenAI's realtime interfaces: how they are read, numbered and refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from typing import Any, cast
 from streamtrans.server.dropin.desk import Said
 from streamtrans.server.dropin.openai.shapes import error
 from streamtrans.server.refusal import Refusal
-from streamtrans.wire import BYTES_PER_SAMPLE, ClientMessage, Frame, StreamOptions, audio_message
-
-_CHUNK_S = 0.25
-"""Of an event's audio, in one message."""
+from streamtrans.wire import Frame
 
 
 class BadEvent(Exception):
@@ -49,29 +46,6 @@ class Events:
         except BadEvent as problem:
             told = {"type": "invalid_request_error", "code": "invalid_value", "message": str(problem)}
             yield self("error", error={**told, "param": problem.param, "event_id": event.get("event_id")})
-
-
-class Sound:
-    """The audio of one session, in an encoding of samples."""
-
-    def __init__(self, options: StreamOptions) -> None:
-        self.heard_ms = 0.0
-        self.sequence = 0
-        """Number of the newest message."""
-        self._size = BYTES_PER_SAMPLE[options.encoding]
-        self._rate = options.sample_rate_hertz
-        self._odd = b""
-
-    def take(self, data: bytes) -> Iterator[ClientMessage]:
-        """Yield ``data`` in messages of whole samples; what is left over waits for the next."""
-        data = self._odd + data
-        whole = len(data) // self._size * self._size
-        self._odd = data[whole:]
-        self.heard_ms += whole / self._size * 1000 / self._rate
-        step = round(self._rate * _CHUNK_S) * self._size
-        for start in range(0, whole, step):
-            self.sequence += 1
-            yield audio_message(data[start : min(whole, start + step)], self.sequence)
 
 
 def decoded_audio(event: Mapping[str, Any]) -> bytes:

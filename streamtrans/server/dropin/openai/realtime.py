@@ -11,8 +11,9 @@ from typing import Any
 
 from streamtrans.core import SAMPLE_RATE, Caption, SpeechEnded, SpeechStarted, milliseconds
 from streamtrans.server.dropin.desk import Said
-from streamtrans.server.dropin.openai.events import BadEvent, Events, Sound, decoded_audio
+from streamtrans.server.dropin.openai.events import BadEvent, Events, decoded_audio
 from streamtrans.server.dropin.openai.shapes import seconds
+from streamtrans.server.dropin.sound import Sound
 from streamtrans.server.refusal import Refusal, invalid, unsupported
 from streamtrans.wire import (
     Frame,

@@ -11,7 +11,8 @@ from typing import Any
 
 from streamtrans.core import Caption, UnsupportedLanguage, milliseconds
 from streamtrans.server.dropin.desk import Said
-from streamtrans.server.dropin.openai.events import BadEvent, Events, Sound, decoded_audio, part
+from streamtrans.server.dropin.openai.events import BadEvent, Events, decoded_audio, part
+from streamtrans.server.dropin.sound import Sound
 from streamtrans.server.refusal import Refusal, invalid
 from streamtrans.text import written
 from streamtrans.wire import (

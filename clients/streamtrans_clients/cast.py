@@ -33,6 +33,9 @@ from streamtrans_clients.outlets import Outlets
 from streamtrans_clients.sinks import SINKS, SinkError, sinks_for
 from streamtrans_clients.sources import Source, SourceError, microphones
 
+_ENDINGS = () if sys.platform == "win32" else (signal.SIGTERM,)
+"""What asks the program to end, besides Ctrl-C; the loop hears it, where a server of our own has it end all at once."""
+
 EXAMPLES = """\
 examples:
   streamtrans-cast --to de --file talk.wav talk.srt
@@ -102,8 +105,8 @@ async def _listen(options: argparse.Namespace, way: TranslationClient, outlets: 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     on_ending = stopper(loop, stop)
     before = signal.signal(signal.SIGINT, on_ending)
-    if sys.platform != "win32":  # by the loop: a server of our own has it end everything at once
-        loop.add_signal_handler(signal.SIGTERM, on_ending, signal.SIGTERM, None)
+    for number in _ENDINGS:
+        loop.add_signal_handler(number, on_ending, number, None)
     try:
         source = sound(options, stop)
         asked: dict[str, str] = {}

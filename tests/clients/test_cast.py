@@ -39,6 +39,7 @@ def _status(arguments):
 def no_signals(monkeypatch):
     """Only the main thread may have handlers."""
     monkeypatch.setattr(cast.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(cast, "_ENDINGS", ())
 
 
 @pytest.fixture

@@ -76,8 +76,8 @@ class Call:
         self._reader = speaker.reader
         self._keeper = speaker.keeper
         self._heard_before = speaker.heard_before
-        self._position = 0
-        """On a resumed call: number of the newest message that came again."""
+        self._position = speaker.intake.sequence
+        """On a resumed call: number of the newest message that came again; what comes before any follows all heard."""
         self._resume = resume
         self._checked = live.arrivals.received
         self._superseded = asyncio.Event()

@@ -239,3 +239,34 @@ async def test_what_has_arrived_is_forgotten(house):
         call.cancel()
         await settled(lambda: len(server._service.registry) == 1)
         assert await refused(server, asking(token, 0)) == CODE.DATA_LOSS
+
+
+async def test_what_follows_the_audio_that_was_heard_is_heard_on_the_next_call(house):
+    async with asyncio.timeout(30), house.running() as (server, _):
+        talker = Talker(house, server.port, spoken(house)[:6])
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            call = ServiceStub(channel).StreamTranslate()
+            await call.write(talker.opening)
+            talker.responses.append(await call.read())
+            talker.token = talker.responses[0].started.resume_token
+            for message in talker.messages:
+                await call.write(message)
+            ping = ClientMessage()
+            ping.ping.client_time_ms = 1
+            await call.write(ping)
+            while (await call.read()).WhichOneof("event") != "pong":
+                pass
+            call.cancel()  # before the update that was to follow
+            again = ServiceStub(channel).StreamTranslate()
+            await again.write(asking(talker.token, talker.last))
+            while (response := await again.read()).WhichOneof("event") != "started":
+                pass
+            assert response.started.acknowledged_sequence == 6
+            update = ClientMessage()
+            update.update.update_id = 7
+            update.update.remove_targets.append("fr")
+            await again.write(update)
+            while (response := await again.read()).WhichOneof("event") != "config_applied":
+                pass
+            assert response.config_applied.update_id == 7
+            again.cancel()

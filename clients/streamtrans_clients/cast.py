@@ -9,19 +9,17 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from streamtrans.client import BadConfig, Caption, ClientError, Started, StreamEvent, TranslationClient
+from streamtrans.client import BadConfig, Caption, Started, StreamEvent, TranslationClient
 from streamtrans_clients.boards import notice
 from streamtrans_clients.follow import follow
 from streamtrans_clients.options import (
-    ADDRESS,
     add_captions,
     add_languages,
     add_server,
     add_sound,
     client,
-    explained,
+    done,
     program,
-    read,
     ready,
     served,
     sound,
@@ -31,7 +29,7 @@ from streamtrans_clients.options import (
 )
 from streamtrans_clients.outlets import Outlets
 from streamtrans_clients.sinks import SINKS, SinkError, sinks_for
-from streamtrans_clients.sources import Source, SourceError, microphones
+from streamtrans_clients.sources import Source, microphones
 
 _ENDINGS = () if sys.platform == "win32" else (signal.SIGTERM,)
 """What asks the program to end, besides Ctrl-C; the loop hears it, where a server of our own has it end all at once."""
@@ -52,23 +50,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; ends the process with 0, 1 where a sink failed, or 2 and a line about what is wrong."""
-    reader = parser()
-    try:
-        options = read(reader, arguments)
-        if options.list_devices:
-            print("\n".join(microphones()) or "there is no microphone")
-            return
-        if not options.sinks:
-            reader.error(f"name where captions are to be shown: a file such as talk.srt, or {', '.join(SINKS)}")
-        failed = asyncio.run(_cast(options))
-    except BadConfig as error:
-        reader.error(str(error))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(130)
-    except (ClientError, SourceError, SinkError, OSError) as error:
-        print(f"error: {explained(error, options.server or ADDRESS)}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if done(parser(), arguments, _cast, SinkError) else 0)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
 
 async def _cast(options: argparse.Namespace) -> int:
     """Listen until the sound ends; return how many sinks failed."""
+    if options.list_devices:
+        print("\n".join(microphones()) or "there is no microphone")
+        return 0
+    if not options.sinks:
+        raise BadConfig(f"name where captions are to be shown: a file such as talk.srt, or {', '.join(SINKS)}")
     targets = wishes(options).targets
     sinks = [sink for asked in options.sinks for sink in sinks_for(asked, targets)]
     async with served(options) as address, client(options, address) as way:

@@ -11,27 +11,25 @@ from importlib.util import find_spec
 
 from rich.console import Console
 
-from streamtrans.client import BadConfig, ClientError, Started, StreamEvent, Summary
+from streamtrans.client import Started, StreamEvent, Summary
 from streamtrans_clients.boards import Board, FinalLines, TerminalBoard, setting_line
 from streamtrans_clients.follow import follow
 from streamtrans_clients.options import (
-    ADDRESS,
     add_captions,
     add_languages,
     add_server,
     add_sound,
     client,
     device_sound,
-    explained,
+    done,
     program,
-    read,
     ready,
     served,
     sound,
     stopper,
     wishes,
 )
-from streamtrans_clients.sources import Device, Source, SourceError, loudness, microphones
+from streamtrans_clients.sources import Device, Source, loudness, microphones
 
 EXAMPLES = """\
 examples:
@@ -51,20 +49,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; ends the process with 0, or with 2 and one line about what is wrong."""
-    reader = parser()
-    try:
-        options = read(reader, arguments)
-    except BadConfig as error:
-        reader.error(str(error))
-    try:
-        if options.list_devices:
-            print("\n".join(microphones()) or "there is no microphone")
-            return
-        summary = asyncio.run(_served_and_heard(options))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(130)
-    except (BadConfig, ClientError, SourceError, OSError) as error:
-        sys.exit(_refuse(f"error: {explained(error, options.server or ADDRESS)}"))
+    summary = done(parser(), arguments, _served_and_heard)
     if summary is not None:
         Console(stderr=True).print(_summary_line(summary), style="dim", highlight=False)
 
@@ -84,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
 
 async def _served_and_heard(options: argparse.Namespace) -> Summary | None:
     """Find a server, or start one, and listen."""
+    if options.list_devices:
+        print("\n".join(microphones()) or "there is no microphone")
+        return None
     async with served(options):
         return await _listen(options)
 
@@ -143,11 +131,6 @@ async def _metered(source: Source, board: Board) -> AsyncIterator[bytes]:
     async for chunk in source.chunks:
         board.level(loudness(chunk))
         yield chunk
-
-
-def _refuse(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 2
 
 
 def _summary_line(summary: Summary) -> str:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 from streamtrans.client import (
+    BadConfig,
     CaptionChoice,
     ClientError,
     Denied,
@@ -31,6 +34,8 @@ from streamtrans_clients.sources import SYSTEM, Source, SourceError, microphone,
 
 ADDRESS = "localhost:50051"
 """Where a server is looked for."""
+
+Result = TypeVar("Result")
 
 STANDARD_INPUT = Path("-")
 
@@ -98,16 +103,49 @@ def add_captions(made: argparse.ArgumentParser) -> None:
 
 
 def read(reader: argparse.ArgumentParser, arguments: Iterable[str] | None) -> argparse.Namespace:
-    """Read a command line of these groups; what contradicts itself ends the process with 2.
-
-    Raises:
-        BadConfig: what is asked of captions is out of range.
-    """
+    """Read a command line of these groups; what contradicts itself or is out of range ends the process with 2."""
     options = reader.parse_args(None if arguments is None else list(arguments))
     if (options.tls_cert is None) != (options.tls_key is None):
         reader.error("a client certificate needs both --tls-cert and --tls-key")
-    _captions(options)
+    try:
+        _captions(options)
+    except BadConfig as error:
+        reader.error(str(error))
     return options
+
+
+def done(
+    reader: argparse.ArgumentParser,
+    arguments: Iterable[str] | None,
+    work: Callable[[argparse.Namespace], Coroutine[Any, Any, Result]],
+    wrong: type[Exception] = SourceError,
+) -> Result:
+    """Read a command line, and do what it asks for.
+
+    What is wrong ends the process with 2 and one line about it, before which stands how the program is used where the
+    command line is what is wrong (:class:`BadConfig`); Ctrl-C with 130. ``wrong`` is another error whose message says
+    what to do.
+    """
+    options = read(reader, arguments)
+    try:
+        return asyncio.run(work(options))
+    except BadConfig as error:
+        reader.error(str(error))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+    except (ClientError, SourceError, OSError, wrong) as error:
+        print(f"error: {explained(error, options.server or ADDRESS)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def on_ending(act: Callable[[], object]) -> None:
+    """Call ``act`` where the program is asked to end: by Ctrl-C, or by SIGTERM.
+
+    Where the running loop hears no signals, Ctrl-C ends the program at once.
+    """
+    if sys.platform != "win32":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 def wishes(options: argparse.Namespace, source: Source | None = None) -> StreamOptions:

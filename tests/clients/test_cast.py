@@ -200,6 +200,7 @@ async def test_what_is_wrong_is_one_sentence_that_says_what_to_do(running, run, 
         assert "toy knows en, de, zh" in err
         status, _, err = await run("--to", "de", *there)
         assert status == 2
+        assert err.startswith("usage: streamtrans-cast")
         assert "name where captions are to be shown: a file such as talk.srt, or obs, " in err
         status, _, err = await run("--to", "de,zh", *there, tmp_path / "c.srt")
         assert status == 2

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -27,17 +27,17 @@ import discord
 from discord import app_commands
 from discord.ext import voice_recv
 
-from streamtrans.client import BadConfig, ClientError, StreamOptions, TranslationClient
+from streamtrans.client import ClientError, StreamOptions, TranslationClient
 from streamtrans_clients.bots.rooms import Line, Room, RoomError
 from streamtrans_clients.options import (
-    ADDRESS,
     add_captions,
     add_languages,
     add_server,
     client,
+    done,
     explained,
+    on_ending,
     program,
-    read,
     served,
     tell,
     wishes,
@@ -262,24 +262,16 @@ class CaptionBot(discord.Client):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the bot; ends with 0 at Ctrl-C, or with 2 and one line about what is wrong."""
-    reader = program("discord", "Caption voice channels on Discord, live, in other languages.", EXAMPLES)
+    done(parser(), arguments, _run)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    made = program("discord", "Caption voice channels on Discord, live, in other languages.", EXAMPLES)
     for add in (add_languages, add_server, add_captions):
-        add(reader)
-    reader.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="holds the token of the bot")
-    try:
-        options = read(reader, arguments)
-    except BadConfig as error:
-        reader.error(str(error))
-    try:
-        asyncio.run(_run(options))
-    except KeyboardInterrupt:
-        pass
-    except discord.LoginFailure:
-        print(f"error: Discord doesn't know the token in {options.token_file}", file=sys.stderr)
-        sys.exit(2)
-    except (ClientError, SourceError, OSError) as error:
-        print(f"error: {explained(error, options.server or ADDRESS)}", file=sys.stderr)
-        sys.exit(2)
+        add(made)
+    made.add_argument("--token-file", type=Path, required=True, metavar="FILE", help="holds the token of the bot")
+    return made
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -288,7 +280,13 @@ async def _run(options: argparse.Namespace) -> None:
         way = client(options, address)
         async with way, CaptionBot(way, wishes(options)) as bot:
             await way.capabilities()  # a server that isn't there is told before Discord is called
-            await bot.start(token)
+            starting = asyncio.create_task(bot.start(token))
+            on_ending(starting.cancel)
+            try:
+                with suppress(asyncio.CancelledError):
+                    await starting
+            except discord.LoginFailure as error:
+                raise SourceError(f"Discord doesn't know the token in {options.token_file}") from error
 
 
 if __name__ == "__main__":

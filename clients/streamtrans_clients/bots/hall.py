@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,19 +16,18 @@ from typing import Any
 
 from aiohttp import web
 
-from streamtrans.client import BadConfig, Caption, ClientError, StreamOptions, TranslationClient
+from streamtrans.client import BadConfig, Caption, StreamOptions, TranslationClient
 from streamtrans_clients.boards import clock, marked, printable
 from streamtrans_clients.bots.meeting import Meeting, Show, Speaker
 from streamtrans_clients.options import (
-    ADDRESS,
     add_captions,
     add_languages,
     add_server,
     client,
-    explained,
+    done,
     languages,
+    on_ending,
     program,
-    read,
     ready,
     served,
     tell,
@@ -38,7 +35,6 @@ from streamtrans_clients.options import (
 )
 from streamtrans_clients.outlets import Outlets
 from streamtrans_clients.sinks import Sink, SinkError, sinks_for
-from streamtrans_clients.sources import SourceError
 
 _TICK_S = 0.5
 """How often sinks learn what time it is."""
@@ -47,9 +43,6 @@ _LEAVE_S = 20.0
 """How long calls that go on may take for their last captions, once the program is asked to end."""
 
 _HOLE = "{meeting}"
-
-_ENDINGS = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
-"""What asks the program to end; where none can be heard, Ctrl-C ends it at once."""
 
 
 class Hall:
@@ -173,24 +166,15 @@ def run(
     routes: Callable[[Hall], Iterable[web.RouteDef]],
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; ends the process with 0, or with 2 and one line about what is wrong."""
-    try:
-        options = read(made, arguments)
-        if wrong := next((each for each in options.reads or () if "=" not in each), None):
-            made.error(f"--reads {wrong}: give a name and languages, such as Anna=de,fr")
-        asyncio.run(_serve(options, routes))
-    except BadConfig as error:
-        made.error(str(error))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(130)
-    except (ClientError, SourceError, SinkError, OSError) as error:
-        print(f"error: {explained(error, options.server or ADDRESS)}", file=sys.stderr)
-        sys.exit(2)
+    done(made, arguments, lambda options: _serve(options, routes), SinkError)
 
 
 async def _serve(options: argparse.Namespace, routes: Callable[[Hall], Iterable[web.RouteDef]]) -> None:
+    if wrong := next((each for each in options.reads or () if "=" not in each), None):
+        raise BadConfig(f"--reads {wrong}: give a name and languages, such as Anna=de,fr")
     host, _, port = options.listen.rpartition(":")
     if not port.isdigit():
-        raise SourceError(f"--listen {options.listen}: give HOST:PORT, such as 0.0.0.0:8000")
+        raise BadConfig(f"--listen {options.listen}: give HOST:PORT, such as 0.0.0.0:8000")
     async with served(options) as address, client(options, address) as way:
         await ready(way)
         known = (await way.capabilities()).languages
@@ -199,8 +183,7 @@ async def _serve(options: argparse.Namespace, routes: Callable[[Hall], Iterable[
             async with way.stream(each):  # what the server refuses is told before anybody calls
                 pass
         called = list(routes(hall))
-        for number in _ENDINGS:
-            asyncio.get_running_loop().add_signal_handler(number, hall.closing.set)
+        on_ending(hall.closing.set)
         async with listening(called, host.strip("[]") or "0.0.0.0", int(port)) as place:
             tell(f"ready: {place}, languages {', '.join(known)}")
             await hall.closing.wait()

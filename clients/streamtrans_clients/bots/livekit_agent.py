@@ -31,7 +31,7 @@ from livekit.agents.types import (
 )
 from livekit.rtc.room import EventTypes
 
-from streamtrans.client import BadConfig, ClientError, StreamOptions, TranslationClient
+from streamtrans.client import ClientError, StreamOptions, TranslationClient
 from streamtrans_clients.bots.rooms import Line, Room, RoomError
 from streamtrans_clients.options import (
     ADDRESS,
@@ -213,10 +213,7 @@ def reader() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve a LiveKit server's rooms; ends with one line where it can't."""
-    try:
-        options = read(reader(), arguments)
-    except BadConfig as error:
-        reader().error(str(error))
+    options = read(reader(), arguments)
     agent = AgentServer()
     agent.rtc_session(partial(job, options))
     try:

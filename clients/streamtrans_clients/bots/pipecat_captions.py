@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import sys
 from collections.abc import Sequence
 
 from pipecat.frames.frames import EndFrame, ErrorFrame, Frame, InputAudioRawFrame, TranscriptionFrame, TranslationFrame
@@ -17,7 +16,7 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.workers.runner import WorkerRunner
 
-from streamtrans.client import BadConfig, StreamOptions, TranslationClient
+from streamtrans.client import StreamOptions, TranslationClient
 from streamtrans_clients.boards import printable
 from streamtrans_clients.bots.pipecat import Settings, StreamtransSTTService
 from streamtrans_clients.options import (
@@ -26,8 +25,8 @@ from streamtrans_clients.options import (
     add_server,
     add_sound,
     client,
+    done,
     program,
-    read,
     served,
     sound,
     stopper,
@@ -78,12 +77,14 @@ async def captions(way: TranslationClient, wanted: StreamOptions, source: Source
     return problems[0] if problems else None
 
 
-async def _run(options: argparse.Namespace) -> str | None:
+async def _run(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     before = signal.signal(signal.SIGINT, stopper(asyncio.get_running_loop(), stop))
     try:
         async with served(options) as address:
-            return await captions(client(options, address), wishes(options), sound(options, stop), stop)
+            problem = await captions(client(options, address), wishes(options), sound(options, stop), stop)
+        if problem is not None:
+            raise SourceError(problem)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -95,18 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for add in (add_languages, add_server, add_sound, add_captions):
         add(reader)
-    try:
-        options = read(reader, arguments)
-    except BadConfig as error:
-        reader.error(str(error))
-
-    try:
-        problem = asyncio.run(_run(options))
-    except (SourceError, OSError) as error:
-        problem = str(error)
-    if problem is not None:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+    done(reader, arguments, _run)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
-import sys
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -31,22 +29,21 @@ from aiohttp import web
 from aiortc import RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from streamtrans.client import BadConfig, ClientError, StreamOptions, TranslationClient
+from streamtrans.client import ClientError, StreamOptions, TranslationClient
 from streamtrans_clients.bots.hall import listening
 from streamtrans_clients.bots.rooms import Line, Room, RoomError
 from streamtrans_clients.options import (
-    ADDRESS,
     add_captions,
     add_languages,
     add_server,
     client,
+    done,
     explained,
+    on_ending,
     program,
-    read,
     served,
     wishes,
 )
-from streamtrans_clients.sources import SourceError
 
 CHANNEL = "captions"
 """Label of the data channel that captions are sent on."""
@@ -247,22 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         add(reader)
     reader.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     reader.add_argument("--port", type=int, default=8081, help="port to listen on (default: %(default)s; 0: any)")
-    try:
-        options = read(reader, arguments)
-    except BadConfig as error:
-        reader.error(str(error))
 
-    async def run() -> None:
+    async def run(options: argparse.Namespace) -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        on_ending(stop.set)
         await answering(options, stop)
 
-    try:
-        asyncio.run(run())
-    except (ClientError, SourceError, OSError) as error:
-        print(f"error: {explained(error, options.server or ADDRESS)}", file=sys.stderr)
-        sys.exit(2)
+    done(reader, arguments, run)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """discord.py and its extension for receiving run our bot against a Discord of our own, which checks what it is told."""
 
 import asyncio
+import signal
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import yarl
 from discord.ext import voice_recv
 from streamtrans_clients.bots import discord as bots_discord
 from streamtrans_clients.bots.discord import CaptionBot, CaptionSink, opened
+from streamtrans_clients.sources import SourceError
 
 from streamtrans.client import StreamOptions, TranslationClient
 from tests.clients.bots.conftest import TALK, settled
@@ -58,6 +60,10 @@ async def bot(address, targets=("de",)):
         yield made
         await made.close()
         await running
+
+
+def asked_of(address, token):
+    return bots_discord.parser().parse_args(["--server", address, "--token-file", str(token)])
 
 
 async def asked(there, count=1, **options):
@@ -138,6 +144,26 @@ def test_the_program_needs_a_server_and_a_token_that_discord_knows(nowhere, tmp_
         with pytest.raises(SystemExit, match="2"):
             bots_discord.main(arguments)
         assert why in capsys.readouterr().err
+
+
+async def test_a_token_that_discord_does_not_know_is_a_sentence(there, house, tmp_path):
+    (tmp_path / "token").write_text("another")
+    async with house() as address:
+        with pytest.raises(SourceError, match="Discord doesn't know the token in"):
+            await bots_discord._run(asked_of(address, tmp_path / "token"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_asked_to_end_it_leaves_and_ends_well(there, house, tmp_path, number):
+    (tmp_path / "token").write_text(TOKEN)
+    async with house() as address:
+        running = asyncio.create_task(bots_discord._run(asked_of(address, tmp_path / "token")))
+        await settled(lambda: there.commands is not None)
+        await asked(there, reads="de")
+        await settled(lambda: there.heard[-1]["op"] == 4)
+        signal.raise_signal(number)
+        await running
+    assert there.heard[-1]["d"]["channel_id"] is None
 
 
 async def test_the_server_starts_anew_in_the_middle_and_nothing_is_lost(there, restarted, heard, over_grpc):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from streamtrans.core import BadConfig, BadModel
+from streamtrans.core import BadConfig, BadModel, UnsupportedLanguage
 from streamtrans.foreign import Table
 from streamtrans.model.api import SpeechModel, TextModel
 from streamtrans.model.cache import Heads
@@ -21,7 +22,7 @@ from streamtrans.model.linear import JOINED, PRECISIONS, has_bfloat16, usable
 from streamtrans.model.network import Network
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.model.stored import unpack
-from streamtrans.text import Tokenizer
+from streamtrans.text import Tokenizer, canonical
 
 _log = logging.getLogger(__name__)
 
@@ -284,22 +285,54 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> Non
     network.load_state_dict(tensors, assign=True)
 
 
+def languages_of(folder: Path, raw: Mapping[str, object]) -> tuple[str, ...]:
+    """Read the languages from ``languages`` of ``config.json``, or else from the head of the folder's README.
+
+    Raises:
+        BadModel: neither names any that we know.
+    """
+    card = folder / CARD
+    listed = raw.get("languages")
+    if listed is None and card.is_file():
+        head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+        found = re.search(r"^language:((?:\n\s*- +\S+)+)", head[1] if head else "", re.MULTILINE)
+        listed = [tag.strip("\"'") for tag in re.findall(r"-\s+(\S+)", found[1])] if found else None
+    codes = list[str]()
+    for tag in listed if isinstance(listed, list) else ():
+        try:
+            codes.append(canonical(str(tag)))
+        except UnsupportedLanguage:
+            continue  # a language that nobody can ask for here
+    if not codes:
+        raise BadModel(
+            f'{folder} doesn\'t say which languages it knows: write "languages": ["en", "de"] into config.json'
+        )
+    return tuple(dict.fromkeys(codes))
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of the files that hold a folder's weights.
+
+    Raises:
+        BadModel: there are no safetensors.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
+    if (folder / INDEX).is_file():
+        return shards(folder)
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise BadModel(f"{folder} has pickled weights only, which can run code when read; convert them to safetensors")
+    raise BadModel(f"{folder} has no {WEIGHTS}")
+
+
 def read_tensors(folder: Path) -> Mapping[str, Tensor]:
     """Read all tensors of a checkpoint folder; matrices that are stored as whole numbers become what they are worth.
 
     Raises:
         BadModel: there are no safetensors, or they are damaged.
     """
-    if (folder / WEIGHTS).is_file():
-        files = [WEIGHTS]
-    elif (folder / INDEX).is_file():
-        files = shards(folder)
-    elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
-        raise BadModel(f"{folder} has pickled weights only, which can run code when read; convert them to safetensors")
-    else:
-        raise BadModel(f"{folder} has no {WEIGHTS}")
     tensors: dict[str, Tensor] = {}
-    for name in files:
+    for name in weight_files(folder):
         try:
             tensors |= load_file(folder / name)
         except (OSError, SafetensorError) as error:

@@ -10,7 +10,6 @@ Source of the prompt: Alves et al. 2024 (Tower); EuroLLM was taught with prompts
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamtrans.core import BadAnswer, BadModel, UnsupportedLanguage
+from streamtrans.core import BadAnswer, BadModel
 from streamtrans.model.api import Written
 from streamtrans.model.cache import EncodedSpeech, SlotBatch, SlotHistory, SlotShape, SlotSpan, words_looked_at
 from streamtrans.model.causal.network import CausalNetwork, Shape
 from streamtrans.model.config import read_json, shown, tokens_of
-from streamtrans.model.loading import CARD, fill, read_tensors
+from streamtrans.model.loading import fill, languages_of, read_tensors
 from streamtrans.model.scoring import Rules
 from streamtrans.model.writing import Frames, Writer, known
-from streamtrans.text import Pieces, canonical, display_name
+from streamtrans.text import Pieces, display_name
 from streamtrans.text.sentencepieces import Backend, pieces
 
 BEGIN, END = "<|im_start|>", "<|im_end|>"
@@ -148,7 +147,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     """Load a folder of the Llama kind that was taught to translate when asked in ChatML."""
     raw = read_json(folder / "config.json")
     shape = Shape.of(raw)
-    words, languages = _words(folder, raw, shape), _languages(folder, raw)
+    words, languages = _words(folder, raw, shape), languages_of(folder, raw)
     # Older folders hold what follows from the config.
     tensors = {name: each for name, each in read_tensors(folder).items() if not name.endswith("rotary_emb.inv_freq")}
     if shape.tied:
@@ -177,28 +176,3 @@ def _words(folder: Path, raw: dict[str, Any], shape: Shape) -> Words:
     rules = Rules(shape.vocab_size, eot, special - {eot}, ends=frozenset(ends - {eot}))
     commands = tuple(name for name, token in numbers.items() if token in special)
     return Words(backend, Pieces(spelt, eot, backend), rules, commands)
-
-
-def _languages(folder: Path, raw: dict[str, Any]) -> tuple[str, ...]:
-    """Read the languages from ``languages`` of ``config.json``, or else from the head of the folder's README.
-
-    Raises:
-        BadModel: neither names any that we know.
-    """
-    card = folder / CARD
-    listed = raw.get("languages")
-    if listed is None and card.is_file():
-        head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-        found = re.search(r"^language:((?:\n\s*- +\S+)+)", head[1] if head else "", re.MULTILINE)
-        listed = [tag.strip("\"'") for tag in re.findall(r"-\s+(\S+)", found[1])] if found else None
-    codes = list[str]()
-    for tag in listed if isinstance(listed, list) else ():
-        try:
-            codes.append(canonical(str(tag)))
-        except UnsupportedLanguage:
-            continue  # a language that nobody can ask for here
-    if not codes:
-        raise BadModel(
-            f'{folder} doesn\'t say which languages it translates: write "languages": ["en", "de"] into config.json'
-        )
-    return tuple(dict.fromkeys(codes))

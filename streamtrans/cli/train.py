@@ -37,6 +37,10 @@ def train(
 
         streamtrans export recipes/nano.toml polish streamtrans/models/nano
 
+    A recipe that names directions trains a translator of texts, to stand behind a model that hears:
+
+        streamtrans train recipes/text_translator.toml
+
     A recipe that names manifests of speech teaches a model as docs/compression.md says. One that names a base and
     corpora fine-tunes it, as docs/training.md says; on several GPUs:
 
@@ -51,7 +55,11 @@ def _run(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: s
     from streamtrans.compress.teaching.recipe import is_teaching
     from streamtrans.train.anchored.recipe import is_anchored
     from streamtrans.train.finetune.recipe import is_finetune
+    from streamtrans.train.translator.recipe import is_translator
 
+    if is_translator(recipe):
+        _translator(recipe, stage=stage, workers=workers, runs=runs, device=device)
+        return
     if is_anchored(recipe):
         _anchored(recipe, stage=stage, workers=workers, runs=runs)
         return
@@ -80,6 +88,20 @@ def _anchored(recipe: Path, *, stage: str | None, workers: int, runs: Path) -> N
     except ModuleNotFoundError as error:
         raise BadConfig(needs("this training", str(error.name), "train")) from None
     typer.echo(f"done: {folder}")
+
+
+def _translator(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:
+    from streamtrans.core import BadConfig, needs
+
+    if stage is not None or workers > 1:
+        raise BadConfig(f"{recipe} is one training by one process: leave --stage and --workers out")
+    try:
+        from streamtrans.train.translator.trainer import TranslatorConfig, train_translator
+
+        folder = train_translator(TranslatorConfig(str(recipe), runs=str(runs), device=device or "cpu"))
+    except ModuleNotFoundError as error:
+        raise BadConfig(needs("training a translator", str(error.name), "train")) from None
+    typer.echo(f"done: {folder}; the translator is {folder / 'model'}")
 
 
 def _teaching(recipe: Path, *, stage: str | None, workers: int, runs: Path, device: str | None) -> None:

@@ -10,7 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from streamtrans.train.recipe import Stage
+
+class Pace(Protocol):
+    """What a stage says about the optimisers."""
+
+    @property
+    def peak_lr(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
 
 
 class SharedMuon(torch.optim.Muon):
@@ -20,7 +28,7 @@ class SharedMuon(torch.optim.Muon):
     to be done twice. The update is scaled to AdamW's, so that one learning rate serves both.
     """
 
-    def __init__(self, matrices: Sequence[nn.Parameter], stage: Stage, *, rank: int, workers: int) -> None:
+    def __init__(self, matrices: Sequence[nn.Parameter], stage: Pace, *, rank: int, workers: int) -> None:
         super().__init__(
             list(matrices), lr=stage.peak_lr, weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
         )
@@ -52,7 +60,7 @@ class SharedMuon(torch.optim.Muon):
 
 
 def make_optimizers(
-    student: nn.Module, stage: Stage, *, rank: int = 0, workers: int = 1
+    student: nn.Module, stage: Pace, *, rank: int = 0, workers: int = 1
 ) -> tuple[torch.optim.AdamW, SharedMuon]:
     """Split the trainable parameters: Muon takes the matrices inside layers and blocks, AdamW the rest."""
     matrices: list[nn.Parameter] = []

@@ -18,7 +18,7 @@ from streamtrans.audio import read_audio
 from streamtrans.core import BadAudio, Hypothesis
 from streamtrans.decode import Conversation, greedy
 from streamtrans.metrics import bleu
-from streamtrans.model.api import Choices, Forward, SpeechModel
+from streamtrans.model.api import Choices, Forward, SpeechModel, WritingModel
 from streamtrans.model.loading import load_model
 from streamtrans.train.finetune.batches import Reading
 from streamtrans.train.finetune.corpus import Corpus, Example
@@ -109,7 +109,7 @@ def _translate(model: SpeechModel, examples: Sequence[Example], max_tokens: int)
     return [(language, text, said) for (_, language, text), said in zip(asked, hypotheses, strict=True)]
 
 
-def converse_all(model: SpeechModel, conversations: Sequence[Conversation]) -> list[Hypothesis]:
+def converse_all(model: WritingModel, conversations: Sequence[Conversation]) -> list[Hypothesis]:
     """Hold greedy conversations with a model to their ends, one pass for all of them at a time."""
     said: dict[int, Hypothesis] = {}
     answers: dict[int, Choices | None] = dict.fromkeys(range(len(conversations)))

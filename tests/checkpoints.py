@@ -110,8 +110,13 @@ def make_whisper_m2m(folder: Path, *, seed: int = 0, **shape: int | str) -> Netw
     return network
 
 
-def make_qwen2_audio(folder: Path, *, layers: int = 5, seed: int = 0) -> Qwen2AudioForConditionalGeneration:
-    """Save a random Qwen2-Audio with its processor, and return transformers' model of it."""
+def make_qwen2_audio(
+    folder: Path, *, layers: int = 5, positions: int = 1500, seed: int = 0, **text: int
+) -> Qwen2AudioForConditionalGeneration:
+    """Save a random Qwen2-Audio with its processor, and return transformers' model of it.
+
+    Its audio has at most 50 ``positions`` a second; ``text`` changes its language model.
+    """
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(TEXTS, 320, ["en", "de", "zh"])
     names = ["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>", "<|im_start|>", "<|im_end|>"]
@@ -124,6 +129,7 @@ def make_qwen2_audio(folder: Path, *, layers: int = 5, seed: int = 0) -> Qwen2Au
             "encoder_layers": 1,
             "encoder_attention_heads": 2,
             "encoder_ffn_dim": 16,
+            "max_source_positions": positions,
         },
         text_config={
             "model_type": "qwen2",
@@ -134,6 +140,7 @@ def make_qwen2_audio(folder: Path, *, layers: int = 5, seed: int = 0) -> Qwen2Au
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
             "eos_token_id": end,
+            **text,
         },
         audio_token_index=tokenizer.token_to_id("<|AUDIO|>"),
     )
@@ -142,8 +149,12 @@ def make_qwen2_audio(folder: Path, *, layers: int = 5, seed: int = 0) -> Qwen2Au
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8.0)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.1)
     model.generation_config.eos_token_id = end
     model.save_pretrained(folder)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=80), fast).save_pretrained(folder)
+    features = WhisperFeatureExtractor(feature_size=80, chunk_length=positions // 50)
+    Qwen2AudioProcessor(features, fast).save_pretrained(folder)
     return model

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from streamtrans.audio import Samples
 from streamtrans.core import BadConfig, needs
 from streamtrans.engine import EngineConfig
+from streamtrans.model.audio_lm.qwen2_audio import SYSTEM, order
 from streamtrans.model.loading import DTYPES, choose_device, choose_precision
-from streamtrans.text import display_name
 
 FAMILY = "qwen2_audio"
 MOST_TOKENS = 1024
@@ -104,17 +104,10 @@ class AudioLLM:
     def inputs(self, audio: Samples, text: str) -> Any:
         """Return what the model reads when it is told ``text`` about a recording, as transformers names it."""
         said = [
-            {"role": "system", "content": "You are a professional translator."},
+            {"role": "system", "content": SYSTEM},
             {"role": "user", "content": [{"type": "audio", "audio_url": ""}, {"type": "text", "text": text}]},
         ]
         asked = self.processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
         rate = self.processor.feature_extractor.sampling_rate
         inputs = self.processor(text=[asked], audio=[np.asarray(audio)], sampling_rate=rate, return_tensors="pt")
         return inputs.to(self.device, self.model.dtype)
-
-
-def order(source: str, target: str) -> str:
-    """Return what an audio LLM is told to do (for translations, as in arXiv 2505.20237)."""
-    if source == target:
-        return f"Transcribe the {display_name(source)} speech:"
-    return f"Translate the {display_name(source)} speech into {display_name(target)}:"

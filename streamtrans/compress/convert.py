@@ -84,7 +84,7 @@ def convert(
     folder, target = find_folder(source), Path(destination)
     raw = _stock_settings(folder, target, prompt)
     before = NetworkConfig.of(raw)
-    features = read_features(folder, before)
+    features = read_features(folder, before.num_mel_bins)
     heads = read_alignment_heads(folder, before, distilled=before.decoder_layers < before.encoder_layers)
     kept = kept_layers(before.decoder_layers, decoder_layers)
     layout, tokens = _vocabulary(Tokenizer.load(folder), languages, vocabulary, texts)

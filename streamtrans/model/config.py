@@ -206,13 +206,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_features(folder: Path, config: NetworkConfig | None = None) -> FeatureConfig:
+def read_features(folder: Path, mels: int | None = None) -> FeatureConfig:
     """Read how sound becomes frames from ``preprocessor_config.json``; Whisper's usual values where it is silent.
 
     Folders that transformers 5 saved have a ``processor_config.json`` instead, which holds the same in a part.
 
     Raises:
-        BadModel: both are missing, a value is wrong, or the frames don't fit the encoder of ``config``.
+        BadModel: both are missing, a value is wrong, or the frames don't fit an encoder that reads ``mels`` bins.
     """
     file = folder / "preprocessor_config.json"
     if not file.exists() and (folder / "processor_config.json").exists():
@@ -233,9 +233,9 @@ def read_features(folder: Path, config: NetworkConfig | None = None) -> FeatureC
         hop=raw.get("hop_length", 160),
         scaling=raw.get("scaling", "clip"),
     )
-    if config is not None and features.mels != config.num_mel_bins:
+    if mels is not None and features.mels != mels:
         raise BadModel(
             f"{file} makes frames of {features.mels} mel bins, and the encoder of config.json reads"
-            f" {config.num_mel_bins}: one of the two files is another model's"
+            f" {mels}: one of the two files is another model's"
         )
     return features

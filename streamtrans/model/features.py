@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import SAMPLE_RATE, BadModel
+from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,19 @@ class LogMel:
         log = power.clamp(min=1e-10).log10()
         log = torch.maximum(log, log.amax((-2, -1), keepdim=True) - 8.0)
         return ((log + 4.0) / 4.0).to(self.dtype)
+
+
+def check_length(audio: npt.NDArray[np.float32], most: int) -> None:
+    """Refuse a segment of more than ``most`` samples.
+
+    Raises:
+        AudioTooLong: it is.
+    """
+    if len(audio) > most:
+        raise AudioTooLong(
+            f"a segment of {len(audio) / SAMPLE_RATE:.1f} s exceeds the model's {most / SAMPLE_RATE:.1f} s; let the"
+            " segmenter cut earlier (max_segment_ms)"
+        )
 
 
 def mel_filters(count: int, window: int, rate: int = SAMPLE_RATE) -> Tensor:

@@ -33,6 +33,8 @@ FAMILIES: Table[Callable[..., SpeechModel]] = Table(
     {
         "whisper": "streamtrans.model.whisper:load",
         "whisper_m2m": "streamtrans.model.whisper_m2m:load",
+        "qwen2_audio": "streamtrans.model.audio_lm.qwen2_audio:load",
+        "voxtral": "streamtrans.model.audio_lm.voxtral:load",
     },
 )
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""
@@ -70,6 +72,7 @@ COMPANIONS = (
     "sentencepiece.bpe.model",
     "source.spm",
     "target.spm",
+    "tekken.json",
     "streaming.json",
 )
 """What a folder may hold besides weights, at its top."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, BadConfig, BadModel, Tokens
+from streamtrans.core import BadAnswer, BadConfig, BadModel, Tokens
 from streamtrans.model.api import Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     Alignment,
@@ -27,7 +27,7 @@ from streamtrans.model.cache import (
     SlotSpan,
 )
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.features import FeatureConfig, LogMel
+from streamtrans.model.features import FeatureConfig, LogMel, check_length
 from streamtrans.model.guessing import Guesser
 from streamtrans.model.hearing import BlockHearing
 from streamtrans.model.layers import Blocks
@@ -167,7 +167,7 @@ class TorchSpeechModel(Writer):
     def listen(self, hearings: Sequence[Hearing]) -> list[Heard]:
         """Go on hearing several streams in one batch; networks that don't hear in blocks begin anew each time."""
         for hearing in hearings:
-            self._check_length(hearing.audio)
+            check_length(hearing.audio, self.max_samples)
         if self._hearing is None:
             return self._listen_anew(hearings)
         found = self._hearing.listen(hearings)
@@ -226,15 +226,8 @@ class TorchSpeechModel(Writer):
             Heard(memory, None, item.start, len(item.audio)) for memory, item in zip(memories, hearings, strict=True)
         ]
 
-    def _check_length(self, audio: npt.NDArray[np.float32]) -> None:
-        if len(audio) > self.max_samples:
-            raise AudioTooLong(
-                f"a segment of {len(audio) / SAMPLE_RATE:.1f} s exceeds the model's "
-                f"{self.max_samples / SAMPLE_RATE:.1f} s; let the segmenter cut earlier (max_segment_ms)"
-            )
-
     def _frames(self, audio: npt.NDArray[np.float32]) -> Tensor:
-        self._check_length(audio)
+        check_length(audio, self.max_samples)
         samples = torch.from_numpy(np.ascontiguousarray(audio)).to(self.device)
         if self.manner.padded:
             samples = torch.nn.functional.pad(samples, (0, self.max_samples - len(samples)))

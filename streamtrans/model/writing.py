@@ -91,9 +91,10 @@ class Writer(ABC):
         asked = [forwards[at] for at in order]
         caches = [slot_cache(item.cache) for item in asked]
         counts = [len(item.tokens) for item in asked]
+        positions = self.shape.positions
         for cache, count in zip(caches, counts, strict=True):
-            if cache.end + count > self.max_tokens:
-                raise ValueError(f"{cache.end} + {count} positions exceed the model's {self.max_tokens}")
+            if cache.end + count > positions:
+                raise ValueError(f"{cache.end} + {count} positions exceed the model's {positions}")
         batch = SlotBatch(caches)
         x, frames = self._read(self.scorer.stack([item.tokens for item in asked]), batch, SlotSpan(batch, counts))
         hidden, logits = self._score(self.scorer.answered(x, asked))

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from streamtrans.cli.app import app
 from streamtrans.compress import convert
-from streamtrans.compress.audio_llm import order
 from streamtrans.compress.pruning import ORDERS, Pruning, prune, search
 from streamtrans.compress.pruning.scores import Notebook, Score, Written, score
 from streamtrans.compress.pruning.stacks import cut, groups_stay
@@ -22,6 +21,7 @@ from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.recordings import RecordingsConfig, evaluate_recordings
+from streamtrans.model.audio_lm.qwen2_audio import order
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.loading import load_model, load_network
 from tests.checkpoints import make_qwen2_audio, make_whisper, make_whisper_m2m

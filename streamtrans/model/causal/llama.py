@@ -11,25 +11,20 @@ Source of the prompt: Alves et al. 2024 (Tower); EuroLLM was taught with prompts
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from streamtrans.core import BadAnswer, BadModel
+from streamtrans.core import BadAnswer
 from streamtrans.model.api import Written
 from streamtrans.model.cache import EncodedSpeech, SlotBatch, SlotHistory, SlotShape, SlotSpan, words_looked_at
 from streamtrans.model.causal.network import CausalNetwork, Shape
-from streamtrans.model.config import read_json, shown, tokens_of
+from streamtrans.model.causal.words import BEGIN, END, Words, chat_words
+from streamtrans.model.config import read_json
 from streamtrans.model.loading import fill, languages_of, read_tensors
-from streamtrans.model.scoring import Rules
 from streamtrans.model.writing import Frames, Writer, known
-from streamtrans.text import Pieces, display_name
-from streamtrans.text.sentencepieces import Backend, pieces
-
-BEGIN, END = "<|im_start|>", "<|im_end|>"
+from streamtrans.text import display_name
 
 _ROOM = 64
 """Positions that a prompt leaves to its answer, at least."""
@@ -89,21 +84,17 @@ class ChatTranslator(Writer):
         return EncodedSpeech(len(prompt), prompt=tuple(prompt), reach=reach)
 
     def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:
-        body = self.network.model
-        x = body.embed_tokens(tokens)
-        rotation = self.network.rotation(span.embedded_positions, x.dtype)
-        telling = len(body.layers) * 2 // 3
-        frames: Frames = ()
-        for number, layer in enumerate(body.layers):
-            history = _Watched(SlotHistory(span, number))
-            x = layer(x, history if number == telling else history.history, rotation)
-            if history.weights is not None:
-                frames = words_looked_at(history.weights, batch)
-        return x, frames
+        layers = len(self.network.model.layers)
+        watched = _Watched(SlotHistory(span, layers * 2 // 3))
+        histories = [
+            watched if number == watched.history.layer else SlotHistory(span, number) for number in range(layers)
+        ]
+        x = self.network(self.network.model.embed_tokens(tokens), histories, span.embedded_positions)
+        assert watched.weights is not None, "every layer attends"
+        return x, words_looked_at(watched.weights, batch)
 
     def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.network.model.norm(rows)
-        return hidden, self.network.logits(hidden)
+        return self.network.score(rows)
 
 
 class _Watched:
@@ -127,27 +118,11 @@ class _Watched:
         return seen
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The tokenizer, and what may be chosen of it."""
-
-    backend: Backend
-    vocabulary: Pieces
-    rules: Rules
-    commands: tuple[str, ...]
-
-    def plain(self, text: str) -> str:
-        """Return what was said without anything that would be a command."""
-        for name in self.commands:
-            text = text.replace(name, " ")
-        return text
-
-
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> ChatTranslator:
     """Load a folder of the Llama kind that was taught to translate when asked in ChatML."""
     raw = read_json(folder / "config.json")
     shape = Shape.of(raw)
-    words, languages = _words(folder, raw, shape), languages_of(folder, raw)
+    words, languages = chat_words(folder, shape.vocab_size, raw.get("eos_token_id")), languages_of(folder, raw)
     # Older folders hold what follows from the config.
     tensors = {name: each for name, each in read_tensors(folder).items() if not name.endswith("rotary_emb.inv_freq")}
     if shape.tied:
@@ -159,20 +134,3 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     if packed is not None:
         model.pack(packed)
     return model
-
-
-def _words(folder: Path, raw: dict[str, Any], shape: Shape) -> Words:
-    file = folder / "tokenizer.json"
-    backend = Backend(file)
-    numbers, special = tokens_of(backend.numbers, shape.vocab_size, file), backend.special
-    if BEGIN not in numbers or END not in numbers:
-        raise BadModel(f"{file} has no {BEGIN} and {END}: only translators that are asked in ChatML are known")
-    said = raw.get("eos_token_id")
-    ends = {token for token in (said if isinstance(said, list) else [said]) if token is not None}
-    if not all(type(token) is int and 0 <= token < shape.vocab_size for token in ends):
-        raise BadModel(f"{folder / 'config.json'}: eos_token_id is {shown(said)}; give a token or a list of tokens")
-    special |= {numbers[BEGIN], numbers[END], *ends} | (set(range(shape.vocab_size)) - set(numbers.values()))
-    eot, spelt = numbers[END], pieces(numbers, shape.vocab_size, special, backend.spelt)
-    rules = Rules(shape.vocab_size, eot, special - {eot}, ends=frozenset(ends - {eot}))
-    commands = tuple(name for name, token in numbers.items() if token in special)
-    return Words(backend, Pieces(spelt, eot, backend), rules, commands)

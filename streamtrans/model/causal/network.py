@@ -1,6 +1,7 @@
 """A decoder as Llama is built, under the names of its checkpoints: RMS norms, rotary positions, gated MLP, shared keys.
 
-Source: Touvron et al. 2023; heads that share keys: Ainslie et al. 2023.
+Qwen2's have biases on queries, keys and values besides. Source: Touvron et al. 2023; heads that share keys: Ainslie et
+al. 2023.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ class Shape:
     theta: float
     tied: bool
     bias: bool
+    """Queries, keys and values have one."""
+    out_bias: bool
+    """And what attention makes of them."""
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Shape:
@@ -59,6 +63,7 @@ class Shape:
             ("rope_type", kind, kind == "default"),
             ("hidden_act", said.get("hidden_act", "silu"), said.get("hidden_act", "silu") == "silu"),
             ("mlp_bias", said.get("mlp_bias", False), not said.get("mlp_bias", False)),
+            ("use_sliding_window", said.get("use_sliding_window", False), not said.get("use_sliding_window", False)),
             ("rope_theta", theta, isinstance(theta, int | float) and 1 < theta < 1e12),
             ("rms_norm_eps", epsilon, isinstance(epsilon, float) and 0 < epsilon < 1),
         ):
@@ -69,8 +74,10 @@ class Shape:
                 f"{said['num_attention_heads']} heads of width {said['head_dim']} can't share the keys of"
                 f" {said['num_key_value_heads']}"
             )
-        tied, bias = bool(said.get("tie_word_embeddings", False)), bool(said.get("attention_bias", False))
-        return cls(**sizes, rms_norm_eps=float(epsilon), theta=float(theta or 0), tied=tied, bias=bias)
+        tied, biased = bool(said.get("tie_word_embeddings", False)), bool(said.get("attention_bias", False))
+        bias = biased or said.get("model_type") == "qwen2"
+        epsilon, theta = float(epsilon), float(theta or 0)
+        return cls(**sizes, rms_norm_eps=epsilon, theta=theta, tied=tied, bias=bias, out_bias=biased)
 
     @property
     def positions(self) -> int:
@@ -103,7 +110,7 @@ class SharedHeads(nn.Module):
         self.q_proj = nn.Linear(shape.hidden_size, heads * width, bias=bias)
         self.k_proj = nn.Linear(shape.hidden_size, shared * width, bias=bias)
         self.v_proj = nn.Linear(shape.hidden_size, shared * width, bias=bias)
-        self.o_proj = nn.Linear(heads * width, shape.hidden_size, bias=bias)
+        self.o_proj = nn.Linear(heads * width, shape.hidden_size, bias=shape.out_bias)
 
     def forward(self, x: Tensor, history: History, rotation: tuple[Tensor, Tensor]) -> Tensor:
         """Map ``(B, T, E)`` to the same shape, writing its keys and values to ``history``."""
@@ -170,6 +177,13 @@ class CausalNetwork(nn.Module):
         if not shape.tied:
             self.lm_head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
 
+    def forward(self, x: Tensor, histories: Sequence[History], positions: Tensor) -> Tensor:
+        """Map embeddings ``(B, T, E)`` at ``positions`` ``(T,)`` or ``(B, T)`` to the last layer's states."""
+        rotation = self.rotation(positions, x.dtype)
+        for layer, history in zip(self.model.layers, histories, strict=True):
+            x = layer(x, history, rotation)
+        return x
+
     def rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cosines and sines for positions ``(T,)`` or ``(B, T)``, to be used on ``(B, H, T, D)``."""
         width = self.shape.head_dim
@@ -177,12 +191,11 @@ class CausalNetwork(nn.Module):
         angles = (positions[..., None] * rates).unsqueeze(-3)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Score the vocabulary for normalised states ``(..., E)``."""
-        if self.lm_head is None:
-            return F.linear(hidden, self.model.embed_tokens.weight)
-        scores: Tensor = self.lm_head(hidden)
-        return scores
+    def score(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return normalised states and logits ``(..., V)`` for the last layer's states ``(..., E)``."""
+        hidden = self.model.norm(states)
+        head = self.lm_head
+        return hidden, F.linear(hidden, self.model.embed_tokens.weight) if head is None else head(hidden)
 
     @torch.no_grad()
     def pack(self, precision: str) -> None:

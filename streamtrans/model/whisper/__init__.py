@@ -107,7 +107,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     """Load a stock Whisper folder, laid out for speed where ``packed`` says how; else it can learn."""
     raw = read_json(folder / "config.json")
     config = NetworkConfig.of(raw)
-    features = read_features(folder, config)
+    features = read_features(folder, config.num_mel_bins)
     tokenizer = Tokenizer.load(folder)
     check_vocabulary(folder, tokenizer, config)
     specials = {token for token in range(config.vocab_size) if tokenizer.is_special(token)} - {tokenizer.eot}

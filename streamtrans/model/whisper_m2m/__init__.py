@@ -60,7 +60,7 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     """
     raw = read_json(folder / "config.json")
     config = replace(NetworkConfig.of(raw), text_encoder_layers=0)
-    features = read_features(folder, config)
+    features = read_features(folder, config.num_mel_bins)
     tokenizer = Tokenizer.load(folder)
     check_vocabulary(folder, tokenizer, config)
     languages = _languages(folder, raw.get("languages"), tokenizer)

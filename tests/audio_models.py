@@ -1,0 +1,98 @@
+"""Tiny random audio language models, and what their processors and transformers make of audio.
+
+Chunks are two seconds long, where the published ones are thirty.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
+
+from tests.checkpoints import make_qwen2_audio
+from tests.translators import enlarged
+
+CHUNK_S, POSITIONS = 2, 100
+SPECIAL = {0: "<unk>", 1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]", 5: "[AVAILABLE_TOOLS]", 6: "[/AVAILABLE_TOOLS]"}
+SPECIAL |= {7: "[TOOL_RESULTS]", 8: "[/TOOL_RESULTS]", 9: "[TOOL_CALLS]", 10: "[IMG]", 11: "<pad>", 12: "[IMG_BREAK]"}
+SPECIAL |= {13: "[IMG_END]", 14: "[PREFIX]", 15: "[MIDDLE]", 16: "[SUFFIX]", 17: "[SYSTEM_PROMPT]"}
+SPECIAL |= {18: "[/SYSTEM_PROMPT]", 19: "[TOOL_CONTENT]", 24: "[AUDIO]", 25: "[BEGIN_AUDIO]", 34: "[TRANSCRIBE]"}
+AUDIO = 24
+
+
+def write_tekken(folder: Path, *, mels: int = 20, **changes: object) -> int:
+    """Write a ``tekken.json`` in the layout of Voxtral's; return how many tokens it has."""
+    words = [bytes([byte]) for byte in range(256)] + [b"th", b" t", b" th", b"the", b" the", b"an", b"in", b"er", b" a"]
+    special = [{"rank": at, "token_str": SPECIAL.get(at, f"<SPECIAL_{at}>"), "is_control": True} for at in range(40)]
+    raw = {
+        "config": {
+            "pattern": r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+",
+            "num_vocab_tokens": len(words),
+            "default_vocab_size": len(words) + len(special),
+            "default_num_special_tokens": len(special),
+            "version": "v7",
+        },
+        "vocab": [
+            {"rank": at, "token_bytes": base64.b64encode(word).decode(), "token_str": None}
+            for at, word in enumerate(words)
+        ],
+        "special_tokens": special,
+        "audio": {
+            "sampling_rate": 16_000,
+            "frame_rate": 12.5,
+            "audio_encoding_config": {"num_mel_bins": mels, "window_size": 400, "hop_length": 160},
+            "chunk_length_s": float(CHUNK_S),
+        },
+        "version": 1,
+        "type": "Tekken",
+    } | changes
+    (folder / "tekken.json").write_text(json.dumps(raw))
+    return len(words) + len(special)
+
+
+def make_voxtral(folder: Path, *, mels: int = 20, seed: int = 0) -> VoxtralForConditionalGeneration:
+    """Save a random Voxtral with its tokenizer and features, and return transformers' model of it."""
+    torch.manual_seed(seed)
+    folder.mkdir(exist_ok=True)
+    size = write_tekken(folder, mels=mels)
+    audio = {
+        "num_mel_bins": mels,
+        "hidden_size": 12,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "max_source_positions": POSITIONS,
+    }
+    text = LlamaConfig(
+        vocab_size=size + 3,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        rope_theta=1e8,
+        max_position_embeddings=4096,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=11,
+    )
+    model = enlarged(
+        VoxtralForConditionalGeneration(VoxtralConfig(audio_config=audio, text_config=text, audio_token_id=AUDIO))
+    )
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=mels, chunk_length=CHUNK_S).save_pretrained(folder)
+    return model
+
+
+def make_qwen(folder: Path, *, seed: int = 0):
+    """Save a random Qwen2-Audio that hears chunks of two seconds, and return transformers' model of it."""
+    folder.mkdir(exist_ok=True)
+    text = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024}
+    return make_qwen2_audio(folder, layers=3, positions=POSITIONS, seed=seed, **text)
+
+
+MAKERS = {"qwen2_audio": make_qwen, "voxtral": make_voxtral}

@@ -1,0 +1,372 @@
+"""Audio language models compute what transformers computes, of prompts that their processors make."""
+
+import base64
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.protocol.transcription.request import TranscriptionRequest
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from transformers import AutoProcessor, Qwen2AudioConfig, VoxtralConfig, WhisperFeatureExtractor
+
+from streamtrans.core import AudioTooLong, BadAnswer, BadModel, UnsupportedLanguage
+from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
+from streamtrans.model.api import Forward, Hearing
+from streamtrans.model.audio_lm import qwen2_audio, voxtral
+from streamtrans.model.loading import load_speech, load_translator
+from tests.audio_models import CHUNK_S, MAKERS
+from tests.model.test_parity import speech
+
+PAIRS = [("en", "en"), ("de", "en"), ("fr", None)]
+ANSWER = (60, 61, 70, 45, 62)
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def made(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param) / "folder"
+    return folder, MAKERS[request.param](folder)
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    return shutil.copytree(made[0], tmp_path / "broken")
+
+
+def qwen_inputs(folder, audio, target, source):
+    """Return what Qwen2-Audio's processor makes of a recording and what is asked of it."""
+    processor = AutoProcessor.from_pretrained(folder)
+    names = {"en": "English", "de": "German", "fr": "French"}
+    order = f"Transcribe the {names[target]} speech:"
+    if source != target:
+        spoken = "" if source is None else f"{names[source]} "
+        order = f"Translate the {spoken}speech into {names[target]}:"
+    said = [
+        {"role": "system", "content": "You are a professional translator."},
+        {"role": "user", "content": [{"type": "audio", "audio_url": ""}, {"type": "text", "text": order}]},
+    ]
+    asked = processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+    return dict(processor(text=[asked], audio=[audio], sampling_rate=16_000, return_tensors="pt"))
+
+
+def voxtral_inputs(folder, audio, target, source):
+    """Return what Voxtral's processor makes of them: prompts by mistral-common, features of whole chunks."""
+    tokenizer = MistralTokenizer.from_file(folder / "tekken.json")
+    file = io.BytesIO()
+    soundfile.write(file, audio, 16_000, format="wav")
+    if source == target:
+        file.seek(0)
+        asked = tokenizer.encode_transcription(
+            TranscriptionRequest.from_openai({"model": "voxtral", "file": file, "language": target})
+        )
+    else:
+        order = "Translate this to " + {"de": "German", "fr": "French"}[target] + "."
+        sound = {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}
+        content = [{"type": "input_audio", "input_audio": sound}, {"type": "text", "text": order}]
+        asked = tokenizer.encode_chat_completion(
+            ChatCompletionRequest.from_openai([{"role": "user", "content": content}])
+        )
+    features = WhisperFeatureExtractor.from_pretrained(folder)
+    mel = features(
+        audio,
+        sampling_rate=16_000,
+        padding=True,
+        truncation=False,
+        pad_to_multiple_of=CHUNK_S * 16_000,
+        return_tensors="pt",
+    ).input_features[0]
+    chunks = mel.reshape(len(mel), -1, CHUNK_S * 100).transpose(0, 1)
+    return {"input_ids": torch.tensor([asked.tokens]), "input_features": chunks}
+
+
+def inputs(folder, audio, target, source):
+    make = voxtral_inputs if (folder / "tekken.json").exists() else qwen_inputs
+    return make(folder, audio, target, source)
+
+
+def scored(model, forwards):
+    """Step, and return the logits besides."""
+    seen, score = [], model._score
+
+    def keep(rows):
+        hidden, logits = score(rows)
+        seen.append(logits.clone())
+        return hidden, logits
+
+    model._score = keep
+    try:
+        for forward in forwards:
+            model.step([forward])
+    finally:
+        model._score = score
+    return torch.cat(seen)
+
+
+def lengths(model):
+    """Return seconds: hardly anything, odd and even counts of frames, all that is held."""
+    return [0.031, 0.5, 0.777, 1.311, 1.999, model.max_samples / 16_000]
+
+
+@pytest.mark.parametrize(("target", "source"), PAIRS)
+def test_logits_equal_transformers_in_prefill_and_step_by_step(made, target, source):
+    folder, reference = made
+    ours = load_speech(folder, device="cpu", dtype="float32")
+    prompt = ours.prompt(target, source)
+    slots = ours.allocate(1)
+    for seed, seconds in enumerate(lengths(ours)):
+        audio = speech(seconds, seed)
+        given = inputs(folder, audio, target, source)
+        asked = given["input_ids"][0].tolist()
+        [memory] = ours.encode([audio])
+        before = len(asked) - memory.frames - len(prompt)
+        assert tuple(asked[:before]) == ours.manner.before
+        assert len(set(asked[before : -len(prompt)])) == 1
+        assert tuple(asked[-len(prompt) :]) == prompt
+        given["input_ids"] = torch.tensor([[*asked, *ANSWER]])
+        if "attention_mask" in given:
+            given["attention_mask"] = torch.ones_like(given["input_ids"])
+        with torch.no_grad():
+            wanted = reference(**given).logits[0, -len(prompt) - len(ANSWER) :]
+        line = (*prompt, *ANSWER)
+        for pieces in ([line], [(token,) for token in line], [line[:-3], line[-3:]]):
+            cache = slots.open(memory, prompt)
+            found = scored(ours, [Forward(piece, cache, len(piece), piece[1:]) for piece in pieces])
+            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+            slots.release(cache)
+
+
+def rows(model):
+    """Return audio of different lengths, and a text about each."""
+    audios = [speech(seconds, seed) for seed, seconds in enumerate((0.4, 1.9, 0.05, 1.0))]
+    prompts = [model.prompt(target, source) for target, source in [*PAIRS, ("en", "de")]]
+    return audios, [(*prompt, *ANSWER[: row + 1]) for row, prompt in enumerate(prompts)]
+
+
+def test_a_row_of_many_equals_the_row_alone(made):
+    ours = load_speech(made[0], device="cpu", dtype="float64")
+    audios, lines = rows(ours)
+    slots = ours.allocate(2 * len(lines))
+    memories = ours.encode(audios)
+    together = ours.step([Forward(line, slots.open(each), 1) for line, each in zip(lines, memories, strict=True)])
+    for audio, line, memory, found in zip(audios, lines, memories, together, strict=True):
+        [own] = ours.encode([audio])
+        assert own.frames == memory.frames
+        for pair, lonely in zip(memory.prefix, own.prefix, strict=True):
+            torch.testing.assert_close(pair.keys, lonely.keys, atol=1e-9, rtol=0)
+            torch.testing.assert_close(pair.values, lonely.values, atol=1e-9, rtol=0)
+        [alone] = ours.step([Forward(line, slots.open(own), 1)])
+        assert alone.tokens == found.tokens
+        assert alone.logprobs == pytest.approx(found.logprobs, abs=1e-9)
+
+
+def test_truncation_leaves_no_trace_and_targets_share_what_was_heard(made):
+    ours = load_speech(made[0], device="cpu", dtype="float64")
+    [memory] = ours.encode([speech(1.2, 3)])
+    slots = ours.allocate(3)
+    one, other = (slots.open(memory) for _ in range(2))
+    prompt = ours.prompt("de", "en")
+    ours.step([Forward((*prompt, 50, 51, 52), one, 1)])
+    one.truncate(len(prompt))
+    other.copy_from(one, len(prompt))
+    fresh = slots.open(memory)
+    wanted = ours.step([Forward((*prompt, *ANSWER), fresh, 4, ANSWER[-3:])])
+    for cache in (one, other):
+        found = ours.step([Forward(ANSWER, cache, 4, ANSWER[-3:])])
+        assert found[0].tokens == wanted[0].tokens
+        assert found[0].logprobs == pytest.approx(wanted[0].logprobs, abs=1e-9)
+
+
+@pytest.mark.parametrize("drafters", ["echo", "echo,ngram"])
+def test_a_draft_changes_the_speed_and_not_the_text(made, drafters):
+    ours = load_speech(made[0], device="cpu", dtype="float64")
+    [memory] = ours.encode([speech(1.5, 1)])
+    slots, prompt = ours.allocate(1), ours.prompt("de", "en")
+    limit = len(prompt) + 20
+
+    def read(make):
+        cache = slots.open(memory, prompt)
+        found = converse(ours, make(cache))
+        slots.release(cache)
+        return found
+
+    plain = read(lambda cache: greedy(prompt, (), cache, eot=ours.eot, limit=limit))
+    for previous in (plain.tokens, (*plain.tokens[:3], 50, *plain.tokens[4:]), (60, 61), ()):
+        drafter = parse_drafters(drafters).make(DraftContext(len(prompt), ours.eot, previous))
+        again = read(lambda cache, who=drafter: decode(prompt, (), cache, who, eot=ours.eot, limit=limit))
+        assert again.tokens == plain.tokens
+        assert again.stats.passes <= plain.stats.passes
+        assert previous != plain.tokens or again.stats.passes <= 2
+
+
+def test_what_grows_is_read_as_if_it_was_heard_at_once(made):
+    ours = load_speech(made[0], device="cpu", dtype="float64")
+    audio = speech(ours.max_samples / 16_000, 5)
+    state, prompt = None, ours.prompt("de", "en")
+    for end in (4_000, 17_000, len(audio) // 2 + 700, len(audio) * 3 // 4, len(audio)):
+        [heard] = ours.listen([Hearing(audio[:end], 32_000, state)])
+        [fresh] = ours.encode([audio[:end]])
+        assert (heard.begin, heard.memory.frames) == (32_000, fresh.frames)
+        for memory in (heard.memory, fresh):
+            assert len(memory.prefix) == 3
+        for pair, alone in zip(heard.memory.prefix, fresh.prefix, strict=True):
+            torch.testing.assert_close(pair.keys, alone.keys, atol=1e-9, rtol=0)
+            torch.testing.assert_close(pair.values, alone.values, atol=1e-9, rtol=0)
+        slots = ours.allocate(2)
+        found = [ours.step([Forward(prompt, slots.open(memory), 1)])[0] for memory in (heard.memory, fresh)]
+        assert found[0].logprobs == pytest.approx(found[1].logprobs, abs=1e-9)
+        state = heard.state
+    assert (state is not None) == (ours.manner.chunks > 1)
+
+
+def test_only_what_changed_is_heard_and_read_again(tmp_path):
+    MAKERS["voxtral"](tmp_path)
+    ours = load_speech(tmp_path, device="cpu", dtype="float64")
+    heard, read = [], []
+    hear, prefix = ours.network.hear, ours.network.prefix
+
+    def counted(mel, frames):
+        heard.append(len(mel))
+        return hear(mel, frames)
+
+    def counting(embedded, past):
+        read.append(embedded.shape[1])
+        return prefix(embedded, past)
+
+    ours.network.hear, ours.network.prefix = counted, counting
+    audio = speech(2 * CHUNK_S, 5)
+    audio[4_000:12_000] = 0
+    audio[20_000:24_000] *= 4
+    [first] = ours.listen([Hearing(audio[: 3 * len(audio) // 4])])
+    [second] = ours.listen([Hearing(audio, state=first.state)])
+    assert (heard, read) == ([2, 1], [50, 25])  # two chunks, then the one that grew
+    loud = audio.copy()
+    loud[-8_000:] *= 100  # the floor of the features follows the loudest sound of all
+    ours.listen([Hearing(loud, state=second.state)])
+    assert (heard, read) == ([2, 1, 2], [50, 25, 50])
+
+
+def test_beyond_what_it_holds_audio_is_refused_and_broken_sound_is_told(made):
+    ours = load_speech(made[0], device="cpu", dtype="float32")
+    with pytest.raises(AudioTooLong, match=r"exceeds the model's"):
+        ours.encode([speech(ours.max_samples / 16_000 + 0.1, 0)])
+    with pytest.raises(BadAnswer, match="aren't finite"):
+        ours.listen([Hearing(np.full(9_000, np.nan, np.float32))])
+    assert ours.listen([]) == []
+
+
+def test_a_language_that_it_does_not_know_is_refused_and_never_replaced(made, copied):
+    ours = load_speech(made[0], device="cpu", dtype="float32")
+    for wrong in (("uk", "en"), ("en", "uk")):
+        with pytest.raises(UnsupportedLanguage, match=r"no uk \(Ukrainian\)"):
+            ours.prompt(*wrong)
+    said = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(said | {"languages": ["en", "uk"]}))
+    other = load_speech(copied, device="cpu", dtype="float32")
+    assert other.languages == ("en", "uk")
+    assert other.prompt("uk", "en") != other.prompt("en", "en")
+    with pytest.raises(UnsupportedLanguage, match="no de"):
+        other.prompt("de", "en")
+
+
+def test_each_of_several_ends_ends_a_text(made, copied):
+    ours = load_speech(made[0], device="cpu", dtype="float64")
+    [memory] = ours.encode([speech(1.0, 2)])
+    prompt = ours.prompt("de", "en")
+    found = ours.step([Forward(prompt, ours.allocate(1).open(memory), 1)])[0].tokens[0]
+    for name in ("config.json", "generation_config.json"):
+        said = json.loads((copied / name).read_text())
+        part = said.get("text_config", said)
+        part["eos_token_id"] = [ours.eot, found]
+        (copied / name).write_text(json.dumps(said))
+    other = load_speech(copied, device="cpu", dtype="float64")
+    assert other.step([Forward(prompt, other.allocate(1).open(memory), 1)])[0].tokens == (ours.eot,)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_packed_it_says_nearly_the_same(made, dtype):
+    exact, packed = (load_speech(made[0], device="cpu", dtype=each) for each in ("float32", dtype))
+    prompt = exact.prompt("de", "en")
+    line = (*prompt, *ANSWER)
+    logits = []
+    for model in (exact, packed):
+        [memory] = model.encode([speech(1.3, 4)])
+        logits.append(scored(model, [Forward(line, model.allocate(1).open(memory), len(line), line[1:])]).float())
+    assert (logits[0] - logits[1]).norm() < 0.15 * logits[0].norm()
+
+
+BROKEN = {
+    "audio_config": ({"audio_config": 3}, "audio_config of config.json is 3"),
+    "no heads": ({"text_config.num_attention_heads": 3}, "can't share|don't fit|3"),
+    "other sizes": ({"text_config.intermediate_size": 36}, "has shape"),
+    "sinusoids": ({"audio_config.scale_embedding": True}, "scale_embedding is True"),
+    "windows": ({"text_config.use_sliding_window": True}, "use_sliding_window is True"),
+    "few tokens": ({"text_config.vocab_size": 12}, "another model's"),
+    "no room": ({"text_config.max_position_embeddings": 20}, "holds fewer positions"),
+    "languages": ({"languages": ["xx"]}, "languages"),
+    "no languages": ({"languages": []}, "languages"),
+    "mels": ({"audio_config.num_mel_bins": 64}, "mel bins"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_wrong_folder_is_refused_by_name(copied, name):
+    changes, told = BROKEN[name]
+    said = json.loads((copied / "config.json").read_text())
+    for place, value in changes.items():
+        part, _, key = place.rpartition(".")
+        (said[part] if part else said)[key] = value
+    (copied / "config.json").write_text(json.dumps(said))
+    with pytest.raises(BadModel, match=told):
+        load_speech(copied, device="cpu")
+
+
+def test_a_folder_without_its_words_or_with_those_of_another_is_refused_by_name(copied):
+    qwen = (copied / "tokenizer.json").exists()
+    file = copied / ("tokenizer.json" if qwen else "tekken.json")
+    said = file.read_text()
+    changed = said.replace("<|AUDIO|>", "<|SOUND|>") if qwen else json.dumps(json.loads(said) | {"audio": None})
+    for text, told in ((changed, "AUDIO|nothing of audio"), ("{}", file.name), (None, file.name)):
+        file.unlink() if text is None else file.write_text(text)
+        with pytest.raises(BadModel, match=told):
+            load_speech(copied, device="cpu")
+
+
+def test_a_translator_is_not_heard_and_what_hears_is_no_translator(made):
+    with pytest.raises(BadModel, match="--model"):
+        load_translator(made[0])
+
+
+def test_the_missing_package_is_named(tmp_path, monkeypatch):
+    MAKERS["voxtral"](tmp_path)
+    monkeypatch.setitem(sys.modules, "mistral_common.tokens.tokenizers.mistral", None)
+    with pytest.raises(BadModel, match=r"mistral-common.*\[voxtral\]"):
+        load_speech(tmp_path, device="cpu")
+
+
+def test_what_folders_leave_out_is_as_transformers_has_it():
+    """The published folders name few sizes of their decoders."""
+    said = {
+        "model_type": "qwen2_audio",
+        "audio_config": {"model_type": "qwen2_audio_encoder", "d_model": 1280},
+        "text_config": {"model_type": "qwen2", "intermediate_size": 11_008, "vocab_size": 156_032, "rope_theta": 1e4},
+    }
+    tower, text = qwen2_audio.shapes(said)
+    wanted = Qwen2AudioConfig(**{key: value for key, value in said.items() if key != "model_type"})
+    assert compared(text, wanted.text_config)
+    assert (tower.layers, tower.heads, tower.inner, tower.mels, tower.positions) == (32, 20, 5120, 128, 1500)
+    tower, each, text = voxtral.shapes({"model_type": "voxtral", "audio_config": {}, "text_config": {}})
+    assert compared(text, VoxtralConfig(audio_config={}, text_config={}).text_config)
+    assert (tower.layers, tower.heads, tower.width, each) == (32, 20, 1280, 4)
+
+
+def compared(shape, config):
+    names = [name for name in shape.__dataclass_fields__ if hasattr(config, name) and name != "head_dim"]
+    assert {name: getattr(shape, name) for name in names} == {name: getattr(config, name) for name in names}
+    assert shape.theta == config.rope_parameters["rope_theta"]
+    assert shape.head_dim == (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    return len(names) > 5

@@ -26,6 +26,7 @@ class Line:
 MEASUREMENTS: dict[str, Line] = {
     "startup": Line("streamtrans.bench.startup:Startup", "nothing"),
     "realtime": Line("streamtrans.bench.realtime:Realtime", "nothing"),
+    "lags": Line("streamtrans.bench.lags:Lags"),
     "soak": Line("streamtrans.bench.soak:Soak"),
     "breaks": Line("streamtrans.bench.breaks:Breaks"),
     "viewers": Line("streamtrans.bench.viewers:Viewers"),

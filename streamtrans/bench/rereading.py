@@ -2,7 +2,7 @@
 
 Sessions run on a virtual clock as they are served. Each job that they submit goes to one engine per way of drafting,
 so that all decode the very same readings behind the same promises; in float64 the texts must be identical, in less
-exact numbers the few are counted in which rounding decided.
+exact numbers the few are counted in which rounding decided. Of a translator the translations alone are counted.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from streamtrans.stream import SessionConfig, Spellers
 from streamtrans.vad import load_vad
 
 if TYPE_CHECKING:
-    from streamtrans.model.api import SpeechModel
+    from streamtrans.model.api import SpeechModel, TextModel
     from streamtrans.vad import Vad
 
 BUCKETS = {"0–4": range(5), "5–9": range(5, 10), "10–19": range(10, 20), "20+": range(20, 10_000)}
@@ -96,6 +96,8 @@ class Rereading:
     is 0, so all write the same.
 
         streamtrans bench rereading --talks 8 --seconds 120
+
+        streamtrans bench rereading prompts.tsv --from en --to de,es --model openai/whisper-base --translator FOLDER
     """
 
     manifest: Annotated[
@@ -104,7 +106,11 @@ class Rereading:
     text: Annotated[Path | None, TABLES] = None
     source: Annotated[
         tuple[str, ...],
-        Option("Languages that are spoken in turn, where talks are made.", name="--from", read=languages),
+        Option(
+            "Languages that are spoken: of talks that are made in turn, of a manifest's these.",
+            name="--from",
+            read=languages,
+        ),
     ] = ("en", "de", "es", "fr", "it", "zh")
     talks: Annotated[int, Option("Talks that are made.", least=1)] = 8
     seconds: Annotated[float, Option("Length of a talk that is made, in about.", least=5)] = 60.0
@@ -118,7 +124,7 @@ class Rereading:
         str, Option("Ways of drafting, joined by semicolons; the first is what others are measured by.")
     ] = "none;echo;echo,kvspn"
     streams: Annotated[tuple[int, ...], Option("Sessions at once, one measurement each.", read=counts)] = (1, 8)
-    choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads")] = field(
+    choice: Annotated[ModelChoice, Group("model", "device", "dtype", "threads", "translator")] = field(
         default_factory=lambda: ModelChoice(threads=1)
     )
 
@@ -133,7 +139,8 @@ class Rereading:
         loaded = load(self.choice, slots=1)
         loaded.engine.close()  # each way of drafting gets its own
         chosen = [(self._session(loaded, code), audio) for code, audio in spoken]
-        found = measure_rereading(loaded.model, loaded.spellers, chosen, config, progress=partial(progress, "samples"))
+        told, behind = partial(progress, "samples"), loaded.translator
+        found = measure_rereading(loaded.model, loaded.spellers, chosen, config, translator=behind, progress=told)
         first = chosen[0][0]
         session = {name: getattr(first, name) for name in ("mode", "policy", "policy_n", "reading_interval_ms")}
         about = {
@@ -143,12 +150,15 @@ class Rereading:
             "audio_s": round(sum(len(audio) for _, audio in chosen) / SAMPLE_RATE, 1),
         }
         tables = [table for case in found for table in rereading_tables(case)]
-        return Report({"model": identity(self.choice.model), **about, "measurements": found}, tables)
+        who = {"model": identity(self.choice.model)}
+        if self.choice.translator is not None:
+            who["translator"] = identity(self.choice.translator)
+        return Report({**who, **about, "measurements": found}, tables)
 
     def _spoken(self) -> list[tuple[str, Samples]]:
         """Return (language, audio) of the manifest's talks, or of talks that are made."""
         if self.manifest is not None:
-            return [(talk.language, talk.load()) for talk in read_talks(self.manifest)]
+            return [(talk.language, talk.load()) for talk in read_talks(self.manifest) if talk.language in self.source]
         rows, speaker, made = dev_rows(self.text), Speaker(), []
         for number in range(self.talks):
             language, seed = self.source[number % len(self.source)], 1 + number // len(self.source)
@@ -201,6 +211,7 @@ def measure_rereading(
     recordings: Sequence[tuple[SessionConfig, Samples]],
     config: RereadingConfig | None = None,
     *,
+    translator: TextModel | None = None,
     vads: Callable[[str], Vad] = load_vad,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -208,10 +219,11 @@ def measure_rereading(
 
     Args:
         model: the weights.
-        speller: their tokenizer.
+        speller: their tokenizers.
         recordings: a session's settings and its audio ``(samples,)``, mono float32 at 16 kHz. The stability bias must
             be 0, or drafts decide what is written.
         config: what is compared.
+        translator: stands behind the model, whose transcripts then aren't counted.
         vads: makes the detector of a name.
         progress: told while recordings are heard, those of all measurements together.
 
@@ -242,11 +254,12 @@ def measure_rereading(
                         model,
                         vads,
                         EngineConfig(streams * most, max_batch=streams * most, drafter=drafter, guard=False),
+                        translator,
                     )
                 )
                 for drafter in config.drafters
             }
-            bench = _Bench(model, engines)
+            bench = _Bench(model, engines, translated=translator is not None)
             for start in range(0, len(recordings), streams):
                 play_together(recordings[start : start + streams], speller, bench.ask, heard=told)
             found.append({"streams": streams, **bench.figures()})
@@ -256,8 +269,8 @@ def measure_rereading(
 class _Bench:
     """One engine per way of drafting, asked the same in turn."""
 
-    def __init__(self, model: SpeechModel, engines: dict[str, Engine]) -> None:
-        self._engines = engines
+    def __init__(self, model: SpeechModel, engines: dict[str, Engine], *, translated: bool) -> None:
+        self._engines, self._only_translated = engines, translated
         *_, self._own = engines
         self._handles: dict[StateHandle, dict[str, StateHandle | None]] = {}
         self._tallies = {drafter: {label: Tally() for label in BUCKETS} for drafter in engines}
@@ -283,7 +296,7 @@ class _Bench:
             costs[drafter] = time.perf_counter() - started, engine.stats.decode_s - decoding
         if jobs:
             self._note_handles(answers)
-            self._count(answers, costs)
+            self._count(jobs, answers, costs)
         of_jobs, others = iter(answers.get(self._own, ())), iter(detections)
         return [next(of_jobs if isinstance(request, Job) else others) for request in requests]
 
@@ -315,17 +328,21 @@ class _Bench:
             },
         }
 
-    def _count(self, answers: dict[str, list[Reply]], costs: dict[str, tuple[float, float]]) -> None:
+    def _count(
+        self, jobs: Sequence[Job], answers: dict[str, list[Reply]], costs: dict[str, tuple[float, float]]
+    ) -> None:
         """Count the readings that all engines answered, each in the bucket of what the sessions see."""
         texts = {drafter: [_hypotheses(future) for future in futures] for drafter, futures in answers.items()}
         together = sum(map(len, texts[self._own]))
         self._rounds += 1
         self._jobs += len(texts[self._own])
-        for column in zip(*texts.values(), strict=True):
+        for job, *column in zip(jobs, *texts.values(), strict=True):
             if not all(column):
                 self._failed += 1
                 continue
-            for row in zip(*column, strict=True):
+            for target, *row in zip(job.targets, *column, strict=True):
+                if self._only_translated and target.language == job.source:
+                    continue
                 hypotheses = dict(zip(texts, row, strict=True))
                 own = hypotheses[self._own].tokens
                 label = next(label for label, lengths in BUCKETS.items() if len(own) in lengths)

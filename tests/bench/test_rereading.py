@@ -10,7 +10,8 @@ from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, DecodeStats
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate import replay
-from streamtrans.stream import SessionConfig
+from streamtrans.evaluate.together import replay_together
+from streamtrans.stream import SessionConfig, Stages
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
 from streamtrans.text import Tokenizer, train_tokenizer
@@ -150,3 +151,24 @@ def test_a_wrong_option_is_refused_before_anything_is_loaded(arguments, problem)
     done = CliRunner().invoke(app, ["bench", "rereading", *arguments])
     assert isinstance(done.exception, BadConfig)
     assert problem in str(done.exception)
+
+
+def test_of_a_translator_the_translations_are_counted_and_the_transcripts_are_not():
+    ear, behind = ToyModel(ToyConfig(words=5)), ToyModel(ToyConfig(seed=7, words=8))
+    session = SessionConfig(("en", "de", "zh"), "en")
+    given = [(session, toy_audio(SECONDS, seed)) for seed in range(2)]
+    config = RereadingConfig(("none", "echo"), streams=(1,))
+    [found] = measure_rereading(ear, Stages(SPELLER, SPELLER), given, config, translator=behind, vads=vads)
+    readings, passes = 0, 0
+    for settings, audio in given:
+        with Engine(ear, vads, EngineConfig(drafter="echo", guard=False), behind) as engine:
+            [played] = replay_together([(settings, audio)], Stages(SPELLER, SPELLER), engine)
+        for language in ("de", "zh"):
+            cost = played.costs[language]
+            readings += cost.partials + cost.finals
+            passes += cost.decode.passes
+    assert (found["different"], found["failed"]) == (0, 0)
+    own = found["drafters"]["echo"]["all"]
+    assert own["readings"] == readings > 0
+    assert own["passes_per_reading"] == pytest.approx(passes / readings, abs=1e-3)
+    assert own["fewer_passes"] > 1

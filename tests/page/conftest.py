@@ -15,7 +15,7 @@ from streamtrans.core import Caption
 from streamtrans.wire import Reducer, ServerMessage
 from streamtrans.wire.frames import FORMS
 from tests.debian import program
-from tests.server.conftest import configured, instant, running, served, speech
+from tests.server.conftest import committed, configured, instant, running, served, speech
 
 TALK = (0.4, 1.2, 0.6, 1.5, 0.7, 1.0, 0.8)
 """Seconds of silence and sound in turn: three segments."""
@@ -122,16 +122,6 @@ class Ears:
 async def shown(page, language):
     """Return the captions that one reads on the page, row by row."""
     return await page.locator(f'.rows p[lang="{language}"]').all_text_contents()
-
-
-def committed(live):
-    """Return (segment, language) → text of what the server holds of a stream, of what isn't empty."""
-    return {
-        (said.started.segment, language): caption.committed
-        for said in live.hub.said
-        for language, caption in said.captions.items()
-        if caption.final and caption.committed
-    }
 
 
 async def opened(program, server, path="", **context):

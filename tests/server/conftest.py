@@ -128,6 +128,16 @@ async def drain(client, options=None, *, audio=b"", each=None):
                 await each(stream)
 
 
+def committed(live):
+    """Return (segment, language) → text of what the server holds of a stream, of what isn't empty."""
+    return {
+        (said.started.segment, language): caption.committed
+        for said in live.hub.said
+        for language, caption in said.captions.items()
+        if caption.final and caption.committed
+    }
+
+
 @pytest.fixture
 def house():
     return SimpleNamespace(

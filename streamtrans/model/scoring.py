@@ -122,9 +122,10 @@ class Scorer:
         if not any(item.width for item in asked):
             return answers
         rows = iter(best_candidates(scores, [item.width for item in asked for _ in range(item.rows)]))
+        found = [tuple(islice(rows, item.rows)) for item in asked]  # of those that want none, too: rows stand in a row
         return [
-            replace(answer, candidates=tuple(islice(rows, item.rows)) if item.width else ())
-            for answer, item in zip(answers, asked, strict=True)
+            replace(answer, candidates=best if item.width else ())
+            for answer, item, best in zip(answers, asked, found, strict=True)
         ]
 
     def _judge(self, scores: Tensor, totals: Tensor, missed: dict[int, int]) -> dict[int, tuple[int, float]]:

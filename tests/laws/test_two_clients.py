@@ -4,6 +4,7 @@ In FINAL mode and float64: the jobs are the same whatever the load, and rounding
 """
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 
 from streamtrans.client import Caption, StreamOptions, Summary, TranslationClient
 from streamtrans.engine import Engine, EngineConfig
-from streamtrans.model.loading import load_model
+from streamtrans.model.loading import load_speech
 from streamtrans.segment import EndpointRules
 from streamtrans.server import Limits, Served, ServerConfig, TranslationServer
 from streamtrans.stream import SessionConfig
 from streamtrans.vad import load_vad
+from tests.audio_models import MAKERS as AUDIO_MODELS
 from tests.checkpoints import make_whisper_m2m
 
 RULES = EndpointRules(
@@ -26,19 +28,25 @@ AT_ONCE = Limits(max_real_time_factor=1e6, burst_ms=10**7)
 SILENCE, SPEECH = 0.0, 0.2
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory):
+MAKERS = {"whisper_m2m": make_whisper_m2m, **AUDIO_MODELS}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("m2m")
-    make_whisper_m2m(folder)
-    return load_model(folder, device="cpu", dtype="float64")
+    folder = tmp_path_factory.mktemp(request.param)
+    MAKERS[request.param](folder)
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | {"languages": ["en", "de", "zh"]}))
+    return load_speech(folder, device="cpu", dtype="float64")
 
 
 @asynccontextmanager
 async def serving(model):
     def make() -> Served:
-        engine = Engine(model, load_vad, EngineConfig(slots=8, drafter="echo,ngram,kvspn"))
-        return Served(engine, model.tokenizer, model.languages, model.name, vads=("energy",), max_segment_ms=1_800)
+        drafter = "echo,ngram,kvspn" if model.has_speculator else "echo,ngram"
+        engine = Engine(model, load_vad, EngineConfig(slots=8, drafter=drafter))
+        return Served(engine, model.vocabulary, model.languages, model.name, vads=("energy",), max_segment_ms=1_800)
 
     session = SessionConfig(("en",), endpoints=RULES)
     config = ServerConfig(port=0, limits=AT_ONCE, load=None, session=session, grace_ms=0)

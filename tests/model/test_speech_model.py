@@ -143,6 +143,22 @@ def test_of_several_ends_each_counts_as_the_first() -> None:
     assert all(logprob == -torch.inf for token, logprob in answer.candidates[0] if token in rules.ends)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([0, 2, 5])), min_size=1, max_size=5), st.integers(0, 99))
+def test_candidates_are_those_of_the_row_whatever_its_neighbours_ask(asked: list[tuple[int, int]], seed: int) -> None:
+    scorer = Scorer("m", Rules(size=6, eot=0), torch.device("cpu"), torch.float64)
+    cache = SimpleNamespace(length=0)
+    forwards = [Forward((0,) * rows, cache, rows, (), width) for rows, width in asked]  # type: ignore[arg-type]
+    logits = torch.randn(sum(rows for rows, _ in asked), 6, generator=torch.Generator().manual_seed(seed))
+    start = 0
+    for forward, answer in zip(forwards, scorer.answer(logits.clone(), forwards), strict=True):
+        [alone] = scorer.answer(logits[start : start + forward.rows].clone(), [forward])
+        assert len(alone.candidates) == (forward.rows if forward.width else 0)
+        for mine, other in zip(answer.candidates, alone.candidates, strict=True):
+            assert [token for token, _ in mine] == [token for token, _ in other]
+        start += forward.rows
+
+
 def taught(model: TorchSpeechModel, audio: np.ndarray, line: tuple[int, ...], starts: list[int]) -> torch.Tensor:
     """Return the log-probabilities ``(T, V)`` that the speculator gives in training, its chains beginning so."""
     network = model.network

@@ -16,13 +16,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from streamtrans.client.carrier import Tls
 from streamtrans.client.client import TranslationClient
 from streamtrans.client.stream import Sound, StreamEvent
-from streamtrans.wire import StreamOptions, Summary
+from streamtrans.wire import Forgotten, Started, StreamOptions, Summary
 
 _WAITING = 8
 """Pieces that may wait to be sent; beyond it ``send`` blocks. Larger: forgives longer stalls, notices them later."""
@@ -55,7 +56,9 @@ class BlockingStream:
     ) -> None:
         self.summary: Summary | None = None
         """What the server said of the whole stream, once it has ended."""
-        self._client = TranslationClient(address, tls=tls, key=key)
+        self._way = partial(TranslationClient, address, tls=tls, key=key)
+        self._client = self._way()
+        self._resume_token = ""
         self._options = options
         self._on_event = on_event
         self._timeout_s = timeout_s
@@ -99,6 +102,14 @@ class BlockingStream:
         """
         self._put(sound)
 
+    def forget(self) -> Forgotten:
+        """Have all deleted that the server keeps of this stream, once it has begun; return what there was.
+
+        Raises:
+            ClientError: the server refused, there is none, or it says nothing in time.
+        """
+        return asyncio.run(self._forgotten())
+
     def _put(self, sound: Sound | None) -> None:
         assert self._living is not None, "the stream was not entered"
         putting = asyncio.run_coroutine_threadsafe(self._queue.put(sound), self._loop)
@@ -113,9 +124,15 @@ class BlockingStream:
     async def _live(self) -> None:
         async with self._client as client:
             async for event in client.translate(self._options, self._sound(), timeout_s=self._timeout_s):
-                if isinstance(event, Summary):
+                if isinstance(event, Started):
+                    self._resume_token = event.resume_token
+                elif isinstance(event, Summary):
                     self.summary = event
                 self._on_event(event)
+
+    async def _forgotten(self) -> Forgotten:
+        async with self._way() as client:
+            return await client.forget(self._resume_token, timeout_s=self._timeout_s)
 
     async def _over(self) -> None:
         """Wait until all that was under way has ended."""

@@ -10,7 +10,15 @@ from google.protobuf.any_pb2 import Any as Box
 from google.protobuf.message import Message
 
 from streamtrans.core import BadConfig, needs
-from streamtrans.wire import CapabilitiesResponse, Frame, ServerMessage, StatsResponse, WatchResponse
+from streamtrans.wire import (
+    CapabilitiesResponse,
+    ForgetRequest,
+    ForgetResponse,
+    Frame,
+    ServerMessage,
+    StatsResponse,
+    WatchResponse,
+)
 
 Status: TypeAlias = tuple[grpc.StatusCode, str, tuple[Box, ...]]
 """How a call ended: code, message, details."""
@@ -77,6 +85,10 @@ class Carrier(Protocol):
 
     async def stats(self, timeout_s: float) -> StatsResponse:
         """Ask how one's streams are getting on; raises what :meth:`capabilities` does."""
+        ...
+
+    async def forget(self, request: ForgetRequest, timeout_s: float) -> ForgetResponse:
+        """Have a stream deleted; raises what :meth:`capabilities` does."""
         ...
 
     async def missing(self, timeout_s: float) -> str | None:

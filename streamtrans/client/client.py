@@ -21,11 +21,14 @@ from streamtrans.client.watching import watching
 from streamtrans.core import Event
 from streamtrans.wire import (
     Capabilities,
+    ForgetRequest,
+    Forgotten,
     Notice,
     StreamOptions,
     WatchRequest,
     WatchResponse,
     capabilities_from_proto,
+    forgotten_from_proto,
 )
 
 _TIMEOUT_S = 30.0
@@ -143,6 +146,21 @@ class TranslationClient:
             ClientError: the server refused, there is none, or it says nothing in time.
         """
         return capabilities_from_proto(await self._carrier.capabilities(timeout_s))
+
+    async def forget(self, resume_token: str, *, timeout_s: float = _TIMEOUT_S) -> Forgotten:
+        """Have all deleted that is kept of a stream, its texts and its recording; one that still runs is ended.
+
+        Args:
+            resume_token: ``started.resume_token`` of the stream, however long ago it ended.
+            timeout_s: how long the server may say nothing.
+
+        Returns:
+            What there was, and isn't any more.
+
+        Raises:
+            ClientError: the server refused, there is none, or it says nothing in time.
+        """
+        return forgotten_from_proto(await self._carrier.forget(ForgetRequest(resume_token=resume_token), timeout_s))
 
     async def wait_ready(self, timeout_s: float = 60.0) -> None:
         """Wait until the server says that it serves.

@@ -20,6 +20,8 @@ from streamtrans.wire import (
     SERVICE_NAME,
     CapabilitiesRequest,
     CapabilitiesResponse,
+    ForgetRequest,
+    ForgetResponse,
     Frame,
     ServerMessage,
     ServiceStub,
@@ -91,6 +93,11 @@ class GrpcCarrier:
         """Ask how one's streams are getting on."""
         stub = ServiceStub(self.channel)
         return await _answered(stub.GetStats(StatsRequest(), timeout=timeout_s, metadata=self._metadata))
+
+    async def forget(self, request: ForgetRequest, timeout_s: float) -> ForgetResponse:
+        """Have a stream deleted."""
+        stub = ServiceStub(self.channel)
+        return await _answered(stub.ForgetStream(request, timeout=timeout_s, metadata=self._metadata))
 
     async def missing(self, timeout_s: float) -> str | None:
         """Return what the health service says but SERVING."""

@@ -20,6 +20,8 @@ from streamtrans.core import BadConfig
 from streamtrans.wire import (
     BadFields,
     CapabilitiesResponse,
+    ForgetRequest,
+    ForgetResponse,
     Form,
     Frame,
     ProtoForm,
@@ -104,6 +106,10 @@ class WebCarrier:
         """Ask how one's streams are getting on."""
         return await self._ask("stats", StatsResponse, timeout_s)
 
+    async def forget(self, request: ForgetRequest, timeout_s: float) -> ForgetResponse:
+        """Have a stream deleted."""
+        return await self._ask("forget", ForgetResponse, timeout_s, request)
+
     async def missing(self, timeout_s: float) -> str | None:
         """Return what ``/readyz`` says but yes."""
         try:
@@ -132,16 +138,24 @@ class WebCarrier:
         Raises:
             ClientError: nothing does.
         """
+        return await self._request("GET", path, headers)
+
+    async def _request(
+        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | None = None
+    ) -> tuple[int, bytes]:
         try:
-            async with self._session.get(self._base + path, headers=headers) as answer:
+            async with self._session.request(method, self._base + path, headers=headers, data=body) as answer:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, ConnectionError) as error:
             raise error_of(*_unreachable(self._address, error)) from error
 
-    async def _ask(self, path: str, kind: type[Told], timeout_s: float) -> Told:
+    async def _ask(self, path: str, kind: type[Told], timeout_s: float, asked: Message | None = None) -> Told:
+        """Return the answer to what needs no message, or to ``asked``."""
+        method, sent = ("GET", None) if asked is None else ("POST", asked.SerializeToString())
+        headers = {"Accept": _PROTOBUF, "Content-Type": _PROTOBUF}
         try:
             async with asyncio.timeout(timeout_s):
-                status, body = await self.get(f"/v1/{path}", {"Accept": _PROTOBUF})
+                status, body = await self._request(method, f"/v1/{path}", headers, sent)
         except TimeoutError as error:
             problem = f"{self._address} said nothing within {timeout_s:g} s"
             raise error_of(grpc.StatusCode.DEADLINE_EXCEEDED, problem, ()) from error

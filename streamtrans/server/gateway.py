@@ -317,10 +317,9 @@ async def _asked(request: web.Request) -> ForgetRequest:
     Raises:
         Refusal: the body is no such message.
     """
-    if not 0 < (request.content_length or 0) <= _MOST_BODY_BYTES:
-        raise invalid(
-            [("message", f"a body of 1 to {_MOST_BODY_BYTES} bytes is expected, and its length in the headers")]
-        )
+    if request.content_length is None or request.content_length > _MOST_BODY_BYTES:
+        problem = f"a body of at most {_MOST_BODY_BYTES} bytes is expected, and its length in the headers"
+        raise invalid([("message", problem)])
     body = await request.read()
     try:
         if request.content_type == _PROTOBUF:

@@ -130,6 +130,15 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What there was of a stream, and isn't any more."""
+
+    texts: bool
+    """Of one that ran, waited to be resumed, or lay in the store."""
+    recording: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a server offers. Any of ``languages`` may be spoken, and become what ``translates`` says."""
 
@@ -313,6 +322,11 @@ def capabilities_to_proto(capabilities: Capabilities) -> pb.ListCapabilitiesResp
         defaults=captions_to_proto(capabilities.defaults),
         keeping=pb.Keeping(recorded=capabilities.recorded, stored_ms=capabilities.stored_ms),
     )
+
+
+def forgotten_from_proto(message: pb.ForgetStreamResponse) -> Forgotten:
+    """Return what was deleted."""
+    return Forgotten(message.texts, message.recording)
 
 
 def capabilities_from_proto(message: pb.ListCapabilitiesResponse) -> Capabilities:

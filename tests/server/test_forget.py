@@ -8,20 +8,29 @@ import aiohttp
 import grpc
 import pytest
 
-from streamtrans.client import Denied, StreamOptions, Summary, TranslationClient
+from streamtrans.client import (
+    BlockingStream,
+    ClientError,
+    Denied,
+    Forgotten,
+    InvalidRequest,
+    StreamOptions,
+    Summary,
+    TranslationClient,
+)
 from streamtrans.server import TranslationServer
 from streamtrans.server.kept import new_token
 from streamtrans.server.keys import add_key
-from streamtrans.wire import ForgetRequest, ServiceStub
+from streamtrans.wire import ForgetRequest
 from tests.server.test_resume import Talker, asking, refused, settled, spoken
 
 PAUSES = (0.3, 1.0, 0.5)
 
 
-async def forget(server, token, key=None):
-    metadata = None if key is None else (("authorization", f"Bearer {key}"),)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        told = await ServiceStub(channel).ForgetStream(ForgetRequest(resume_token=token), metadata=metadata)
+async def forget(server, token, key=None, scheme=""):
+    port = server.http_port if scheme else server.port
+    async with TranslationClient(f"{scheme}127.0.0.1:{port}", key=key) as client:
+        told = await client.forget(token)
     return told.texts, told.recording
 
 
@@ -92,6 +101,32 @@ async def test_what_another_server_kept_is_deleted_too(house, tmp_path):
         assert await refused(other, asking(talker.responses[0].started.resume_token, 1)) == grpc.StatusCode.NOT_FOUND
 
 
+async def test_over_each_carrier_it_is_deleted_once_and_what_is_no_token_is_refused(house, tmp_path):
+    async with house.running(config=house.configured(http_port=0, record=tmp_path)) as (server, client):
+        for scheme in ("", "ws://"):
+            token, _ = await spoke(house, client)
+            await settled(lambda: list(tmp_path.iterdir()))
+            assert (await forget(server, token, scheme=scheme))[1]
+            assert await forget(server, token, scheme=scheme) == (False, False)
+            with pytest.raises(InvalidRequest, match="resume_token: is empty"):
+                await forget(server, "", scheme=scheme)
+        assert not list(tmp_path.iterdir())
+
+
+async def test_without_an_event_loop_a_stream_deletes_what_is_kept_of_it(house, tmp_path):
+    def speak(address):
+        with BlockingStream(address, StreamOptions(("de",)), lambda event: None) as stream:
+            stream.send(house.speech(*PAUSES))
+        assert list(tmp_path.iterdir())
+        return stream.forget()
+
+    async with house.running(config=house.configured(record=tmp_path)) as (server, _):
+        told = await asyncio.to_thread(speak, f"127.0.0.1:{server.port}")
+        assert isinstance(told, Forgotten)
+        assert told.recording
+        assert not list(tmp_path.iterdir())
+
+
 async def test_another_key_ends_nobodys_stream(house, tmp_path):
     path = tmp_path / "keys.toml"
     mine, theirs = (add_key(path, name, {}) for name in ("mine", "theirs"))
@@ -101,10 +136,10 @@ async def test_another_key_ends_nobodys_stream(house, tmp_path):
         client.stream(StreamOptions(("de",), resumable=True)) as stream,
     ):
         for key in (theirs, "guess", None):
-            with pytest.raises(grpc.RpcError) as error:
+            with pytest.raises(ClientError) as error:
                 await forget(server, stream.started.resume_token, key)
             wanted = "NOT_FOUND" if key == theirs else "UNAUTHENTICATED"
-            assert error.value.code().name == wanted
+            assert error.value.code.name == wanted
         await stream.send(house.speech(*PAUSES))
         await stream.end()
         assert isinstance([event async for event in stream][-1], Summary)

@@ -33,8 +33,8 @@ def sentences(*languages):
     return [part for language in languages for part in articles()[language].split(", ")] * 3
 
 
-def learn(*languages, size=200):
-    """Return a SentencePiece model of BPE, and its pieces."""
+def learn(*languages, size=200, symbols=()):
+    """Return a SentencePiece model of BPE that knows some ``symbols`` besides, and its pieces."""
     model = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences(*languages)),
@@ -42,6 +42,7 @@ def learn(*languages, size=200):
         model_type="bpe",
         vocab_size=size,
         character_coverage=0.98,
+        user_defined_symbols=list(symbols),
         minloglevel=2,
     )
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())

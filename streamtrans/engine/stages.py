@@ -17,7 +17,7 @@ from functools import partial
 from itertools import accumulate
 
 from streamtrans.core import Hypothesis, Job, Target, UnsupportedLanguage
-from streamtrans.decode import DraftContext, DrafterFactory, Judge, decode, guarded, judged
+from streamtrans.decode import DraftContext, DrafterFactory, Judge, NoDraft, decode, guarded, judged
 from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.guard import judging
 from streamtrans.engine.work import Asked, Plan, Talk, Work
@@ -61,7 +61,7 @@ class Stage:
         needed = self.model.tokens_per_second(target.language)
         limit = config.limit(self.model.max_tokens, asked.prompt, job.end - job.start, needed)
         cache = self.slots.open(memory, asked.prompt)
-        drafter = self.drafters.make(context)
+        drafter = self.drafters.make(context) if self.model.rolls_back else NoDraft(context)
         prompt, prefix, eot = asked.prompt, target.prefix, self.model.eot
         if config.guard and job.last:
             talk = guarded(prompt, prefix, cache, drafter, eot=eot, limit=limit, judge=judge)

@@ -240,6 +240,11 @@ class WritingModel(Protocol):
         """Text positions including the prompt."""
         ...
 
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a cache forgets for nothing; where that costs a reading of all that stays, nobody should draft."""
+        ...
+
     def tokens_per_second(self, language: str) -> float:
         """Return how many tokens the fastest speech needs per second in ``language``; 0 where nobody knows."""
         ...

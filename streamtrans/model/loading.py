@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from streamtrans.core import BadConfig, BadModel, UnsupportedLanguage
+from streamtrans.core import BadConfig, BadModel, UnsupportedLanguage, needs
 from streamtrans.foreign import Table
 from streamtrans.model.api import SpeechModel, TextModel
 from streamtrans.model.cache import Heads
@@ -73,6 +74,10 @@ COMPANIONS = (
     "source.spm",
     "target.spm",
     "tekken.json",
+    "sentencepiece.model",
+    "spiece.model",
+    "spm_char.model",
+    "tokenizer.model",
     "streaming.json",
 )
 """What a folder may hold besides weights, at its top."""
@@ -97,7 +102,8 @@ def load_speech(where: str | Path | None = None, *, device: str = "auto", dtype:
         BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it is a translator of texts.
         BadConfig: the device or the dtype doesn't exist here.
     """
-    return _load(FAMILIES, where, device, dtype, dict.fromkeys(TRANSLATORS, "give it with --translator"))
+    elsewhere = dict.fromkeys(TRANSLATORS, "give it with --translator")
+    return _load(FAMILIES, where, device, dtype, elsewhere=elsewhere, others=_others)
 
 
 def load_translator(where: str | Path, *, device: str = "auto", dtype: str = "auto") -> TextModel:
@@ -107,7 +113,7 @@ def load_translator(where: str | Path, *, device: str = "auto", dtype: str = "au
         BadModel: no such folder, a file is missing, unsafe or does not fit the others, or it hears speech.
         BadConfig: the device or the dtype doesn't exist here.
     """
-    return _load(TRANSLATORS, where, device, dtype, dict.fromkeys(FAMILIES, "give it with --model"))
+    return _load(TRANSLATORS, where, device, dtype, elsewhere=dict.fromkeys(FAMILIES, "give it with --model"))
 
 
 def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: str = "auto") -> TorchSpeechModel:
@@ -125,15 +131,41 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
     return model
 
 
+def _others(kind: object) -> Callable[..., SpeechModel] | None:
+    """Return what loads a ``model_type`` that no family here is for, if transformers makes text of speech with it.
+
+    Raises:
+        BadModel: transformers isn't here, which might know it.
+    """
+    if kind in TRANSLATORS:
+        return None
+    if find_spec("transformers") is None:
+        what = f"model_type {shown(kind)} isn't among {', '.join(FAMILIES)}; to see whether transformers can run it"
+        raise BadModel(needs(what, "transformers", "auto"))
+    from streamtrans.model import auto  # what it imports takes seconds
+
+    return auto.load if auto.knows(kind) else None
+
+
+def _no_others(kind: object) -> None:
+    del kind
+
+
 def _load(
-    families: Table[Callable[..., M]], where: str | Path | None, device: str, dtype: str, elsewhere: Mapping[str, str]
+    families: Table[Callable[..., M]],
+    where: str | Path | None,
+    device: str,
+    dtype: str,
+    *,
+    elsewhere: Mapping[str, str],
+    others: Callable[[object], Callable[..., M] | None] = _no_others,
 ) -> M:
     folder = find_folder(where)
     chosen = choose_device(device)
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
     try:
-        load = families.load(kind)
+        load = (None if kind in families else others(kind)) or families.load(kind)
     except BadConfig as error:
         hint = f"; it is of another kind: {elsewhere[kind]}" if isinstance(kind, str) and kind in elsewhere else ""
         raise BadModel(f"{folder / 'config.json'}: {error}{hint}") from None

@@ -35,6 +35,7 @@ class Writer(ABC):
         dtype: of what isn't packed.
     """
 
+    rolls_back = True
     keeps_states = False
     """Whether its drafts start from normalised states of the newest positions, as Medusa's do."""
 

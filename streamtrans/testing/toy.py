@@ -135,6 +135,7 @@ class ToyConfig:
     stretch: int = SAMPLE_RATE // 5  # samples per token: five words a second
     agreement: float = 0.8  # how often the speculator guesses what the model will say
     speculator: bool = True
+    rolls_back: bool = True
     max_tokens: int = 64
     max_samples: int = 30 * SAMPLE_RATE
 
@@ -162,6 +163,7 @@ class ToyModel:
         self.frame_samples = self.config.stretch
         self.has_speculator = self.config.speculator
         self.draft_acceptance = self.config.agreement
+        self.rolls_back = self.config.rolls_back
         self.encodes: list[int] = []
         self.steps: list[int] = []
         self.guesses: list[int] = []

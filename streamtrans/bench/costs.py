@@ -26,7 +26,7 @@ from streamtrans.decode.drafters import Drafting
 from streamtrans.model.api import DecoderCache, Forward, Propose, SpeechModel
 from streamtrans.model.cache import CrossingPair, EncodedSpeech
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.linear import JOINED, PRECISIONS, usable
+from streamtrans.model.linear import JOINED, PRECISIONS, make_linear, make_panels, usable
 
 PLAIN = "plain float32"
 """Beside the packed precisions: torch's own products, as they come."""
@@ -219,7 +219,7 @@ class _Bench:
         else:
             whole.pack(precision)
             assert short.guesser is not None
-            short.guesser.pack(precision)
+            short.guesser.pack(precision, make_linear if whole.stack is None else make_panels)
         self.models = {DRAFT: whole, SHORT_DRAFT: short}
         self.base = whole
         self.slots = whole.allocate(1)

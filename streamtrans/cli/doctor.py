@@ -75,6 +75,7 @@ def examine(port: int, choice: ModelChoice) -> Iterator[Finding]:
     yield _python()
     yield from _torch()
     yield _processor()
+    yield _guarded("passes", _passes)
     yield _free_port(port)
     yield from _microphones()
     for name in ("silero", "webrtc", "energy"):
@@ -123,6 +124,17 @@ def _processor() -> Finding:
         return Finding("ok", "cpu", ", ".join(found))
     remedy = "no bfloat16 instructions: keep --dtype float32; large models want a GPU or a newer processor"
     return Finding("warn", "cpu", ", ".join(found) or "no vector instructions", remedy)
+
+
+def _passes() -> Finding:
+    """Say whether a pass of a decoder is one call on a CPU."""
+    from streamtrans.model import native
+
+    reason = native.why_not()
+    if not reason:
+        return Finding("ok", "passes", "a pass through a decoder is one call, compiled for this processor")
+    remedy = "install a C compiler (Debian: apt install gcc libc6-dev); texts are the same without, passes slower"
+    return Finding("warn", "passes", f"layer by layer: {reason}", remedy)
 
 
 def _free_port(port: int) -> Finding:

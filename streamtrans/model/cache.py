@@ -27,6 +27,10 @@ Heads = Sequence[tuple[int, int]]
 """Heads of the decoder's attention to the encoder: (layer, head)."""
 
 
+_VECTOR = 16
+"""Frames that model.fused reads at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class CrossingPair:
     """Keys ``(H, D, S)`` and values ``(H, S, D)`` of one attention to the encoder, for one utterance."""
@@ -76,7 +80,7 @@ class SlotCache:
 
     def __init__(self, slots: Slots, slot: int, memory: EncodedSpeech) -> None:
         self.slots = slots
-        self.slot = slot
+        self.slot = self.lane = slot
         self.speech = memory.identity  # not the memory itself: its tensors were copied, and may go
         self.frames, self.reach = memory.frames, memory.reach
         self.base = memory.prefix[0].keys.shape[1] if memory.prefix else 0
@@ -142,8 +146,9 @@ class Slots:
             for keys, values in zip(self.keys, self.values, strict=True)
             for inner in range(self.group)
         ]
-        self.cross_keys = [make(width, shape.frames) for _ in range(shape.crossings)]
-        self.cross_values = [make(shape.frames, width) for _ in range(shape.crossings)]
+        self.frames = -(-shape.frames // _VECTOR) * _VECTOR
+        self.cross_keys = [make(width, self.frames) for _ in range(shape.crossings)]
+        self.cross_values = [make(self.frames, width) for _ in range(shape.crossings)]
         self._open: dict[int, SlotCache] = {}
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,9 @@ from streamtrans.core import BadModel
 from streamtrans.model.api import Candidates, Guess, Propose
 from streamtrans.model.cache import SlotBatch, SlotCache, SlotCrossing, bias
 from streamtrans.model.config import NetworkConfig
+from streamtrans.model.fused import Own, Passage, Stack, kvspn_stack
 from streamtrans.model.layers import attend
-from streamtrans.model.linear import make_linear, plain_linear
+from streamtrans.model.linear import Make, make_panels, plain_linear
 from streamtrans.model.network import Network
 
 
@@ -37,6 +39,8 @@ class Guesser:
         self.suppression: Tensor | None = suppression
         self.listed = self.speculator.draft_tokens
         self.score_type = suppression.dtype
+        self.stack: Stack | None = None
+        """KVSPN, where a guess can be one call."""
         if self.listed is not None:
             if not 0 <= int(self.listed.min()) <= int(self.listed.max()) < self.config.vocab_size:
                 raise BadModel(f"speculator.draft_tokens holds tokens outside of 0 … {self.config.vocab_size - 1}")
@@ -45,10 +49,12 @@ class Guesser:
                 raise BadModel("speculator.draft_tokens holds special tokens only: KVSPN could guess nothing")
             self.score, self.suppression = plain_linear(self._listed_rows(self.listed), None), None
 
-    def pack(self, precision: str) -> None:
+    def pack(self, precision: str, make: Make) -> None:
         """Lay out the rows that are scored as :mod:`streamtrans.model.linear` does all others."""
         if self.listed is not None:
-            self.score = make_linear(self._listed_rows(self.listed), None, precision)
+            self.score = make(self._listed_rows(self.listed), None, precision)
+        if make is make_panels:
+            self.stack = kvspn_stack(self.speculator, self.config)
 
     def _listed_rows(self, listed: Tensor) -> Tensor:
         return self.decoder.embed_tokens.weight[listed].contiguous()
@@ -75,12 +81,20 @@ class Guesser:
         if not able:
             return
         hidden = torch.stack([state for state in states if state is not None])[:, None]
+        if self.stack is not None:
+            x = hidden[:, 0].float()
+            self.stack.run(x, [self._passage(caches[row], 1) for row in able])
+            self._answer([chains[row] for row in able], self.stack.normalise(x))
+            return
         batch = SlotBatch([caches[row] for row in able])
         groups, crossings = self._attentions(batch, SlotSight(batch, self.config, 1, None))
         self._answer([chains[row] for row in able], self.speculator(hidden, groups, crossings)[:, 0])
 
     def _continue_tokens(self, chains: Sequence[_Chain], caches: Sequence[SlotCache]) -> None:
         """Guess on and on, each token from the one before."""
+        if self.stack is not None:
+            self._continue_at_once(self.stack, chains, caches)
+            return
         batch = SlotBatch(caches)
         unread = [len(chain.unread) for chain in chains] if self.config.speculator_own_keys else None
         rows = max(unread) if unread else 1
@@ -100,6 +114,37 @@ class Guesser:
             sight.extend()
             last = self.config.max_target_positions - 1
             places = [range(place := min(line[-1] + 1, last), place + 1) for line in places]
+
+    def _continue_at_once(self, stack: Stack, chains: Sequence[_Chain], caches: Sequence[SlotCache]) -> None:
+        """Do the same, each guess in one call."""
+        shape, own = caches[0].slots.shape, None
+        lines: list[Sequence[int]] = [chain.unread[-1:] for chain in chains]
+        if self.config.speculator_own_keys:
+            lines = [chain.unread for chain in chains]
+            room = max(len(chain.unread) for chain in chains) + max(chain.count for chain in chains)
+            own = Own(len(self.speculator.blocks), len(chains), shape.heads, room, shape.width)
+        places, read = [chain.newest for chain in chains], [0] * len(chains)
+        last = self.config.max_target_positions - 1
+        while True:
+            where = [
+                min(place, last)
+                for line, newest in zip(lines, places, strict=True)
+                for place in range(newest - len(line) + 1, newest + 1)
+            ]
+            tokens = [token for line in lines for token in line]
+            x = self.decoder.embed(*torch.tensor([tokens, where])).float()
+            counts = [len(line) for line in lines]
+            stack.run(x, [self._passage(*each) for each in zip(caches, counts, read, strict=True)], own=own)
+            newest = x if len(x) == len(chains) else x[[end - 1 for end in accumulate(counts)]]
+            found = self._answer(chains, stack.normalise(newest)).tolist()
+            if all(chain.done for chain in chains):
+                return
+            read = [before + count for before, count in zip(read, counts, strict=True)]
+            lines, places = [(token,) for token in found], [place + 1 for place in places]
+
+    def _passage(self, cache: SlotCache, count: int, read: int = 0) -> Passage:
+        window = self.config.speculator_window
+        return Passage(cache, count, max(0, cache.end - window) if window else 0, read)
 
     def _attentions(self, batch: SlotBatch, sight: SlotSight) -> tuple[list[SlotGroup], list[SlotCrossing]]:
         """Return what each block attends to: the base's keys, and the encoder's."""

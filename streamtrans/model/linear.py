@@ -10,15 +10,18 @@ Law: with int8 what a row gives doesn't depend on its neighbours, to the last bi
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamtrans.core import BadConfig
+from streamtrans.model import native
 from streamtrans.model.kvspn import CrossModelAttention
 from streamtrans.model.layers import Attention
 from streamtrans.model.network import Network
@@ -96,6 +99,63 @@ class Int8Product(nn.Module):
         return _finish(sums.view(*x.shape[:-1], -1), largest, self.bias)
 
 
+class Panels(nn.Module):
+    """A linear in panels, as ``fused.c`` reads them: alone, or as a part of a pass that is one call.
+
+    Weights are float32 or bfloat16, sums and what surrounds them float32.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        if native.library() is None:
+            raise RuntimeError(native.why_not())
+        self.outputs, inputs = weight.shape
+        self._keep(weight.detach(), None if bias is None else bias.detach().float(), inputs)
+
+    def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
+        kind = native.HALF if weight.dtype == torch.bfloat16 else native.FLOAT
+        self.weights = _panels(weight).transpose(1, 2).contiguous()
+        self.bias = _panels(torch.zeros(self.outputs) if bias is None else bias).contiguous()
+        self.laid = native.Linear(
+            native.address(self.weights), native.address(self.bias), None, None, kind, inputs, self.outputs
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., inputs)`` to ``(..., outputs)``."""
+        rows = x.flatten(0, -2).float().contiguous()
+        out = torch.empty(len(rows), -(-self.outputs // native.LANES) * native.LANES)
+        native.call(
+            "streamtrans_linear",
+            ctypes.byref(self.laid),
+            rows.data_ptr(),
+            len(rows),
+            out.data_ptr(),
+            out.shape[1],
+            torch.get_num_threads(),
+        )
+        return out[:, : self.outputs].to(x.dtype).unflatten(0, x.shape[:-1])
+
+
+class Int8Panels(Panels):
+    """The same of whole numbers, as :class:`Int8Linear` makes them."""
+
+    def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
+        if not native.has_whole() or inputs % 4:
+            raise RuntimeError("this processor has no instruction for whole numbers that fused.c knows")
+        whole, step = _whole(weight)
+        self.weights = _panels(whole).unflatten(2, (-1, 4)).transpose(1, 2).contiguous()
+        self.bias = _panels(torch.zeros(self.outputs) if bias is None else bias).contiguous()
+        self.step, self.shift = (_panels(each).contiguous() for each in (step, 128 * whole.sum(1, dtype=torch.int32)))
+        laid = (native.address(each) for each in (self.weights, self.bias, self.step, self.shift))
+        self.laid = native.Linear(*laid, native.WHOLE, inputs, self.outputs)
+
+
+def _panels(rows: Tensor) -> Tensor:
+    """Return ``(outputs, ...)`` as an even number of panels ``(panels, 32, ...)``, zeros at the end."""
+    missing = -len(rows) % (2 * native.PANEL)
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]).unflatten(0, (-1, native.PANEL))
+
+
 def _whole(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``weight`` as whole numbers within ±127, and what one is worth per output, for rows of at most 1."""
     weight = weight.detach().float()
@@ -127,6 +187,18 @@ def make_linear(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Modul
     if (precision == "bfloat16" or weight.numel() >= SMALL) and works(PackedLinear, weight.dtype):
         return PackedLinear(weight, bias)
     return plain_linear(weight, bias)
+
+
+def make_panels(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:
+    """Return a linear for passes that are one call; :func:`paneled` says whether there are such."""
+    return (Int8Panels if precision == "int8" else Panels)(weight, bias)
+
+
+def paneled(precision: str, *widths: int) -> bool:
+    """Return whether passes of such widths can be one call here: see :mod:`streamtrans.model.fused`."""
+    if precision not in PRECISIONS or native.library() is None or any(width % native.LANES for width in widths):
+        return False
+    return works(Int8Panels) if precision == "int8" else works(Panels, PRECISIONS[precision])
 
 
 def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -202,8 +274,12 @@ def _seconds(linear: nn.Module, rows: Tensor) -> float:
     return min(times)
 
 
+Make = Callable[[Tensor, "Tensor | None", str], nn.Module]
+"""Makes a linear of weights, a bias and a precision."""
+
+
 @torch.no_grad()
-def pack(network: Network, precision: str) -> None:
+def pack(network: Network, precision: str) -> Make:
     """Lay out all linears of a network for inference, in place; what a layer reads at once becomes one product.
 
     The token embedding stays, and the logits get a packed copy of it. Convolutions, norms and the text encoder, which
@@ -212,16 +288,23 @@ def pack(network: Network, precision: str) -> None:
     Args:
         network: on its device and in its dtype. It can't be trained or saved any more.
         precision: one of :data:`PRECISIONS`, or :data:`JOINED`.
+
+    Returns:
+        What made those of the decoder: :func:`make_panels` where its passes can be one call.
     """
-    decoder = network.model.decoder
-    for part in (network.model.encoder, decoder, network.speculator):
+    config, decoder = network.config, network.model.decoder
+    widths = (config.d_model, config.head_width, config.decoder_ffn_dim, config.speculator_ffn_dim)
+    make = make_panels if paneled(precision, *widths) else make_linear
+    join(network.model.encoder, precision)
+    for part in (decoder, network.speculator):
         if part is not None:
-            join(part, precision)
+            join(part, precision, make)
     if precision != JOINED:
-        decoder.head = make_linear(decoder.embed_tokens.weight, None, precision)
+        decoder.head = make(decoder.embed_tokens.weight, None, precision)
+    return make
 
 
-def join(part: nn.Module, precision: str) -> None:
+def join(part: nn.Module, precision: str, make: Make = make_linear) -> None:
     """Lay out the linears of a stack of layers, as :func:`pack` does those of a network."""
     for layer in list(part.modules()):
         for name, attention in list(layer.named_children()):
@@ -230,7 +313,7 @@ def join(part: nn.Module, precision: str) -> None:
             elif isinstance(attention, Attention | CrossModelAttention):
                 _join_own(attention)
     if precision != JOINED:
-        _replace(part, precision)
+        _replace(part, precision, make)
 
 
 def _join_own(attention: Attention | CrossModelAttention) -> None:
@@ -249,9 +332,11 @@ def _joined(attention: nn.Module, *names: str) -> nn.Linear:
     return plain_linear(torch.cat(weights), torch.cat(biases))
 
 
-def _replace(module: nn.Module, precision: str) -> None:
+def _replace(module: nn.Module, precision: str, make: Make) -> None:
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Linear):
-            setattr(module, name, make_linear(child.weight, child.bias, precision))
+            # A memory is read once, all its frames together: that isn't a pass.
+            fitting = make_linear if name == "kv_proj" else make
+            setattr(module, name, fitting(child.weight, child.bias, precision))
         else:
-            _replace(child, precision)
+            _replace(child, precision, make)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from streamtrans.core import BadAnswer, Tokens
+from streamtrans.model import native
 from streamtrans.model.api import Choices, Forward
 from streamtrans.model.guessing import best_candidates
 
@@ -71,9 +72,13 @@ class Scorer:
         scores = logits.to(self.dtype)
         if len(self._ends) > 1:
             scores[:, self.rules.eot] = scores[:, self._ends].amax(-1)
-        scores += self.suppression
         self._mask_begin(scores, asked)
-        return self._with_candidates(scores, self._choices(scores, asked), asked)
+        drafts = [token for item in asked for token in (*item.draft, *(None,) * (item.rows - len(item.draft)))]
+        weigh = weigh_at_once if fits(scores) else weigh_by_operators
+        weighed = weigh(scores, self.suppression, drafts)
+        if not all(math.isfinite(row.logprob) for row in weighed):
+            raise BadAnswer(f"the scores of {self.name} aren't finite, so there is nothing to choose from")
+        return self._with_candidates(scores, _choices(weighed, asked), asked)
 
     def _mask_begin(self, scores: Tensor, asked: Sequence[Forward]) -> None:
         """Mask what may not begin a text, in those of the rows ``(R, V)`` that choose a first token."""
@@ -89,34 +94,6 @@ class Scorer:
             tokens = sorted(self.rules.begin_suppressed)
             scores[torch.tensor(rows)[:, None], torch.tensor(tokens)] = float("-inf")
 
-    def _choices(self, scores: Tensor, asked: Sequence[Forward]) -> list[Choices]:
-        best, choice = scores.max(-1)
-        rest = (scores - best[:, None]).exp_().sum(-1).log_()
-        tokens, logprobs = choice.tolist(), (-rest).tolist()
-        if not all(map(math.isfinite, logprobs)):
-            raise BadAnswer(f"the scores of {self.name} aren't finite, so there is nothing to choose from")
-        starts = [0, *accumulate(item.rows for item in asked)]
-        drafted = {
-            row: token
-            for start, item in zip(starts, asked, strict=False)
-            for row, token in enumerate(item.draft, start)
-        }
-        # Where the draft is the choice itself its rank is 0 by definition, whatever ties there are.
-        judged = {row: (0, logprobs[row]) for row in drafted}
-        judged |= self._judge(scores, best + rest, {row: new for row, new in drafted.items() if new != tokens[row]})
-        found = []
-        for start, item in zip(starts, asked, strict=False):
-            draft = [judged[row] for row in range(start, start + len(item.draft))]
-            found.append(
-                Choices(
-                    tokens=tuple(tokens[start : start + item.rows]),
-                    logprobs=tuple(logprobs[start : start + item.rows]),
-                    ranks=tuple(rank for rank, _ in draft),
-                    draft_logprobs=tuple(logprob for _, logprob in draft),
-                )
-            )
-        return found
-
     def _with_candidates(self, scores: Tensor, answers: list[Choices], asked: Sequence[Forward]) -> list[Choices]:
         """Add the best tokens of each row ``(R, V)`` for the texts that want some, in one selection for all."""
         if not any(item.width for item in asked):
@@ -128,14 +105,85 @@ class Scorer:
             for answer, item, best in zip(answers, asked, found, strict=True)
         ]
 
-    def _judge(self, scores: Tensor, totals: Tensor, missed: dict[int, int]) -> dict[int, tuple[int, float]]:
-        """Return how many tokens the model prefers to each missed draft (row → token), and its log-probability."""
-        if not missed:
-            return {}
-        rows, tokens = torch.tensor([[*missed], [*missed.values()]], device=self.device)
-        scores = scores[rows]
-        own = scores.gather(1, tokens[:, None])
-        lower = torch.arange(scores.shape[1], device=self.device) < tokens[:, None]
-        ahead = ((scores > own) | ((scores == own) & lower)).sum(-1)
-        logprobs = own[:, 0] - totals[rows]
-        return dict(zip(missed, zip(ahead.tolist(), logprobs.tolist(), strict=True), strict=True))
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What a row of scores says: the best token; of a draft how many are preferred to it, and its log-probability."""
+
+    token: int
+    logprob: float
+    rank: int = 0
+    draft_logprob: float = 0.0
+
+
+def weigh_by_operators(scores: Tensor, mask: Tensor, drafts: Sequence[int | None]) -> list[Weighed]:
+    """Weigh each row of ``scores`` ``(R, V)``, to which ``mask`` ``(V,)`` is added in place, and its draft."""
+    scores += mask
+    best, choice = scores.max(-1)
+    rest = (scores - best[:, None]).exp_().sum(-1).log_()
+    tokens, logprobs = choice.tolist(), (-rest).tolist()
+    # Where the draft is the choice itself its rank is 0 by definition, whatever ties there are.
+    missed = {row: token for row, token in enumerate(drafts) if token is not None and token != tokens[row]}
+    judged = _judge(scores, best + rest, missed)
+    return [
+        Weighed(token, logprob, *judged.get(row, (0, logprob)))
+        for row, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True))
+    ]
+
+
+def weigh_at_once(scores: Tensor, mask: Tensor, drafts: Sequence[int | None]) -> list[Weighed]:
+    """Do the same in one call, for scores that :func:`fits` is true of."""
+    count, size = scores.shape
+    numbers, floats = native.int32_arrays(3, count), native.float_arrays(3, count)
+    (asked, best, ahead), (top, rest, own) = numbers, floats
+    asked[:] = [-1 if token is None else token for token in drafts]
+    native.call(
+        "streamtrans_choose",
+        scores.data_ptr(),
+        count,
+        size,
+        scores.stride(0),
+        mask.data_ptr(),
+        *(asked, best, ahead, top, rest, own),
+    )
+    return [
+        Weighed(token, -others, 0, -others)
+        if draft in (token, -1)
+        else Weighed(token, -others, preferred, mine - (most + others))
+        for draft, token, preferred, most, others, mine in zip(asked, best, ahead, top, rest, own, strict=True)
+    ]
+
+
+def fits(scores: Tensor) -> bool:
+    """Return whether :func:`weigh_at_once` can read ``scores``, and is there."""
+    plain = scores.device.type == "cpu" and scores.dtype == torch.float32 and scores.stride(-1) == 1
+    return plain and native.library() is not None
+
+
+def _choices(weighed: Sequence[Weighed], asked: Sequence[Forward]) -> list[Choices]:
+    found, rows = [], iter(weighed)
+    for item in asked:
+        mine = list(islice(rows, item.rows))
+        judged = mine[: len(item.draft)]
+        found.append(
+            Choices(
+                tokens=tuple(row.token for row in mine),
+                logprobs=tuple(row.logprob for row in mine),
+                ranks=tuple(row.rank for row in judged),
+                draft_logprobs=tuple(row.draft_logprob for row in judged),
+            )
+        )
+    return found
+
+
+def _judge(scores: Tensor, totals: Tensor, missed: dict[int, int]) -> dict[int, tuple[int, float]]:
+    """Return how many tokens the model prefers to each missed draft (row → token), and its log-probability."""
+    if not missed:
+        return {}
+    rows, tokens = torch.tensor([[*missed], [*missed.values()]], device=scores.device)
+    scores = scores[rows]
+    own = scores.gather(1, tokens[:, None])
+    lower = torch.arange(scores.shape[1], device=scores.device) < tokens[:, None]
+    ahead = ((scores > own) | ((scores == own) & lower)).sum(-1)
+    logprobs = own[:, 0] - totals[rows]
+    return dict(zip(missed, zip(ahead.tolist(), logprobs.tolist(), strict=True), strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -15,23 +16,26 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import BadAnswer, BadConfig, BadModel, Tokens
-from streamtrans.model.api import Guess, Heard, Hearing, Propose
+from streamtrans.model.api import Forward, Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     Alignment,
     CrossingPair,
     EncodedSpeech,
     Heads,
     SlotBatch,
+    SlotCache,
     SlotHistory,
     SlotShape,
     SlotSpan,
+    middles,
 )
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.features import FeatureConfig, LogMel, check_length
+from streamtrans.model.fused import Passage, Stack, decoder_stack
 from streamtrans.model.guessing import Guesser
 from streamtrans.model.hearing import BlockHearing
 from streamtrans.model.layers import Blocks
-from streamtrans.model.linear import JOINED, pack
+from streamtrans.model.linear import JOINED, make_panels, pack
 from streamtrans.model.network import Network
 from streamtrans.model.scoring import Rules
 from streamtrans.model.writing import Frames, Writer, slot_cache, slot_of
@@ -89,6 +93,8 @@ class TorchSpeechModel(Writer):
         self._hearing: BlockHearing | None = None
         self.hear_in(Blocks(config.encoder_block, config.encoder_left) if config.encoder_block else None)
         self.guesser = Guesser(self.network, self.suppression, tokenizer.eot) if self.has_speculator else None
+        self.stack: Stack | None = None
+        """Its decoder, where a pass can be one call."""
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -116,9 +122,11 @@ class TorchSpeechModel(Writer):
         return self.network.speculator is not None
 
     def _pack(self, precision: str) -> None:
-        pack(self.network, precision)
+        make = pack(self.network, precision)
         if precision != JOINED and self.guesser is not None:
-            self.guesser.pack(precision)
+            self.guesser.pack(precision, make)
+        if make is make_panels:
+            self.stack = decoder_stack(self.network.model.decoder)
 
     @property
     def draft_acceptance(self) -> float:
@@ -244,6 +252,23 @@ class TorchSpeechModel(Writer):
             raise BadAnswer(f"{self.name} hears numbers that aren't finite in this audio, so nothing can be read of it")
         return [(keys.transpose(-1, -2), values) for keys, values in projected]
 
+    def _pass(self, asked: Sequence[Forward], caches: Sequence[SlotCache]) -> tuple[Tensor, Frames]:
+        if self.stack is None:
+            return super()._pass(asked, caches)
+        passages = [Passage(cache, len(item.tokens)) for item, cache in zip(asked, caches, strict=True)]
+        tokens = [token for item in asked for token in item.tokens]
+        places = [place for each in passages for place in range(each.cache.end, each.cache.end + each.count)]
+        x = self.network.model.decoder.embed(*torch.tensor([tokens, places])).float()
+        heads = self.manner.alignment_heads
+        seen = self.stack.run(x, passages, watched=heads)
+        lines = middles(seen.sum(0)).split([each.count for each in passages]) if heads else ()
+        rows = [
+            row
+            for end, item in zip(accumulate(each.count for each in passages), asked, strict=True)
+            for row in range(end - item.rows, end)
+        ]
+        return x if len(rows) == len(x) else x[rows], [line.tolist() for line in lines]
+
     def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:
         decoder = self.network.model.decoder
         x = decoder.embed(tokens, span.embedded_positions)
@@ -259,7 +284,7 @@ class TorchSpeechModel(Writer):
 
     def _score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         decoder = self.network.model.decoder
-        hidden = decoder.layer_norm(rows)
+        hidden = decoder.layer_norm(rows) if self.stack is None else self.stack.normalise(rows)
         return hidden, decoder.logits(hidden)
 
 

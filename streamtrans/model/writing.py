@@ -96,9 +96,8 @@ class Writer(ABC):
         for cache, count in zip(caches, counts, strict=True):
             if cache.end + count > positions:
                 raise ValueError(f"{cache.end} + {count} positions exceed the model's {positions}")
-        batch = SlotBatch(caches)
-        x, frames = self._read(self.scorer.stack([item.tokens for item in asked]), batch, SlotSpan(batch, counts))
-        hidden, logits = self._score(self.scorer.answered(x, asked))
+        answered, frames = self._pass(asked, caches)
+        hidden, logits = self._score(answered)
         answers = self.scorer.answer(logits, asked)
         if frames:
             answers = [
@@ -123,6 +122,13 @@ class Writer(ABC):
     @abstractmethod
     def _pack(self, precision: str) -> None:
         """Lay out those of its network, and of what else it computes with."""
+
+    def _pass(self, asked: Sequence[Forward], caches: Sequence[SlotCache]) -> tuple[Tensor, Frames]:
+        """Return the last layer's states ``(R, E)`` of the rows that are answered, and what all tokens looked at."""
+        batch = SlotBatch(caches)
+        span = SlotSpan(batch, [len(item.tokens) for item in asked])
+        x, frames = self._read(self.scorer.stack([item.tokens for item in asked]), batch, span)
+        return self.scorer.answered(x, asked), frames
 
     @abstractmethod
     def _read(self, tokens: Tensor, batch: SlotBatch, span: SlotSpan) -> tuple[Tensor, Frames]:

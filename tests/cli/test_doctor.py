@@ -2,6 +2,7 @@ import shutil
 import socket
 
 from streamtrans.cli.doctor import examine
+from streamtrans.model import native
 from streamtrans.runtime import ModelChoice
 
 
@@ -15,6 +16,13 @@ def test_a_sound_installation_is_ok(checkpoint):
         assert found[subject].status == "ok", found[subject]
     assert "en de zh" in found["model"].detail
     assert {"gpu", "cpu", "port", "microphone"} <= set(found)
+
+
+def test_whether_a_pass_is_one_call_is_told(monkeypatch):
+    monkeypatch.setattr(native, "_loaded", lambda: "there is no C compiler")
+    found = subjects(examine(50_051, ModelChoice("/no/such/model")))["passes"]
+    assert (found.status, found.detail) == ("warn", "layer by layer: there is no C compiler")
+    assert "apt install gcc" in found.remedy
 
 
 def test_what_fails_has_a_remedy():

@@ -1,0 +1,251 @@
+"""``fused.c`` as a library: compiled where a compiler is, once for a machine, kept where nobody else writes.
+
+Nothing is compiled or loaded at import. What can't be had costs speed and changes nothing: :func:`library` says
+``None``, :func:`why_not` in words why. ``STREAMTRANS_FUSED=0`` says so, too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("fused.c")
+SWITCH = "STREAMTRANS_FUSED"
+LANES, PANEL = 16, 32
+"""Numbers that are computed at once, and outputs that a panel of weights has; panels come in pairs."""
+FLOAT, HALF, WHOLE = range(3)
+"""Kinds of numbers."""
+
+_COMMON = ("-O3", "-fno-math-errno", "-shared", "-fPIC")
+_COMPILE_S = 120
+
+_log = logging.getLogger(__name__)
+
+
+class Linear(ctypes.Structure):
+    """As in ``fused.c``."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weights", "bias", "step", "shift")),
+        *((name, ctypes.c_int32) for name in ("kind", "inputs", "outputs")),
+    )
+
+
+class Norm(ctypes.Structure):
+    """As in ``fused.c``."""
+
+    _fields_ = (("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+
+
+class Block(ctypes.Structure):
+    """As in ``fused.c``."""
+
+    _fields_ = (
+        *((name, Norm) for name in ("before", "after", "cross_norm", "mlp_norm")),
+        *((name, Linear) for name in ("qkv", "out", "cross_q", "cross_out", "up", "down")),
+        ("watched", ctypes.c_uint64),
+        *((name, ctypes.c_int32) for name in ("first_watched", "span", "reads")),
+    )
+
+
+class Memory(ctypes.Structure):
+    """As in ``fused.c``."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("keys", "values", "cross_keys", "cross_values", "own_keys", "own_values")
+    )
+
+
+class Text(ctypes.Structure):
+    """As in ``fused.c``."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int32) for name in ("first", "rows", "slot", "lane", "begin", "start", "frames", "chain")
+    )
+
+
+class Shape(ctypes.Structure):
+    """As in ``fused.c``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("blocks", "heads", "width", "kind")),
+        *((name, ctypes.c_int64) for name in ("slot", "head", "time", "frames")),
+        *((name, ctypes.c_int32) for name in ("chain", "watched_frames")),
+    )
+
+
+class Refused(Exception):
+    """The library can't be had; says why."""
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL | str:
+    if os.environ.get(SWITCH, "1") == "0":
+        return f"switched off by {SWITCH}=0"
+    try:
+        return _declare(ctypes.CDLL(str(build(_folder()))))
+    except (Refused, OSError) as error:
+        _log.info("passes go layer by layer: %s", error)
+        return str(error)
+
+
+def library() -> ctypes.CDLL | None:
+    """Return the compiled operator, or ``None`` where it can't be had."""
+    found = _loaded()
+    return None if isinstance(found, str) else found
+
+
+def why_not() -> str:
+    """Return why there is no :func:`library`; empty where there is one."""
+    found = _loaded()
+    return found if isinstance(found, str) else ""
+
+
+def has_whole() -> bool:
+    """Return whether the library multiplies whole numbers."""
+    found = library()
+    return found is not None and bool(found.streamtrans_has_whole())
+
+
+def call(function: str, *arguments: object) -> None:
+    """Call a function of the library that returns whether memory was wanting.
+
+    Raises:
+        MemoryError: it was.
+    """
+    found = library()
+    assert found is not None, "what was laid out for the operator is read by it"
+    if getattr(found, function)(*arguments):
+        raise MemoryError("no memory for a pass")
+
+
+def int32_arrays(count: int, length: int) -> list[ctypes.Array[ctypes.c_int32]]:
+    """Return arrays that a function can fill."""
+    return [(ctypes.c_int32 * length)() for _ in range(count)]
+
+
+def float_arrays(count: int, length: int) -> list[ctypes.Array[ctypes.c_float]]:
+    """Return arrays that a function can fill."""
+    return [(ctypes.c_float * length)() for _ in range(count)]
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Return where a tensor's numbers begin; the caller keeps it alive."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    found.streamtrans_pass.argtypes = [*(pointer,) * 4, number, pointer, number, pointer, number]
+    found.streamtrans_linear.argtypes = [pointer, pointer, number, pointer, ctypes.c_long, number]
+    found.streamtrans_choose.argtypes = [pointer, number, number, ctypes.c_long, *(pointer,) * 7]
+    found.streamtrans_choose.restype = None
+    return found
+
+
+def build(folder: Path) -> Path:
+    """Return the library, compiled into ``folder`` unless it is there.
+
+    The name follows from the source, torch, the processor and the flags: another of these is another file.
+
+    Raises:
+        Refused: there is no compiler, it fails, or somebody else could have written what lies there.
+    """
+    check_private(folder)
+    threads = _threads_library()
+    attempts: list[tuple[str, ...]] = [(*_COMMON, "-march=native")]
+    if threads:
+        attempts.insert(0, (*attempts[0], "-fopenmp", "-Wl,--as-needed", threads))
+    made = [folder / f"fused-{_key(flags)}.so" for flags in attempts]
+    for file in made:
+        if file.exists() or file.is_symlink():
+            check_private(file)
+            return file
+    compiler = (
+        shlex.split(os.environ.get("CC", ""))
+        or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
+    )
+    if not compiler:
+        raise Refused("there is no C compiler (cc, gcc or clang)")
+    said = ""
+    for file, flags in zip(made, attempts, strict=True):
+        said = _compile(compiler, flags, file)
+        if not said:
+            return file
+    raise Refused(f"{compiler[0]} can't compile {SOURCE.name}: {said}")
+
+
+def _compile(compiler: Sequence[str], flags: Sequence[str], file: Path) -> str:
+    """Compile to ``file``, whole or not at all; return what the compiler complains of, or nothing."""
+    options, libraries = [f for f in flags if f.startswith("-")], [f for f in flags if not f.startswith("-")]
+    with tempfile.TemporaryDirectory(dir=file.parent) as place:
+        made = Path(place) / file.name
+        command = [*compiler, *options, str(SOURCE), *libraries, "-lm", "-o", str(made)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode:
+            return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[0]
+        made.chmod(0o700)
+        made.replace(file)
+    return ""
+
+
+def check_private(path: Path) -> None:
+    """Refuse what somebody else could have written: it would be run.
+
+    Raises:
+        Refused: it isn't ours, others may write to it, or it is a link to somewhere else.
+    """
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise Refused(f"{path} is a link, and what is run must lie there itself")
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise Refused(f"{path} could be written by others, so what lies there isn't run; remove it")
+
+
+def _folder() -> Path:
+    """Return the folder of compiled things, made where there is none.
+
+    Raises:
+        Refused: there is no place for one.
+    """
+    if os.name != "posix":
+        raise Refused(f"nothing is compiled on {platform.system()}")
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamtrans" / "native"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise Refused(f"there is no folder for what is compiled: {error}") from None
+    return folder
+
+
+def _threads_library() -> str:
+    """Return the file of the OpenMP that torch has loaded: a second one beside it would fight for the cores."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text(encoding="utf-8").splitlines() if maps.exists() else []
+    return next((line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line), "")
+
+
+def _key(flags: Sequence[str]) -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    parts = (SOURCE.read_text(encoding="utf-8"), torch.__version__, platform.machine(), platform.processor())
+    return hashlib.sha256("\0".join((*parts, *told, *flags)).encode()).hexdigest()[:32]

@@ -1,0 +1,216 @@
+"""A pass in one call says what operators say; what is compiled for it lies where nobody else writes."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtrans.core import BadAnswer
+from streamtrans.model import linear, native
+from streamtrans.model.api import Forward, Propose
+from streamtrans.model.linear import Int8Panels, Panels
+from streamtrans.model.loading import load_model
+from streamtrans.model.native import Refused, build, check_private
+from streamtrans.model.scoring import Rules, Scorer, weigh_at_once, weigh_by_operators
+from tests.checkpoints import SPECULATORS, make_whisper_m2m
+from tests.contracts.test_passes import AUDIOS, HEADS, LINE, SHAPE
+
+torch.set_num_threads(1)
+
+in_one_call = pytest.mark.parametrize("library", [native.library()] if native.library() else [])
+"""Left out where there is no library, as what needs instructions is where a processor lacks them."""
+compiled = pytest.mark.parametrize("compiler", [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1])
+LINEARS = {"float32": Panels, "bfloat16": Panels, "int8": Int8Panels}
+HERE = [precision for precision in LINEARS if linear.paneled(precision)]
+
+
+def pair(folder, monkeypatch, dtype="float32"):
+    """Load a folder twice: for one call, and for operators."""
+    at_once = load_model(folder, device="cpu", dtype=dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(linear, "paneled", lambda *_: False)
+        by_operators = load_model(folder, device="cpu", dtype=dtype)
+    assert at_once.stack is not None
+    assert by_operators.stack is None
+    return at_once, by_operators
+
+
+def ragged(model, memories=()):
+    """Read and guess with holes between slots, unequal lengths and memories, in no order."""
+    memories = memories or model.encode(AUDIOS)
+    slots = model.allocate(7)
+    caches = [slots.open(memory) for memory in (*memories, *memories[3:])]
+    for at, cache in enumerate(caches):
+        if at % 4:
+            model.step([Forward(LINE[: at % 4], cache, 1)])
+    asked = [
+        Forward(LINE[at % 4 : at % 4 + 3], caches[at], rows, LINE[at % 4 + 1 : at % 4 + rows], 3)
+        for at, rows in ((6, 3), (0, 1), (4, 2), (3, 3))
+    ]
+    answers = model.step(asked)
+    chains = ((LINE[1:4], 4, 3), (LINE[3:4], 2, 5), (LINE[6:7], 3, 2))
+    guesses = model.propose([Propose(tokens, caches[at], count, width=3) for tokens, at, count in chains])
+    return answers, guesses
+
+
+@in_one_call
+@pytest.mark.parametrize("kind", SPECULATORS)
+def test_one_call_says_what_operators_say(tmp_path, monkeypatch, kind, library):
+    make_whisper_m2m(tmp_path, **{**SHAPE, "speculator_own_keys": False, **SPECULATORS[kind]})
+    (tmp_path / "generation_config.json").write_text(f'{{"alignment_heads": {[list(head) for head in HEADS]}}}')
+    (found, guessed), (wanted, drafted) = (ragged(model) for model in pair(tmp_path, monkeypatch))
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.tokens, one.ranks, one.frames) == (other.tokens, other.ranks, other.frames)
+        assert one.frames
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert one.draft_logprobs == pytest.approx(other.draft_logprobs, abs=1e-4)
+        for mine, others in zip(one.candidates, other.candidates, strict=True):
+            assert dict(mine) == pytest.approx(dict(others), abs=1e-4)
+    for guess, other in zip(guessed, drafted, strict=True):
+        assert guess.tokens == other.tokens
+        assert guess.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert dict(guess.candidates) == pytest.approx(dict(other.candidates), abs=1e-4)
+    assert any(guess.tokens for guess in guessed)
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in HERE if dtype != "float32"])
+def test_narrow_numbers_say_what_operators_say_nearly(tmp_path, monkeypatch, dtype):
+    tolerance = {"bfloat16": 0.4, "int8": 0.1}[dtype]
+    make_whisper_m2m(tmp_path, **SHAPE)
+    (found, _), (wanted, _) = (ragged(model) for model in pair(tmp_path, monkeypatch, dtype))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=tolerance)
+
+
+@in_one_call
+def test_threads_share_the_work_and_change_no_bit(tmp_path, library):
+    make_whisper_m2m(tmp_path, **SHAPE)
+    model = load_model(tmp_path, device="cpu", dtype="float32")
+    memories = model.encode(AUDIOS)
+    alone = ragged(model, memories)
+    torch.set_num_threads(3)
+    try:
+        assert ragged(model, memories) == alone
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("precision", HERE)
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(1, 20),
+    inputs=st.sampled_from([16, 48, 192, 512]),
+    outputs=st.sampled_from([1, 33, 64, 160]),
+    seed=st.integers(0, 1000),
+)
+def test_a_product_of_panels_is_the_product_row_by_row(precision, count, inputs, outputs, seed):
+    random = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, inputs, generator=random)
+    weight = weight.to(linear.PRECISIONS[precision])
+    bias = torch.randn(outputs, generator=random) if seed % 2 else None
+    rows = torch.randn(count, inputs, generator=random) * torch.rand(count, 1, generator=random)
+    layer = LINEARS[precision](weight, bias)
+    together = layer(rows)
+    wanted = torch.nn.functional.linear(rows, weight.float(), bias)
+    most = rows.norm(dim=1, keepdim=True) * weight.float().norm(dim=1)
+    assert ((together - wanted).abs() <= (0.02 if precision == "int8" else 1e-5) * most + 1e-6).all()
+    for row, found in zip(rows, together, strict=True):
+        assert torch.equal(found, layer(row[None])[0])
+
+
+@in_one_call
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(2, 70), seed=st.integers(0, 10_000), drafted=st.booleans())
+def test_rows_are_weighed_at_once_as_by_operators(library, size, seed, drafted):
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-4, 5, (5, size + 3), generator=random).float()[:, :size]  # ties, and rows lie apart
+    mask = torch.where(torch.rand(size, generator=random) < 0.2, -math.inf, 0.0)
+    mask[seed % size] = 0
+    drafts = [int(torch.randint(size, (), generator=random)) if drafted else None for _ in scores]
+    found, wanted = weigh_at_once(scores.clone(), mask, drafts), weigh_by_operators(scores.clone(), mask, drafts)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.token, one.rank) == (other.token, other.rank)
+        assert (one.logprob, one.draft_logprob) == pytest.approx((other.logprob, other.draft_logprob), abs=1e-5)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_choose_nothing(tmp_path, broken):
+    make_whisper_m2m(tmp_path, **SHAPE)
+    model = load_model(tmp_path, device="cpu", dtype="float32")
+    cache = model.allocate(1).open(model.encode(AUDIOS[2:3])[0])
+    scorer = Scorer("m", Rules(40, eot=0), torch.device("cpu"), torch.float32)
+    logits = torch.zeros(2, 40)
+    logits[1, 17] = broken
+    with pytest.raises(BadAnswer, match="the scores of m aren't finite"):
+        scorer.answer(logits, [Forward((1, 2), cache, 2)])
+
+
+@compiled
+def test_it_is_compiled_once_for_the_owner_alone(tmp_path, monkeypatch, compiler):
+    tmp_path.chmod(0o700)
+    made = build(tmp_path)
+    assert made.stat().st_mode & 0o077 == 0
+    assert [*tmp_path.iterdir()] == [made]
+    monkeypatch.setenv("CC", "false")
+    assert build(tmp_path) == made
+    made.chmod(0o722)
+    with pytest.raises(Refused, match="could be written by others"):
+        build(tmp_path)
+    elsewhere = made.rename(tmp_path / "elsewhere")
+    made.symlink_to(elsewhere)
+    with pytest.raises(Refused, match="is a link"):
+        build(tmp_path)
+    made.unlink()
+    with pytest.raises(Refused, match=r"false can't compile fused\.c"):
+        build(tmp_path)
+    monkeypatch.setenv("CC", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match="there is no C compiler"):
+        build(tmp_path)
+    tmp_path.chmod(0o777)
+    with pytest.raises(Refused, match="could be written by others"):
+        build(tmp_path)
+
+
+def test_what_is_somebody_elses_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(Refused, match="could be written by others"):
+        check_private(tmp_path)
+
+
+TOLD = """
+import torch
+from streamtrans.model import native
+from streamtrans.model.loading import load_model
+assert not native._loaded.cache_info().currsize, "loaded at import"
+print(load_model(None, device="cpu", dtype="float32").stack is None, native.why_not())
+"""
+
+
+@pytest.mark.parametrize("how", ["switch", "no compiler", "no home"])
+def test_without_it_a_model_goes_layer_by_layer(tmp_path, how):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    if how == "switch":
+        environment["STREAMTRANS_FUSED"] = "0"
+    elif how == "no compiler":
+        environment |= {"PATH": str(tmp_path), "CC": ""}
+    else:
+        (tmp_path / "cache").write_text("a file")
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = {
+        "switch": "True switched off by STREAMTRANS_FUSED=0",
+        "no compiler": "True there is no C compiler (cc, gcc or clang)",
+        "no home": "True there is no folder for what is compiled: ",
+    }
+    assert done.stdout.startswith(said[how])

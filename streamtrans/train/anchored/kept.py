@@ -53,7 +53,7 @@ def write_kept(file: Path, kept: Kept, start: Mapping[str, Tensor], levels: int)
 
 
 def read_kept(file: Path, start: Mapping[str, Tensor]) -> Kept:
-    """Read a stage back, given what it started from.
+    """Read a stage back, given what it started from; values are in the order of ``start``.
 
     Raises:
         BadConfig: the file belongs to another base, or to another kind of stage.
@@ -63,7 +63,7 @@ def read_kept(file: Path, start: Mapping[str, Tensor]) -> Kept:
         names = {name for name in arrays.files if not name.startswith("/") and not name.endswith(_SCALE)}
         if names != start.keys() or any(arrays[name].shape != start[name].shape for name in names):
             raise BadConfig(f"{file} was kept of another base or another stage: its tensors don't fit")
-        for name in names:
+        for name in start:
             codes, scale = torch.from_numpy(arrays[name]), torch.from_numpy(arrays[name + _SCALE])
             rows = codes.float().flatten(1) if codes.ndim > 1 else codes.float()[None]
             values[name] = start[name] + (rows * scale.float()).reshape(codes.shape)

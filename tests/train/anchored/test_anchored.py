@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -285,5 +286,14 @@ def test_what_was_kept_is_gone_on_from_without_the_run(toy: Path, trained: Path,
         before = one
     with pytest.raises(BadConfig, match="was kept of another base or another stage"):
         read_kept(tmp_path / "kept" / "ears.npz", {"x": torch.zeros(2)})
+    (trained / "toy" / "words" / "done").unlink()  # as if it were to go on
+    trainer.keep_stage(recipe, "words", tmp_path / "kept" / "words.npz", runs=trained)
+    (trained / "toy" / "words" / "done").touch()
+    longer = tmp_path / "longer.toml"
+    longer.write_text(other.read_text().replace("steps = 40", "steps = 42"))
+    shutil.copytree(tmp_path / "runs" / "toy" / "ears", tmp_path / "on" / "toy" / "ears")
+    shutil.copytree(tmp_path / "runs" / "toy" / "words" / "heard", tmp_path / "on" / "toy" / "words" / "heard")
+    run(longer, tmp_path / "on", "words")
+    assert torch.load(tmp_path / "on" / "toy" / "words" / "state.pt", weights_only=True)["step"] == 42
     with pytest.raises(BadConfig, match=r"stage words of .* has saved nothing yet"):
         trainer.keep_stage(recipe, "words", tmp_path / "w.npz", runs=tmp_path / "none")

@@ -16,7 +16,7 @@ import grpc
 from streamtrans.client.errors import ClientError, DataLost, Denied, Overloaded, TimedOut, Unavailable
 from streamtrans.client.pauses import pause_s
 from streamtrans.core import Caption, Event
-from streamtrans.wire import Notice, Reducer, WatchRequest, WatchResponse, notice_from_proto
+from streamtrans.wire import Notice, Reducer, WatchRequest, WatchResponse, go_away_from_proto, notice_from_proto
 
 WatchCall = Callable[[WatchRequest], AsyncGenerator[WatchResponse, None]]
 """Begins a call; it raises :class:`ClientError` where that ends without success."""
@@ -29,7 +29,9 @@ _BROKEN = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
 async def watching(call: WatchCall, request: WatchRequest, within_s: float) -> AsyncGenerator[Event | Notice, None]:
-    """Yield what a viewer is told, and call again where the connection breaks, which is tried for ``within_s``.
+    """Yield what a viewer is told, and call again where the connection breaks or grows old.
+
+    Each time that is tried for ``within_s``.
 
     Raises:
         ClientError: the server refused, or the stream has stopped before its end.
@@ -46,8 +48,13 @@ async def watching(call: WatchCall, request: WatchRequest, within_s: float) -> A
                     since, attempts, begun = 0.0, 0, True
                     if response.WhichOneof("event") == "ended":
                         return
+                    if _grows_old(response):
+                        since = clock()
+                        break
                     if (event := told.news(response)) is not None:
                         yield event
+            if since:  # of a server that leaves, the last words are read here
+                continue
             raise DataLost(grpc.StatusCode.DATA_LOSS, "the call ended without a word of the stream's end")
         except ClientError as error:
             if not begun or not _may_pass(error, returning=bool(since)):
@@ -95,6 +102,10 @@ class _Told:
         if len(self._newest) > 4 * _REMEMBERED:
             del self._newest[next(iter(self._newest))]
         return event
+
+
+def _grows_old(response: WatchResponse) -> bool:
+    return response.WhichOneof("event") == "go_away" and go_away_from_proto(response.go_away).reason == "max_age"
 
 
 def _may_pass(error: ClientError, *, returning: bool) -> bool:

@@ -93,7 +93,7 @@ class Call:
         self._sent_away = False
         age_ms = config.limits.max_connection_ms
         self._reason, self._why = too_old(age_ms), "max_age"
-        self._warn_s = min(config.go_away_ms, age_ms / 4) / 1000
+        self._warn_s = config.warning_ms / 1000
         self._rescheduled = asyncio.Event()
         self._schedule(age_ms / 1000)
 

@@ -114,8 +114,8 @@ class ServerConfig:
     """So long before a call has to be over, for its age or for a shutdown, or when half of its time has gone, it hears
     no more and gets its last captions: larger suits slower models, smaller hears longer."""
     go_away_ms: int = 30_000
-    """How long before a call hears no more, for its age, it is told so; or a quarter of its time. Larger: more time to
-    open another one."""
+    """How long before a call hears no more, or is read no more, for its age, it is told so; or a quarter of its time.
+    Larger: more time to open another one."""
     record: Path | None = None
     """Folder that keeps a recording of every session, its audio included, as ``<session id>.stsession``; what can't be
     written is logged, and the call goes on. ``None``: nothing that is said is kept."""
@@ -162,6 +162,11 @@ class ServerConfig:
         """Streams of one connection at once."""
         given = self.max_sessions_per_connection
         return max(8, self.max_sessions // 2) if given is None else given
+
+    @property
+    def warning_ms(self) -> int:
+        """How long before a call hears no more, or is read no more, for its age, that is said."""
+        return min(self.go_away_ms, self.limits.max_connection_ms // 4)
 
     def __post_init__(self) -> None:
         if self.pace not in ("flow", "refuse"):

@@ -39,6 +39,7 @@ from streamtrans.wire import (
     CapabilitiesResponse,
     ForgetRequest,
     ForgetResponse,
+    GoAway,
     Resume,
     ServiceBase,
     StatsRequest,
@@ -76,6 +77,7 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         """Those that run, and what is set once their streams are ended or wait to be resumed."""
         self._viewable: WeakValueDictionary[str, LiveSession] = WeakValueDictionary()
         """By their tokens for viewers."""
+        self._viewers: set[Viewer] = set()
         self._over: dict[LiveSession, asyncio.TimerHandle] = {}
         """Streams that are over, and were watched: who was cut off from one may read it to its end."""
         self.registry = Registry(config.limits.resume_ms / 1000, config.max_sessions)
@@ -87,6 +89,8 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         self.draining = True
         for call in self._calls:
             call.leave(grace_ms / 1000, self._going())
+        for viewer in self._viewers:
+            viewer.warn(GoAway(grace_ms, "shutdown"))
 
     @property
     def active_sessions(self) -> int:
@@ -180,11 +184,18 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         mode = mode_from_proto(request.mode)
         patience_s = self._config.limits.idle_ms / 1000
         viewer = Viewer(live, language, mode, held=request.final_segments, write=write, patience_s=patience_s)
+        age_s, warning_ms = self._config.limits.max_connection_ms / 1000, self._config.warning_ms
+        old = GoAway(warning_ms, "max_age")
+        growing_old = asyncio.get_running_loop().call_later(age_s - warning_ms / 1000, viewer.warn, old)
+        self._viewers.add(viewer)
         try:
             async with asyncio.timeout(holds_s):
                 await viewer.run(self._config.retry_after_ms)
         except TimeoutError as error:
             raise expired() from error
+        finally:
+            self._viewers.remove(viewer)
+            growing_old.cancel()
 
     def _shown(self, request: WatchRequest, key: str) -> tuple[LiveSession, float | None]:
         """Return what a viewer may watch, and for how many seconds; ``None``: to its end.

@@ -13,16 +13,18 @@ from dataclasses import replace
 
 from streamtrans.core import Caption, Event, SpeechStarted
 from streamtrans.server.live import LiveSession
-from streamtrans.server.outbox import Item, Overflow
+from streamtrans.server.outbox import Item, Outbox, Overflow
 from streamtrans.server.reader import cursors_of
 from streamtrans.server.refusal import exhausted
 from streamtrans.text import joins_without_spaces
 from streamtrans.wire import (
     MODES,
     Encoder,
+    GoAway,
     Notice,
     WatchResponse,
     cursors_to_proto,
+    go_away_to_proto,
     notice_to_proto,
 )
 
@@ -47,6 +49,8 @@ class Viewer:
         self._live, self._language, self._mode = live, language, mode
         self._held = set(held)
         self._write, self._patience_s = write, patience_s
+        self._outbox: Outbox
+        """There while he reads."""
         self._encoder = Encoder(0)
         self._sequence = self._captions = self._finals = 0
 
@@ -58,12 +62,12 @@ class Viewer:
             StreamtransError: what stopped the stream.
         """
         with self._live.audience.watched(self._language) as added:
-            outbox = self._live.hub.join(self._wants)
+            self._outbox = self._live.hub.join(self._wants)
             try:
                 await self._send(self._started(added))
                 if (missed := self._missed()) is not None:
                     await self._tell(missed)
-                while (item := await outbox.take()) is not None:
+                while (item := await self._outbox.take()) is not None:
                     await self._tell(item)
                 await self._live.caught_up(self._language)
                 for late in self._untold():
@@ -72,7 +76,11 @@ class Viewer:
             except (TimeoutError, Overflow) as error:
                 raise exhausted("what was told wasn't read; read while you watch", retry_after_ms) from error
             finally:
-                self._live.hub.leave(outbox)
+                self._live.hub.leave(self._outbox)
+
+    def warn(self, away: GoAway) -> None:
+        """Say to who reads that the call will be ended, so that he calls again in time."""
+        self._outbox.put(away)
 
     def _wants(self, event: Event) -> bool:
         if event.segment in self._held:
@@ -117,6 +125,8 @@ class Viewer:
     def _encode(self, item: Item) -> WatchResponse | None:
         if isinstance(item, Notice):
             return WatchResponse(notice=notice_to_proto(item))
+        if isinstance(item, GoAway):
+            return WatchResponse(go_away=go_away_to_proto(item))
         if not isinstance(item, Event):
             return None
         if isinstance(item, Caption) and self._mode == "stable":

@@ -106,10 +106,7 @@ def resume_from_proto(config: pb.SessionConfig) -> Resume | None:
 def change_message(change: Change) -> pb.StreamTranslateResponse:
     """Tell a client of ``change``."""
     if isinstance(change, GoAway):
-        away = pb.GoAway(
-            time_left_ms=change.time_left_ms, reason=_REASONS[change.reason], resume_token=change.resume_token
-        )
-        return pb.StreamTranslateResponse(go_away=away)
+        return pb.StreamTranslateResponse(go_away=go_away_to_proto(change))
     if isinstance(change, Checkpoint):
         return pb.StreamTranslateResponse(checkpoint=pb.Checkpoint(**asdict(change)))
     if isinstance(change, ConfigRejected):
@@ -123,6 +120,16 @@ def change_message(change: Change) -> pb.StreamTranslateResponse:
     return pb.StreamTranslateResponse(config_applied=applied)
 
 
+def go_away_to_proto(change: GoAway) -> pb.GoAway:
+    """Return what tells a speaker, or a viewer, that the call will be ended."""
+    return pb.GoAway(time_left_ms=change.time_left_ms, reason=_REASONS[change.reason], resume_token=change.resume_token)
+
+
+def go_away_from_proto(message: pb.GoAway) -> GoAway:
+    """Return when the call will be ended, and why."""
+    return GoAway(message.time_left_ms, _REASON_NAMES.get(message.reason, str(message.reason)), message.resume_token)
+
+
 def change_from_proto(response: pb.StreamTranslateResponse) -> Change | None:
     """Return the change that ``response`` tells of; ``None`` where it tells of something else.
 
@@ -131,8 +138,7 @@ def change_from_proto(response: pb.StreamTranslateResponse) -> Change | None:
     """
     kind = response.WhichOneof("event")
     if kind == "go_away":
-        away = response.go_away
-        return GoAway(away.time_left_ms, _REASON_NAMES.get(away.reason, str(away.reason)), away.resume_token)
+        return go_away_from_proto(response.go_away)
     if kind == "checkpoint":
         told = response.checkpoint
         return Checkpoint(told.resume_token, told.acknowledged_sequence, told.acknowledged_ms)

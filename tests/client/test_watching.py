@@ -116,6 +116,28 @@ async def test_who_was_away_goes_on_in_the_middle_of_a_segment(unbroken, languag
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+async def test_a_call_that_grows_old_is_left_before_it_is_ended(unbroken, language):
+    config = configured(replace(EAGER, max_connection_ms=2_000))
+    async with (
+        asyncio.timeout(30),
+        running(config=config) as (server, client),
+        TranslationClient(f"127.0.0.1:{server.port}") as others,
+        client.stream(StreamOptions(("de",), resumable=True)) as stream,
+    ):
+        token, calls, watch = stream.started.viewer_token, [], others._watch
+
+        def counted(request):
+            calls.append(request)
+            return watch(request)
+
+        others._watch = counted
+        watching = asyncio.create_task(watched(others, token, language, [], resume_s=0))  # a break would be an error
+        await speak(stream, 0.05)
+        assert await watching == unbroken[language]
+        assert len(calls) >= 2
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 async def test_viewers_follow_a_stream_to_another_server(unbroken, tmp_path, language):
     ports = free_ports(2)
     address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)

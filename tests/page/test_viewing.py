@@ -1,6 +1,7 @@
 """Who has the link reads along in a language of his own; the right to it is in the fragment and goes nowhere else."""
 
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,36 @@ async def test_a_viewer_changes_the_language_and_outlasts_a_break(hall):
         shown = await hall.shown(viewer, "es")
         assert shown == [text for (_, code), text in hall.committed(live).items() if code == "es"][-len(shown) :]
         assert not viewer.problems
+
+
+DOINGS = """() => {
+  window.doings = [];
+  new MutationObserver(() => doings.push(document.getElementById("doing").textContent))
+    .observe(document.getElementById("doing"), { childList: true, characterData: true, subtree: true });
+}"""
+
+
+async def test_a_viewers_call_that_grows_old_is_left_in_time_and_nobody_notices(hall):
+    limits = replace(hall.configured().limits, max_connection_ms=4_000)
+    async with (
+        hall.running(config=hall.configured(limits, http_port=0)) as (server, _),
+        hall.browser() as program,
+    ):
+        page = await hall.opened(program, server)
+        await page.click("#go")
+        await hall.rows(page, 1)
+        viewer = await hall.opened(program, server, "watch.html", locale="de-DE")
+        ears = hall.Ears(viewer, "/v1/watch")
+        await viewer.goto(await link_of(page))
+        await hall.said(viewer, "Reading along")
+        await viewer.evaluate(DOINGS)
+        await hall.until(lambda: ears.sockets >= 3)
+        [live] = server._service._viewable.values()
+        await hall.ended(page)
+        await hall.said(viewer, "Over")
+        assert not [each for each in await viewer.evaluate("doings") if "Looking" in each]
+        shown = await hall.shown(viewer, "de")
+        assert shown == [text for (_, code), text in hall.committed(live).items() if code == "de"][-len(shown) :]
 
 
 async def test_where_keys_are_asked_for_the_link_alone_opens_and_nothing_else(hall, tmp_path):

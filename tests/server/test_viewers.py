@@ -12,7 +12,7 @@ from streamtrans.core import Job, Lost, Reply
 from streamtrans.server.earlier import KEPT, Earlier
 from streamtrans.server.hub import Hub
 from streamtrans.testing.engine import Relay
-from streamtrans.wire import ServiceStub, StatsRequest, WatchRequest
+from streamtrans.wire import GoAway, Reducer, ServiceStub, StatsRequest, WatchRequest, go_away_from_proto
 
 TALK = (0.3, 1.5, 0.7, 1.2, 0.4, 0.9, 0.6)
 
@@ -240,6 +240,45 @@ async def until(condition):
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def said_to(server, token, seen):
+    """Read what is told to a viewer, message by message, to the end of the call."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        async for response in ServiceStub(channel).WatchCaptions(WatchRequest(viewer_token=token, language="de")):
+            seen.append(response)
+
+
+async def test_a_viewer_is_told_in_time_that_his_call_grows_old(house):
+    config = house.configured(replace(house.EAGER, max_connection_ms=1_200), last_words_ms=100)
+    async with house.running(config=config) as (server, client), client.stream(StreamOptions(("de",))) as stream:
+        seen = []
+        watching = asyncio.create_task(said_to(server, stream.started.viewer_token, seen))
+        await until(lambda: any(each.HasField("go_away") for each in seen))
+        assert not watching.done()
+        await asyncio.gather(watching, return_exceptions=True)
+    told = [go_away_from_proto(each.go_away) for each in seen if each.HasField("go_away")]
+    assert told == [GoAway(300, "max_age")]
+
+
+async def test_viewers_are_told_that_the_server_leaves_and_read_the_last_words(house):
+    async with (
+        asyncio.timeout(30),
+        house.running(config=house.configured(last_words_ms=500)) as (server, client),
+        client.stream(StreamOptions(("de",))) as stream,
+    ):
+        seen, told = [], []
+        watching = asyncio.create_task(said_to(server, stream.started.viewer_token, seen))
+        speaking = asyncio.create_task(speak(stream, house.speech(0.3, 60), told))
+        await until(lambda: any(each.HasField("caption") for each in seen))
+        await server.stop(1_500)
+        await asyncio.gather(watching, speaking, return_exceptions=True)
+    kinds = [each.WhichOneof("event") for each in seen]
+    assert kinds.count("go_away") == 1
+    assert go_away_from_proto(seen[kinds.index("go_away")].go_away) == GoAway(1_500, "shutdown")
+    assert kinds[-1] == "ended"
+    reducer = Reducer()
+    assert finals(map(reducer.reduce, seen)) == finals(told) != {}
 
 
 async def test_viewers_that_do_not_read_delay_nobody_and_are_let_go(house):

@@ -323,6 +323,9 @@ export class Watching {
       this.#listener.started(message.started);
     } else if (message.ended) {
       this.#over = true;
+    } else if (message.goAway?.reason === "GO_AWAY_REASON_MAX_AGE") {
+      this.#connection.abandon();
+      this.#call();
     } else {
       this.#listener.told(message);
     }

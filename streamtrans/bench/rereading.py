@@ -237,7 +237,7 @@ def measure_rereading(
             f" {', '.join(f'{session.bias:g}' for session, _ in recordings)})"
         )
     total, heard = len(config.streams) * sum(len(audio) for _, audio in recordings), 0
-    most = max(len(session.targets) for session, _ in recordings)
+    most = max(len(session.targets) for session, _ in recordings) + (translator is not None)  # what it translates
 
     def told(samples: int) -> None:
         nonlocal heard

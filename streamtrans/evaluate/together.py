@@ -180,4 +180,5 @@ class _Player:
     def _count(self, request: Request, result: Detection | Reading) -> None:
         if isinstance(request, Job) and isinstance(result, Reading):
             for target, hypothesis in zip(request.targets, result.hypotheses, strict=True):
-                self.costs[target.language] = self.costs[target.language].read(hypothesis.stats, last=request.last)
+                cost = self.costs.get(target.language, Cost())  # a transcript may be read for its translations alone
+                self.costs[target.language] = cost.read(hypothesis.stats, last=request.last)

@@ -153,10 +153,11 @@ def test_a_wrong_option_is_refused_before_anything_is_loaded(arguments, problem)
     assert problem in str(done.exception)
 
 
-def test_of_a_translator_the_translations_are_counted_and_the_transcripts_are_not():
+@pytest.mark.parametrize("heard", [True, False])
+def test_of_a_translator_the_translations_are_counted_and_the_transcripts_are_not(heard):
     ear, behind = ToyModel(ToyConfig(words=5)), ToyModel(ToyConfig(seed=7, words=8))
-    session = SessionConfig(("en", "de", "zh"), "en")
-    given = [(session, toy_audio(SECONDS, seed)) for seed in range(2)]
+    targets = ("en", "de", "zh") if heard else ("de", "zh")
+    given = [(SessionConfig(targets, "en"), toy_audio(SECONDS, seed)) for seed in range(2)]
     config = RereadingConfig(("none", "echo"), streams=(1,))
     [found] = measure_rereading(ear, Stages(SPELLER, SPELLER), given, config, translator=behind, vads=vads)
     readings, passes = 0, 0

@@ -306,6 +306,12 @@ def identity(model: str | None) -> dict[str, str]:
     return {"name": name, "sha256": weights_sha256(folder)}
 
 
+def identities(choice: ModelChoice) -> dict[str, dict[str, str]]:
+    """Name the model and, where there is one, the translator behind it; see :func:`identity`."""
+    behind = {} if choice.translator is None else {"translator": identity(choice.translator)}
+    return {"model": identity(choice.model), **behind}
+
+
 def weights_sha256(folder: Path) -> str:
     """Return the checksum over a checkpoint's weights, shards in order of their names.
 

@@ -24,7 +24,7 @@ from streamtrans.client import StreamEvent, StreamOptions, TranslationClient
 from streamtrans.core import BadConfig, Caption, Group, Mode, Option, check_mode
 from streamtrans.evaluate.manifest import Talk, read_talks
 from streamtrans.metrics import percentile
-from streamtrans.runtime import ModelChoice, identity
+from streamtrans.runtime import ModelChoice, identities
 
 OFF, ON, ALONE = "guard off", "guard on", "ear alone"
 
@@ -85,11 +85,8 @@ class Lags:
         if self.choice.translator is not None:
             ways[ALONE] = Way(replace(self.choice, guard="on", translator=None), ())
         said = asyncio.run(self._play(talks, ways, progress))
-        who = {"model": identity(self.choice.model)}
-        if self.choice.translator is not None:
-            who["translator"] = identity(self.choice.translator)
         figures = {
-            **who,
+            **identities(self.choice),
             "targets": self.to,
             "mode": self.mode,
             "recordings": len(talks),

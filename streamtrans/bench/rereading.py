@@ -56,7 +56,7 @@ from streamtrans.evaluate.settings import Setting, parse_values
 from streamtrans.evaluate.spoken import dev_rows
 from streamtrans.evaluate.together import play_together
 from streamtrans.foreign import Chosen
-from streamtrans.runtime import Loaded, ModelChoice, identity, load
+from streamtrans.runtime import Loaded, ModelChoice, identities, load
 from streamtrans.stream import SessionConfig, Spellers
 from streamtrans.vad import load_vad
 
@@ -150,10 +150,7 @@ class Rereading:
             "audio_s": round(sum(len(audio) for _, audio in chosen) / SAMPLE_RATE, 1),
         }
         tables = [table for case in found for table in rereading_tables(case)]
-        who = {"model": identity(self.choice.model)}
-        if self.choice.translator is not None:
-            who["translator"] = identity(self.choice.translator)
-        return Report({**who, **about, "measurements": found}, tables)
+        return Report({**identities(self.choice), **about, "measurements": found}, tables)
 
     def _spoken(self) -> list[tuple[str, Samples]]:
         """Return (language, audio) of the manifest's talks, or of talks that are made."""

@@ -59,6 +59,8 @@ def evaluate(
     The same manifest of short recordings, each read at once; what people's voices cost shows here:
 
         streamtrans evaluate prompts.tsv --recordings --texts texts.tsv
+
+        streamtrans evaluate prompts.tsv --recordings --model openai/whisper-base --translator FOLDER
     """
     if recordings.recordings:
         _refuse("--recordings doesn't go with", talks, sentences)

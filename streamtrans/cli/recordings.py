@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -45,7 +45,8 @@ class Recordings:
         from streamtrans.evaluate import Watch
         from streamtrans.evaluate.manifest import read_talks
         from streamtrans.evaluate.recordings import RecordingsConfig, evaluate_recordings
-        from streamtrans.runtime import identity, load_alone
+        from streamtrans.model.loading import load_translator
+        from streamtrans.runtime import identities, load_alone
 
         talks = read_talks(manifest)
         config = RecordingsConfig(
@@ -57,7 +58,10 @@ class Recordings:
             without=self.without_layer,
         )
         kept.prepare()
-        loaded = load_alone(choice)
+        loaded = load_alone(replace(choice, translator=None))
+        translator = None
+        if choice.translator is not None:
+            translator = load_translator(choice.translator, device=choice.device, dtype=choice.dtype)
         with Watch() as watch, progress() as bar:
             task = bar.add_task("recordings", total=len(talks))
             result = evaluate_recordings(
@@ -65,10 +69,11 @@ class Recordings:
                 loaded.tokenizer,
                 talks,
                 config,
+                translator=translator,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         changed = {"silence_ms": self.silence, "without_layer": self.without_layer}
-        figures = {"model": identity(choice.model), **changed, **result.figures()}
+        figures = {**identities(choice), **changed, **result.figures()}
         if not kept.put("recordings", figures, watch.measured, result.texts):
             _show(result)
 

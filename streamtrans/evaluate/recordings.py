@@ -15,14 +15,15 @@ import numpy as np
 from streamtrans.audio import Samples
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel, Job, Reading, Target, UnsupportedLanguage, samples
 from streamtrans.corpus import normalise
-from streamtrans.engine import Engine, EngineConfig
+from streamtrans.engine import Engine, EngineConfig, check_stages
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.metrics import bleu, bleu_signature, chrf, word_error_rate
-from streamtrans.stream import Speller
+from streamtrans.stream import Speller, Spellers, Stages
+from streamtrans.stream.stages import spelling
 
 if TYPE_CHECKING:
-    from streamtrans.model.api import SpeechModel
+    from streamtrans.model.api import SpeechModel, TextModel
     from streamtrans.model.speech import TorchSpeechModel
 
 NORMALISER = "streamtrans.corpus.normalise"
@@ -97,9 +98,12 @@ def evaluate_recordings(
     talks: Sequence[Talk],
     config: RecordingsConfig | None = None,
     *,
+    translator: TextModel | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RecordingsResult:
     """Write every recording in every language that it has a text in and the model can be asked for.
+
+    Behind a ``translator`` the model writes what was said, and that is translated.
 
     Raises:
         BadConfig: no recording can be scored in any language.
@@ -108,18 +112,19 @@ def evaluate_recordings(
     """
     config = config or RecordingsConfig()
     _change(model, config)
-    asked = [(talk, askable(model, talk, config.targets)) for talk in talks]
+    asked = [(talk, askable(model, talk, config.targets, translator)) for talk in talks]
     refused = {f"{talk.language}-{code}" for talk, (_, others) in asked for code in others}
     able = sorted(
         ((talk, targets) for talk, (targets, _) in asked if targets), key=lambda each: each[0].audio.stat().st_size
     )
     if not able:
         raise BadConfig("no recording has a text in a language that the model can be asked for")
-    slots = config.together * max(len(targets) for _, targets in able)
+    slots = config.together * (max(len(targets) for _, targets in able) + (translator is not None))
     settings = EngineConfig(slots=slots, max_batch=slots, drafter=config.drafter, top_k=config.top_k)
+    spellers: Spellers = speller if translator is None else Stages(speller, translator.vocabulary)
     texts: list[Text] = []
     audio_s = 0.0
-    with Engine(model, _deaf, settings) as engine:
+    with Engine(model, _deaf, settings, translator) as engine:
         for at in range(0, len(able), config.together):
             part = able[at : at + config.together]
             audios = [_heard(talk, model.max_samples, config.silence_ms) for talk, _ in part]
@@ -128,7 +133,7 @@ def evaluate_recordings(
                 for audio, (talk, targets) in zip(audios, part, strict=True)
             ]
             for (talk, targets), reading in zip(part, readings, strict=True):
-                texts += _texts(talk, targets, reading.result(), speller)
+                texts += _texts(talk, targets, reading.result(), spellers)
             audio_s += sum(map(len, audios)) / SAMPLE_RATE
             if progress is not None:
                 progress(len({(text.row, text.source) for text in texts}), len(able))
@@ -174,13 +179,18 @@ def _leave_out(model: TorchSpeechModel, number: int) -> None:
     model.manner = replace(model.manner, alignment_heads=())  # they are counted by layer
 
 
-def askable(model: SpeechModel, talk: Talk, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the languages to write of a recording, and those that the model can't be asked for."""
+def askable(
+    model: SpeechModel, talk: Talk, wanted: tuple[str, ...], translator: TextModel | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the languages to write of a recording, and those that the models can't be asked for."""
     able, unable = [], []
     for code, text in talk.references.items():
         if text.strip() and (not wanted or code in wanted):
             try:
-                model.prompt(code, talk.language)
+                if translator is None:
+                    model.prompt(code, talk.language)
+                else:
+                    check_stages(model, translator, code, talk.language)
                 able.append(code)
             except UnsupportedLanguage:
                 unable.append(code)
@@ -196,11 +206,17 @@ def _job(audio: Samples, language: str, targets: Sequence[str]) -> Job:
     return Job(0, 0, len(audio), True, audio, tuple(Target(code) for code in targets), language)
 
 
-def _texts(talk: Talk, targets: Sequence[str], reading: object, speller: Speller) -> list[Text]:
+def _texts(talk: Talk, targets: Sequence[str], reading: object, spellers: Spellers) -> list[Text]:
     if not isinstance(reading, Reading):
         raise TypeError(f"a job is answered by a Reading, not by a {type(reading).__name__}")
     return [
-        Text(talk.name, talk.language, code, talk.references[code], speller.decode(hypothesis.tokens).strip())
+        Text(
+            talk.name,
+            talk.language,
+            code,
+            talk.references[code],
+            spelling(spellers, code, talk.language).decode(hypothesis.tokens).strip(),
+        )
         for code, hypothesis in zip(targets, reading.hypotheses, strict=True)
     ]
 

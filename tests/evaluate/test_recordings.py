@@ -7,11 +7,14 @@ import pytest
 import soundfile
 
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate import recordings
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.recordings import RecordingsConfig, evaluate_recordings
-from streamtrans.model.loading import load_model
+from streamtrans.model.loading import load_model, load_translator
+from streamtrans.stream import Stages
 from tests.checkpoints import make_whisper
+from tests.translators import make_m2m
 
 SHAPE = {
     "d_model": 16,
@@ -118,3 +121,23 @@ def test_a_layer_can_be_left_out(manifest: Path, tmp_path: Path) -> None:
     assert texts(None) != texts(0) != texts(1)
     with pytest.raises(BadModel, match="it has decoder layers 0 to 1"):
         texts(2)
+
+
+def test_behind_an_ear_a_translator_writes_all_but_the_transcript(tmp_path, manifest: Path) -> None:
+    for name in ("ear", "m2m"):
+        (tmp_path / name).mkdir()
+    make_whisper(tmp_path / "ear", **SHAPE)
+    make_m2m(tmp_path / "m2m")
+    ear, translator = load_model(tmp_path / "ear"), load_translator(tmp_path / "m2m")
+    talks, stages = read_talks(manifest), Stages(ear.vocabulary, translator.vocabulary)
+    heard = evaluate_recordings(ear, ear.tokenizer, talks, RecordingsConfig(targets=("en", "de")))
+    result = evaluate_recordings(ear, ear.tokenizer, talks, RecordingsConfig(together=1), translator=translator)
+    assert {source: set(row) for source, row in result.bleu.items()} == {"en": {"de"}, "de": {"en", "zh"}}
+    transcripts = {(text.row, text.hypothesis) for text in heard.texts if text.source == text.target}
+    assert {(text.row, text.hypothesis) for text in result.texts if text.source == text.target} == transcripts
+    with Engine(ear, recordings._deaf, EngineConfig(slots=2), translator) as engine:
+        for talk in talks:
+            [asked] = [text for text in result.texts if (text.row, text.target) == (talk.name, "de")]
+            read = engine.submit(recordings._job(talk.load(), talk.language, ("de",))).result()
+            speller = stages.of("de", talk.language)
+            assert asked.hypothesis == speller.decode(read.hypotheses[0].tokens).strip()

@@ -44,6 +44,7 @@ MEASUREMENTS: dict[str, Line] = {
     "levels": Line("streamtrans.bench.levels:Levels"),
     "costs": Line("streamtrans.bench.costs:Costs", "tables"),
     "peers": Line("streamtrans.bench.peers:Peers", "tables"),
+    "race": Line("streamtrans.bench.race:Race"),
     "long": Line("streamtrans.bench.long:LongTexts", "tables"),
     "text": Line("streamtrans.bench.textual:TextInPlaceOfSpeech", "runs"),
     "languages": Line("streamtrans.bench.languages:Languages"),

@@ -48,7 +48,7 @@ def start_once(arguments: Sequence[str]) -> dict[str, Any]:
     """
     began = time.perf_counter()
     with started(arguments) as (process, _):
-        return {"ready_s": round(time.perf_counter() - began, 2), **_memory_mb(process)}
+        return {"ready_s": round(time.perf_counter() - began, 2), **memory_mb(process)}
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def free_port() -> int:
         return port
 
 
-def _memory_mb(process: int) -> dict[str, int | None]:
+def memory_mb(process: int) -> dict[str, int | None]:
     """Return resident memory now and at its peak; ``None`` where the system doesn't tell (proc(5) does)."""
     status = Path(f"/proc/{process}/status")
     if not status.exists():

@@ -1,0 +1,61 @@
+"""Who races in ``streamtrans bench race``: programs that read speech with the same weights, a process each.
+
+Law: all get the same samples, language and budget of tokens, and write greedily, without a second try.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OURS = "ours"
+BESIDE = "beside"
+"""A model of ours with weights of its own."""
+
+PADDED, UNPADDED = "padded", "unpadded"
+
+ENTRANTS = (
+    "ours bfloat16 padded",
+    "ours bfloat16 unpadded",
+    "ours int8 padded",
+    "ours int8 unpadded",
+    "ours float32 padded",
+    "ours float32 unpadded",
+    "beside float32 unpadded",
+    "beside int8 unpadded",
+    "faster-whisper int8 padded",
+    "faster-whisper int8 unpadded",
+    "faster-whisper float32 padded",
+    "faster-whisper float32 unpadded",
+    "transformers float32 padded",
+    "transformers bfloat16 padded",
+    "whisper.cpp q8_0 padded",
+    "whisper.cpp q8_0 unpadded",
+    "whisper.cpp float16 padded",
+    "openvino int8 padded",
+    "openvino int8 unpadded",
+    "openvino bfloat16 padded",
+    "openvino float32 padded",
+)
+"""Program, precision, and whether audio is padded to the length that stock Whisper was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One line of :data:`ENTRANTS`, and where its weights lie: in the form that it reads, see :mod:`.convert`."""
+
+    who: str
+    precision: str
+    audio: str
+    folder: str
+    threads: int
+
+    @classmethod
+    def named(cls, name: str, folder: str, threads: int) -> Entrant:
+        """Return the entrant of a line."""
+        who, precision, audio = name.split()
+        return cls(who, precision, audio, folder, threads)
+
+    @property
+    def padded(self) -> bool:
+        """Whether it pads its audio."""
+        return self.audio == PADDED

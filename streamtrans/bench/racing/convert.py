@@ -1,0 +1,84 @@
+"""The weights in the form that each program reads: ``python -m streamtrans.bench.racing.convert WEIGHTS FOLDER FORM``.
+
+It is a process of its own, so that what converting takes and warns of stays out of what is measured.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from streamtrans.core import BadModel
+
+_MISSING = 3
+"""The exit status that says that a package isn't installed; its name is all that is printed."""
+
+_COMPANIONS = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json")
+
+
+def form(who: str, precision: str) -> str:
+    """Return the name of the form that a program reads; ``""`` where that is the folder as it is."""
+    if who == "faster-whisper":
+        return who
+    if who == "whisper.cpp":
+        return f"{who}-{precision}"
+    if who == "openvino":
+        return f"{who}-{'int8' if precision == 'int8' else 'float32'}"
+    return ""
+
+
+def converted(weights: Path, folder: Path, name: str) -> Path | str:
+    """Return the folder of a form, made below ``folder`` if need be; or, as text, why there is none.
+
+    Raises:
+        BadModel: the weights can't be converted.
+    """
+    made = folder / name
+    if not made.exists():
+        command = [sys.executable, "-m", "streamtrans.bench.racing.convert", str(weights), str(made), name]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode == _MISSING:
+            return f"{done.stdout.strip()} isn't installed"
+        if done.returncode:
+            raise BadModel(f"{weights} can't be converted for {name}: {done.stderr.strip()[-400:]}")
+    return made
+
+
+def convert(weights: Path, folder: Path, name: str) -> None:
+    """Write the form ``name`` of a stock Whisper in the Hugging Face layout.
+
+    Raises:
+        ImportError: the package that reads it, or that converts it, isn't installed.
+    """
+    program, _, precision = name.partition("-")
+    if program == "whisper.cpp":
+        from streamtrans.bench.racing.ggml import write_ggml
+        from streamtrans.bench.racing.theirs import GGML
+
+        folder.mkdir(parents=True)
+        write_ggml(weights, folder / GGML, precision)
+    elif program == "openvino":
+        import torch
+        from transformers import WhisperForConditionalGeneration
+
+        from streamtrans.bench.racing.graphs import write_graphs
+
+        whisper = WhisperForConditionalGeneration.from_pretrained(weights, dtype=torch.float32)
+        write_graphs(whisper.eval(), folder, precision)
+        for file in _COMPANIONS:
+            shutil.copy(weights / file, folder / file)
+    else:
+        from ctranslate2.converters import TransformersConverter
+
+        files = ["tokenizer.json", "preprocessor_config.json"]
+        TransformersConverter(str(weights), copy_files=files).convert(str(folder))
+
+
+if __name__ == "__main__":
+    try:
+        convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    except ImportError as error:
+        print(error.name)
+        sys.exit(_MISSING)

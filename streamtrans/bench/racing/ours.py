@@ -1,0 +1,58 @@
+"""Our engine, as it is served, without the guard that reads a second time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from streamtrans.audio import Samples
+from streamtrans.bench.racing import BESIDE, Entrant
+from streamtrans.core import BadModel, Job, Reading, StateHandle, Target, Tokens
+from streamtrans.engine import Engine, EngineConfig
+from streamtrans.model.loading import load_model
+from streamtrans.vad import load_vad
+
+if TYPE_CHECKING:
+    from streamtrans.model.api import SpeechModel
+
+
+class Ours:
+    """Reads anew what it doesn't know; of audio that has grown it hears what is new, and drafts its last reading."""
+
+    def __init__(self, entrant: Entrant) -> None:
+        """Load the model.
+
+        Raises:
+            BadModel: it can only be read as it was trained.
+        """
+        torch.set_num_threads(entrant.threads)
+        model = load_model(entrant.folder, device="cpu", dtype=entrant.precision)
+        if entrant.who == BESIDE and model.manner.padded:
+            raise BadModel(f"{model.name} pads its audio; --beside names a model that doesn't")
+        model.manner = replace(model.manner, padded=entrant.padded)
+        self.vocabulary = model.vocabulary
+        self.engine = Engine(cast("SpeechModel", model), load_vad, EngineConfig(slots=1, max_batch=1, guard=False))
+        self.heard: Samples = np.zeros(0, np.float32)
+        self.state: StateHandle | None = None
+        self.tokens: Tokens = ()
+
+    def read(self, audio: Samples, language: str, most: int) -> str:
+        """Read it all; ``most`` is what the engine allows anyway."""
+        del most
+        before = len(self.heard)
+        grown = 0 < before < len(audio) and np.array_equal(audio[:before], self.heard)
+        state, draft = (self.state, self.tokens) if grown else (None, ())
+        target = Target(language, draft=draft)
+        new = audio if state is None else audio[before:]
+        job = Job(0, 0, len(audio), False, new, (target,), language, state, keep=True)
+        if not grown and self.state is not None:
+            job = replace(job, forget=self.state)
+        reading = self.engine.submit(job).result()
+        if not isinstance(reading, Reading):
+            raise TypeError(f"a job is answered by a Reading, not by a {type(reading).__name__}")
+        [hypothesis] = reading.hypotheses
+        self.heard, self.state, self.tokens = audio, reading.state, hypothesis.tokens
+        return self.vocabulary.decode(hypothesis.tokens)

@@ -33,6 +33,9 @@ _UP = (0.8, 1.2)
 _DOWN = 0.9
 """Share of that lag below which it is left again."""
 
+_STEPS = 2
+"""A lag of so many steps is never too much: a device that reads within one isn't overloaded, however long it is."""
+
 _SPEECH = 1.5
 """What a reading of speech may cost, times one of silence: larger lets fewer in before anything was measured."""
 
@@ -91,6 +94,7 @@ class Capacity:
         self._bounded = bounds is not None
         self._rules = rules = bounds or Load()
         self._interval_s = interval_ms / 1000
+        self._bound_s = max(rules.max_lag_ms / 1000, _STEPS * self._interval_s)
         self._retry_after_ms = retry_after_ms
         self._clock = clock
         self._window_s = rules.window_ms / 1000
@@ -146,7 +150,7 @@ class Capacity:
         """
         if not self._bounded or not self._streams:  # who is alone lags because of nobody
             return
-        now, bound_s = self._clock(), self._rules.max_lag_ms / 1000
+        now = self._clock()
         unseen = sum(
             stream.texts * max(0.0, 1 - (now - since) / self._window_s) for stream, since in self._streams.items()
         )
@@ -156,11 +160,11 @@ class Capacity:
             problem = "the device is overloaded"
         elif busy > self._rules.most_busy:
             problem = f"the device would be at work {busy:.0%} of the time"
-        elif (lag_s := self._lag(reading_s, self.rung)) > bound_s:
+        elif (lag_s := self._lag(reading_s, self.rung)) > self._bound_s:
             problem = f"captions would lag by {lag_s:.1f} s"
         else:
             return
-        problem += f" with another stream; at most {self._rules.most_busy:.0%} and {bound_s:g} s are allowed"
+        problem += f" with another stream; at most {self._rules.most_busy:.0%} and {self._bound_s:g} s are allowed"
         raise exhausted(problem, self._retry_after_ms, "busy")
 
     def look(self, stats: EngineStats | None) -> None:
@@ -194,7 +198,7 @@ class Capacity:
 
     def _climb(self, now: float) -> None:
         """Take the next rung where captions lag, and the one before after enough calm."""
-        bound_s, reading_s = self._rules.max_lag_ms / 1000, self._reading_s()
+        bound_s, reading_s = self._bound_s, self._reading_s()
         # Who is alone lags because of nobody: without partials he would only wait longer for his text.
         top = Rung.FEWER_PARTIALS if len(self._streams) == 1 else Rung.NO_PARTIALS
         if self.rung > top:
@@ -217,9 +221,9 @@ class Capacity:
             self._take(lower, now)
 
     def _take(self, rung: Rung, now: float) -> None:
-        _log.warning(
-            "%s: readings take %.2f s, the device is %.0f %% busy", rung.name, self._reading_s(), 100 * self.busy
-        )
+        level = logging.WARNING if rung > self.rung else logging.INFO
+        told = rung.name, self._reading_s(), 100 * self.busy
+        _log.log(level, "%s: readings take %.2f s, the device is %.0f %% busy", *told)
         self.rung, self._climbed_at = rung, now
         for stream in self._streams:
             stream.serve_at(rung)

@@ -38,8 +38,8 @@ class Load:
     """
 
     max_lag_ms: int = 1_000
-    """Lag that 95 % of what is said should not exceed: nobody is let in who would make it more. Smaller: fewer
-    streams, calmer."""
+    """Lag that 95 % of what is said should not exceed, or two steps between readings where those are more: nobody is
+    let in who would make it more. Smaller: fewer streams, calmer."""
     most_busy: float = 0.85
     """Share of the time in which the device may be at work, a newcomer included. Larger: more streams, less to spare
     where all of them speak at once."""

@@ -247,6 +247,33 @@ def test_who_is_alone_on_a_slow_device_goes_on_reading_what_is_being_said():
     assert world.capacity.rung is Rung.FEWER_PARTIALS
 
 
+@pytest.mark.parametrize(("interval_ms", "rules"), [(1_000, {}), (480, {"max_lag_ms": 300})])
+def test_long_steps_are_no_load_and_readings_that_take_longer_are(interval_ms, rules, caplog):
+    world = World(**rules)
+    world.capacity = Capacity(Load(**rules), interval_ms, 1_000, world.clock)
+    for _ in range(3):
+        assert world.come(0.0) is None
+    world.run(30)
+    assert not any(speaker.rungs for speaker in world.speakers)
+    for _ in range(3):
+        world.run(1)
+        world.capacity.took(0.9 * interval_ms / 1000)
+    world.capacity.look(None)
+    assert world.capacity.rung is Rung.FEWER_PARTIALS
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_where_nobody_is_left_all_is_done_again_and_that_is_no_warning(caplog):
+    world = World()
+    world.come(0.05)
+    world.capacity._take(Rung.FEWER_PARTIALS, world.clock())
+    world.go(world.speakers[0])
+    caplog.clear()
+    world.run(1)
+    assert world.capacity.rung is Rung.FULL_SERVICE
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -1,7 +1,4 @@
-"""Tiny random audio language models, and what their processors and transformers make of audio.
-
-Chunks are two seconds long, where the published ones are thirty.
-"""
+"""Tiny random audio language models. Chunks are two seconds long, unless told, where the published ones are thirty."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ SPECIAL |= {18: "[/SYSTEM_PROMPT]", 19: "[TOOL_CONTENT]", 24: "[AUDIO]", 25: "[B
 AUDIO = 24
 
 
-def write_tekken(folder: Path, *, mels: int = 20, **changes: object) -> int:
+def write_tekken(folder: Path, *, mels: int = 20, positions: int = POSITIONS, **changes: object) -> int:
     """Write a ``tekken.json`` in the layout of Voxtral's; return how many tokens it has."""
     words = [bytes([byte]) for byte in range(256)] + [b"th", b" t", b" th", b"the", b" the", b"an", b"in", b"er", b" a"]
     special = [{"rank": at, "token_str": SPECIAL.get(at, f"<SPECIAL_{at}>"), "is_control": True} for at in range(40)]
@@ -44,7 +41,7 @@ def write_tekken(folder: Path, *, mels: int = 20, **changes: object) -> int:
             "sampling_rate": 16_000,
             "frame_rate": 12.5,
             "audio_encoding_config": {"num_mel_bins": mels, "window_size": 400, "hop_length": 160},
-            "chunk_length_s": float(CHUNK_S),
+            "chunk_length_s": positions / 50,
         },
         "version": 1,
         "type": "Tekken",
@@ -53,18 +50,20 @@ def write_tekken(folder: Path, *, mels: int = 20, **changes: object) -> int:
     return len(words) + len(special)
 
 
-def make_voxtral(folder: Path, *, mels: int = 20, seed: int = 0) -> VoxtralForConditionalGeneration:
+def make_voxtral(
+    folder: Path, *, mels: int = 20, positions: int = POSITIONS, seed: int = 0
+) -> VoxtralForConditionalGeneration:
     """Save a random Voxtral with its tokenizer and features, and return transformers' model of it."""
     torch.manual_seed(seed)
     folder.mkdir(exist_ok=True)
-    size = write_tekken(folder, mels=mels)
+    size = write_tekken(folder, mels=mels, positions=positions)
     audio = {
         "num_mel_bins": mels,
         "hidden_size": 12,
         "intermediate_size": 48,
         "num_hidden_layers": 2,
         "num_attention_heads": 3,
-        "max_source_positions": POSITIONS,
+        "max_source_positions": positions,
     }
     text = LlamaConfig(
         vocab_size=size + 3,
@@ -84,15 +83,15 @@ def make_voxtral(folder: Path, *, mels: int = 20, seed: int = 0) -> VoxtralForCo
         VoxtralForConditionalGeneration(VoxtralConfig(audio_config=audio, text_config=text, audio_token_id=AUDIO))
     )
     model.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=mels, chunk_length=CHUNK_S).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=mels, chunk_length=positions // 50).save_pretrained(folder)
     return model
 
 
-def make_qwen(folder: Path, *, seed: int = 0):
-    """Save a random Qwen2-Audio that hears chunks of two seconds, and return transformers' model of it."""
+def make_qwen(folder: Path, *, positions: int = POSITIONS, seed: int = 0):
+    """Save a random Qwen2-Audio whose chunks have so many ``positions``, and return transformers' model of it."""
     folder.mkdir(exist_ok=True)
-    text = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024}
-    return make_qwen2_audio(folder, layers=3, positions=POSITIONS, seed=seed, **text)
+    text = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
+    return make_qwen2_audio(folder, layers=3, positions=positions, seed=seed, **text)
 
 
 MAKERS = {"qwen2_audio": make_qwen, "voxtral": make_voxtral}

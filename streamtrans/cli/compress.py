@@ -155,7 +155,7 @@ def prune(
 
 @compress.command()
 def quantize(
-    model: Annotated[str, typer.Argument(help="A Whisper or whisperM2M: folder or hub name.")],
+    model: Annotated[str, typer.Argument(help="A model that hears: folder or hub name.")],
     destination: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
     *,
     bits: Annotated[int, typer.Option(help="8 or 4, of attention and MLPs; the token embedding gets 8.")] = 8,
@@ -169,7 +169,7 @@ def quantize(
     from streamtrans.cli.report import show
     from streamtrans.compress.quantize import held_bytes, ms_per_token
     from streamtrans.compress.quantize import quantize as run
-    from streamtrans.model.loading import find_folder, load_model
+    from streamtrans.model.loading import find_folder, load_speech
 
     found = run(model, destination, bits=bits)
     rows: list[tuple[object, ...]] = [
@@ -178,8 +178,8 @@ def quantize(
         ("MB on disk", f"{found.bytes_before / 1e6:.1f}", f"{found.bytes / 1e6:.1f}"),
     ]
     for dtype in ("float32", "bfloat16", "int8"):
-        both = [load_model(folder, device="cpu", dtype=dtype) for folder in (find_folder(model), destination)]
-        before, now = (f"{held_bytes(each.network) / 1e6:.1f}" for each in both)
+        both = [load_speech(folder, device="cpu", dtype=dtype) for folder in (find_folder(model), destination)]
+        before, now = (f"{held_bytes(each) / 1e6:.1f}" for each in both)
         rows.append((f"MB in memory, served in {both[1].precision}", before, now))
         rows.append((f"ms per token, served in {both[1].precision}", *ms_per_token(both)))
     show(f"{found.bits} bits", ["", "before", "now"], rows)

@@ -1,8 +1,8 @@
 """The matrices of a checkpoint as whole numbers: fewer bytes on disk, unpacked when loaded (``model.stored``).
 
-Attention and MLPs get 8 or 4 bits, the token embedding 8; norms, biases and convolutions stay as they are. No data is
-needed and nothing is trained. What is served is as fast, and takes as much memory, as the precision that it is
-served in.
+Attention and MLPs get 8 or 4 bits, the token embedding and what scores the vocabulary 8; norms, biases and convolutions
+stay as they are. No data is needed and nothing is trained. What is served is as fast, and takes as much memory, as the
+precision that it is served in.
 """
 
 from __future__ import annotations
@@ -15,19 +15,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamtrans.compress.merging.merge import is_matrix
 from streamtrans.compress.weights import Weights, check_new, write_folder
 from streamtrans.core import SAMPLE_RATE, BadConfig, BadModel
-from streamtrans.model.api import Forward
+from streamtrans.model.api import Forward, SpeechModel
+from streamtrans.model.audio_lm.model import AudioLanguageModel
 from streamtrans.model.config import read_json, shown
 from streamtrans.model.loading import FAMILIES, find_folder
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.model.stored import is_stored, store
 
 CARD = "quantize.json"
-_EMBEDDING, _HEAD = "model.decoder.embed_tokens.weight", "proj_out.weight"
+_EIGHT = (
+    "model.decoder.embed_tokens.weight",
+    "language_model.model.embed_tokens.weight",
+    "language_model.lm_head.weight",
+)
+"""As wide as the vocabulary."""
+_TIED = "proj_out.weight"
+"""Whisper's head, for which the embedding stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ def quantize(source: str | Path, destination: str | Path, *, bits: int = 8) -> Q
     """Write a checkpoint folder with its matrices as whole numbers of ``bits``.
 
     Raises:
-        BadModel: no Whisper or whisperM2M, stored so already, or a weight isn't finite.
+        BadModel: none that hears, stored so already, or a weight isn't finite.
         BadConfig: neither 8 nor 4 bits, or the destination isn't new.
     """
     folder, target = find_folder(source), Path(destination)
@@ -67,11 +75,11 @@ def quantize(source: str | Path, destination: str | Path, *, bits: int = 8) -> Q
         if is_stored(weights):
             raise BadModel(f"{folder} is stored as whole numbers already; give what it was made of")
         for name in weights:
-            if name == _HEAD:  # tied to the embedding, which stands for it
+            if name == _TIED:
                 continue
             tensor = weights[name]
             parameters, before = parameters + tensor.numel(), before + tensor.nbytes
-            if name == _EMBEDDING:
+            if name in _EIGHT:
                 found |= store(name, tensor, 8)
             else:
                 found |= store(name, tensor, bits) if is_matrix(name, tensor) else {name: tensor}
@@ -81,7 +89,7 @@ def quantize(source: str | Path, destination: str | Path, *, bits: int = 8) -> Q
     return made
 
 
-def ms_per_token(models: Sequence[TorchSpeechModel], count: int = 24) -> list[float]:
+def ms_per_token(models: Sequence[SpeechModel], count: int = 24) -> list[float]:
     """Return how long each decoder takes for a token, alone, over two seconds of noise: the median of ``count``.
 
     They take turns, so that what else the machine does meets all of them.
@@ -99,10 +107,11 @@ def ms_per_token(models: Sequence[TorchSpeechModel], count: int = 24) -> list[fl
     return [1000 * statistics.median(mine) for mine in took]
 
 
-def held_bytes(network: nn.Module) -> int:
-    """Return the bytes of all tensors that a network holds, packed ones included, each once."""
+def held_bytes(model: SpeechModel) -> int:
+    """Return the bytes of all tensors that the network of a model holds, packed ones included, each once."""
+    assert isinstance(model, TorchSpeechModel | AudioLanguageModel), "what is stored so is read by these alone"
     held: dict[int, Tensor] = {}
-    for module in network.modules():
+    for module in model.network.modules():
         for each in (*vars(module).values(), *module._parameters.values(), *module._buffers.values()):
             if isinstance(each, torch.Tensor):
                 held[id(each)] = each

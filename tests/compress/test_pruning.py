@@ -23,8 +23,11 @@ from streamtrans.evaluate.manifest import read_talks
 from streamtrans.evaluate.recordings import RecordingsConfig, evaluate_recordings
 from streamtrans.model.audio_lm.qwen2_audio import order
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.loading import load_model, load_network
+from streamtrans.model.loading import load_model, load_network, load_speech
+from tests.audio_models import make_qwen
 from tests.checkpoints import make_qwen2_audio, make_whisper, make_whisper_m2m
+from tests.model.test_audio_lm import check_logits
+from tests.model.test_parity import speech
 
 SHAPE = {
     "d_model": 16,
@@ -265,6 +268,15 @@ def test_an_audio_llm_loses_layers_and_loads_in_transformers_with_equal_logits(
     assert alone.write(range(3)).texts == subject.write(kept).texts
     subject.write(range(5))
     assert subject.write(kept).texts == alone.write(range(3)).texts  # nothing stays changed
+
+
+def test_an_audio_llm_without_some_layers_is_served_with_the_logits_of_transformers(tmp_path: Path) -> None:
+    make_qwen(tmp_path / "whole")
+    cut(tmp_path / "whole", "language_model", [0, 2], tmp_path / "out", {})
+    reference = Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    ours = load_speech(tmp_path / "out", device="cpu", dtype="float32")
+    assert len(ours.encode([speech(1.1)])[0].prefix) == 2  # type: ignore[attr-defined]
+    check_logits(ours, tmp_path / "out", reference, speech(1.7), ("de", "en"))
 
 
 def test_a_config_that_says_nothing_of_layers_gets_their_number(qwen: Path, tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from streamtrans.cli.app import app
 from streamtrans.compress import weights
 from streamtrans.compress.merging import merge
 from streamtrans.compress.pruning.stacks import cut
-from streamtrans.compress.quantize import quantize
+from streamtrans.compress.quantize import held_bytes, quantize
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.model.linear import _whole
-from streamtrans.model.loading import load_model, read_tensors
+from streamtrans.model.loading import load_model, load_speech, read_tensors
 from streamtrans.model.stored import store, unpack
-from tests.checkpoints import make_qwen2_audio, make_whisper, make_whisper_m2m
+from tests.audio_models import MAKERS as AUDIO_MODELS
+from tests.checkpoints import make_whisper, make_whisper_m2m
+from tests.translators import make_llama
 
 SHAPE = {
     "d_model": 64,
@@ -121,6 +123,25 @@ def test_a_stored_m2m_keeps_its_parts_and_can_be_pruned(tmp_path: Path) -> None:
     assert torch.equal(new[FC1], old["model.decoder.layers.3.fc1.weight"])
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("family", AUDIO_MODELS)
+def test_a_stored_audio_language_model_says_nearly_the_same(family: str, bits: int, tmp_path: Path) -> None:
+    AUDIO_MODELS[family](tmp_path / "whole")
+    found = quantize(tmp_path / "whole", tmp_path / "out", bits=bits)
+    names = load_file(tmp_path / "out" / "model.safetensors").keys()
+    assert {f"language_model.{name}.weight.int8" for name in ("lm_head", "model.embed_tokens")} <= names
+    assert {name for name in names if name.endswith("proj.weight")} == set()
+    assert found.bytes < 0.6 * found.bytes_before
+    audio = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    values = []
+    for each in ("whole", "out"):
+        model = load_speech(tmp_path / each, device="cpu", dtype="float32")
+        values.append(torch.stack([pair.values for pair in model.encode([audio])[0].prefix]))
+        assert held_bytes(model) > 4 * found.parameters
+    assert 1e-4 < float((values[0] - values[1]).norm() / values[0].norm()) < 0.3
+    load_speech(tmp_path / "out", device="cpu", dtype="int8")
+
+
 def changed(folder: Path, target: Path, change) -> Path:
     target.mkdir()
     for file in folder.iterdir():
@@ -159,10 +180,9 @@ def test_what_makes_no_sense_is_refused(made, whisper: Path, tmp_path: Path) -> 
         quantize(whisper, tmp_path / "out", bits=3)
     with pytest.raises(BadConfig, match="exists already"):
         quantize(whisper, folder)
-    (tmp_path / "qwen").mkdir()
-    make_qwen2_audio(tmp_path / "qwen")
-    with pytest.raises(BadModel, match="'qwen2_audio' model; what is stored so is read here only"):
-        quantize(tmp_path / "qwen", tmp_path / "out")
+    make_llama(tmp_path / "llama")
+    with pytest.raises(BadModel, match="'llama' model; what is stored so is read here only"):
+        quantize(tmp_path / "llama", tmp_path / "out")
     nan = changed(whisper, tmp_path / "nan", lambda t: t[FC1].__setitem__((0, 0), torch.nan))
     with pytest.raises(BadModel, match=r"fc1.weight holds infinite numbers or none"):
         quantize(nan, tmp_path / "out")

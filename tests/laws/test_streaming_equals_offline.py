@@ -4,6 +4,7 @@ In FINAL mode, and wherever nothing is promised early, exactly so; where words w
 caption is the offline text behind these words. In float64, where rounding decides nothing.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from streamtrans.core import Job, SpeechStarted
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.evaluate import read_offline, replay
-from streamtrans.model.loading import load_model
+from streamtrans.model.loading import load_speech
 from streamtrans.segment import EndpointRules
 from streamtrans.stream import POLICIES, SessionConfig
 from streamtrans.stream.guards import without_loop
@@ -24,6 +25,7 @@ from streamtrans.testing.engine import Relay
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
 from streamtrans.text import Tokenizer, train_tokenizer
+from tests.audio_models import MAKERS as AUDIO_MODELS
 from tests.checkpoints import make_whisper_m2m
 
 RULES = EndpointRules(
@@ -124,26 +126,31 @@ def test_streaming_equals_offline(*, config, spans, seed, order, chunk):
     check(model, SPELLER, config, spans, toy_audio(SECONDS, seed), chunk=chunk)
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory):
+MAKERS = {"whisper_m2m": lambda folder: make_whisper_m2m(folder, decoder_layers=2), **AUDIO_MODELS}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     torch.set_num_threads(1)
-    folder: Path = tmp_path_factory.mktemp("m2m")
-    make_whisper_m2m(folder, decoder_layers=2)
-    return load_model(folder, device="cpu", dtype="float64")
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    MAKERS[request.param](folder)
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | {"languages": ["en", "de", "zh"]}))
+    return load_speech(folder, device="cpu", dtype="float64")
 
 
 @settings(max_examples=8, deadline=None)
 @given(config=configs(["en", "de", "zh"]), spans=SPANS, seed=st.integers(0, 9))
 def test_streaming_equals_offline_with_a_real_network(real, config, spans, seed):
     audio = np.random.default_rng(seed).normal(0, 0.1, LENGTH).astype(np.float32)
-    check(real, real.tokenizer, config, spans, audio)
+    check(real, real.vocabulary, config, spans, audio)
 
 
 def test_there_is_something_to_compare(real):
     """The law isn't kept by saying nothing."""
     audio = np.random.default_rng(5).normal(0, 0.1, LENGTH).astype(np.float32)
     config = SessionConfig(("de", "zh"), endpoints=RULES, policy="agreement", policy_n=2)
-    streamed = check(real, real.tokenizer, config, [(3_000, 20_000), (30_000, 60_000)], audio)
+    streamed = check(real, real.vocabulary, config, [(3_000, 20_000), (30_000, 60_000)], audio)
     assert len(streamed.finals) >= 4
     assert any(caption.text for caption in streamed.finals)
     assert len(streamed.captions) > len(streamed.finals)

@@ -6,12 +6,13 @@ In FINAL mode and float64: the jobs are the same whatever the load, and rounding
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from streamtrans.client import Caption, StreamOptions, Summary, TranslationClient
+from streamtrans.client import Caption, StreamOptions, Summary, TranslationClient, Unsupported
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.model.loading import load_speech
 from streamtrans.segment import EndpointRules
@@ -97,3 +98,28 @@ async def test_two_clients_at_once_get_the_captions_of_each_alone(model):
         assert all(caption.final and not caption.tentative for caption in mine)
         assert any(caption.text for caption in mine)
     assert {caption.text for caption in together[0][0]} != {caption.text for caption in together[1][0]}
+
+
+async def test_live_what_is_committed_only_grows(model):
+    options = StreamOptions(("de", "en"), source_languages=("en",))
+    async with (
+        serving(model) as address,
+        TranslationClient(address) as client,
+        client.stream(options) as stream,
+    ):
+        await stream.send(recording(1))
+        await stream.end()
+        captions = [event async for event in stream if isinstance(event, Caption)]
+    lines = {(caption.segment, caption.language) for caption in captions}
+    assert len(lines) >= 6
+    for line in lines:
+        mine = [caption for caption in captions if (caption.segment, caption.language) == line]
+        assert [caption.final for caption in mine] == [False] * (len(mine) - 1) + [True]
+        assert all(later.committed.startswith(earlier.committed) for earlier, later in pairwise(mine))
+
+
+async def test_a_language_that_is_not_known_is_refused_by_name(model):
+    async with serving(model) as address, TranslationClient(address) as client:
+        with pytest.raises(Unsupported, match=r"doesn't know 'fr'; it knows en, de, zh"):
+            async with client.stream(StreamOptions(("fr",))) as stream:
+                await anext(stream)

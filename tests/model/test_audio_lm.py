@@ -72,15 +72,16 @@ def voxtral_inputs(folder, audio, target, source):
             ChatCompletionRequest.from_openai([{"role": "user", "content": content}])
         )
     features = WhisperFeatureExtractor.from_pretrained(folder)
+    chunk = features.n_samples
     mel = features(
         audio,
         sampling_rate=16_000,
         padding=True,
         truncation=False,
-        pad_to_multiple_of=CHUNK_S * 16_000,
+        pad_to_multiple_of=chunk,
         return_tensors="pt",
     ).input_features[0]
-    chunks = mel.reshape(len(mel), -1, CHUNK_S * 100).transpose(0, 1)
+    chunks = mel.reshape(len(mel), -1, chunk // 160).transpose(0, 1)
     return {"input_ids": torch.tensor([asked.tokens]), "input_features": chunks}
 
 
@@ -112,32 +113,44 @@ def lengths(model):
     return [0.031, 0.5, 0.777, 1.311, 1.999, model.max_samples / 16_000]
 
 
-@pytest.mark.parametrize(("target", "source"), PAIRS)
-def test_logits_equal_transformers_in_prefill_and_step_by_step(made, target, source):
+def check_logits(ours, folder, reference, audio, pair):
+    """Compare the logits of prompt and answer with transformers', in one pass and step by step."""
+    prompt, slots = ours.prompt(*pair), ours.allocate(1)
+    given = inputs(folder, audio, *pair)
+    asked = given["input_ids"][0].tolist()
+    [memory] = ours.encode([audio])
+    before = len(asked) - memory.frames - len(prompt)
+    assert tuple(asked[:before]) == ours.manner.before
+    assert len(set(asked[before : -len(prompt)])) == 1
+    assert tuple(asked[-len(prompt) :]) == prompt
+    given["input_ids"] = torch.tensor([[*asked, *ANSWER]])
+    if "attention_mask" in given:
+        given["attention_mask"] = torch.ones_like(given["input_ids"])
+    with torch.no_grad():
+        wanted = reference(**given).logits[0, -len(prompt) - len(ANSWER) :]
+    line = (*prompt, *ANSWER)
+    for pieces in ([line], [(token,) for token in line], [line[:-3], line[-3:]]):
+        cache = slots.open(memory, prompt)
+        found = scored(ours, [Forward(piece, cache, len(piece), piece[1:]) for piece in pieces])
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+        slots.release(cache)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_logits_equal_transformers_in_prefill_and_step_by_step(made, pair):
     folder, reference = made
     ours = load_speech(folder, device="cpu", dtype="float32")
-    prompt = ours.prompt(target, source)
-    slots = ours.allocate(1)
     for seed, seconds in enumerate(lengths(ours)):
-        audio = speech(seconds, seed)
-        given = inputs(folder, audio, target, source)
-        asked = given["input_ids"][0].tolist()
-        [memory] = ours.encode([audio])
-        before = len(asked) - memory.frames - len(prompt)
-        assert tuple(asked[:before]) == ours.manner.before
-        assert len(set(asked[before : -len(prompt)])) == 1
-        assert tuple(asked[-len(prompt) :]) == prompt
-        given["input_ids"] = torch.tensor([[*asked, *ANSWER]])
-        if "attention_mask" in given:
-            given["attention_mask"] = torch.ones_like(given["input_ids"])
-        with torch.no_grad():
-            wanted = reference(**given).logits[0, -len(prompt) - len(ANSWER) :]
-        line = (*prompt, *ANSWER)
-        for pieces in ([line], [(token,) for token in line], [line[:-3], line[-3:]]):
-            cache = slots.open(memory, prompt)
-            found = scored(ours, [Forward(piece, cache, len(piece), piece[1:]) for piece in pieces])
-            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
-            slots.release(cache)
+        check_logits(ours, folder, reference, speech(seconds, seed), pair)
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_what_is_longer_than_a_chunk_of_published_size_and_what_is_none(family, tmp_path):
+    """Published sizes of chunks: positions beyond a thousand, and silence that fills what isn't said."""
+    reference = MAKERS[family](tmp_path / "folder", positions=1500)
+    ours = load_speech(tmp_path / "folder", device="cpu", dtype="float32")
+    for seconds in (7.3, ours.max_samples / 16_000 - 3.1):
+        check_logits(ours, tmp_path / "folder", reference, speech(seconds, 1), ("de", "en"))
 
 
 def rows(model):

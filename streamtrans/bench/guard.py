@@ -20,10 +20,10 @@ from streamtrans.audio import Samples, read_audio
 from streamtrans.bench.measurement import MODE, TO, Progress, Report, Table, names, silent
 from streamtrans.core import BadConfig, Caption, CaptionChoice, Group, Mode, Option, needs
 from streamtrans.corpus.manifest import Recording, read_manifest
-from streamtrans.engine.guard import doubt
+from streamtrans.engine.guard import Asked, foreign, strayed
 from streamtrans.evaluate.replay import replay
 from streamtrans.runtime import Loaded, ModelChoice, identity, load
-from streamtrans.text import LANGUAGES, words_in
+from streamtrans.text import LANGUAGES, Source, remark, words_in
 
 LEAST_WORDS = 3
 """Below so many nobody can tell."""
@@ -120,19 +120,39 @@ class _Read:
 
 
 def _written(path: Path) -> list[dict[str, Any]]:
-    """Return how many texts of a table the guard would doubt, and hold back, of who was taught their languages."""
+    """Return how many texts of a table the guard would doubt, and hold back, of who was taught their languages.
+
+    Besides, how many of them would be doubted as translations of each other, or lose their end.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     columns = [name for name in rows[0] if name in LANGUAGES and name != "id"] if rows else []  # a row's number
     found = []
     for language in columns:
         texts = [text for row in rows if (text := row[language] or "").strip()]
-        doubts = [said for text in texts if (said := doubt(text, language, columns, taught=True)) is not None]
-        held = sum(said.certain for said in doubts)
-        found.append(
-            {"table": path.stem, "language": language, "texts": len(texts), "doubted": len(doubts), "held_back": held}
-        )
+        asked = Asked(language, tuple(columns), taught=True)
+        doubts = [said for text in texts if (said := foreign(text, asked)) is not None]
+        line = {"table": path.stem, "language": language, "texts": len(texts), "doubted": len(doubts)}
+        found.append(line | {"held_back": sum(said.certain for said in doubts)} | _translated(rows, language, columns))
     return found
+
+
+def _translated(rows: Sequence[dict[str, str]], language: str, columns: Sequence[str]) -> dict[str, int]:
+    """Count texts as translations of each of the others of their row, by a model that is asked in words."""
+    counts = dict.fromkeys(("translations", "strayed", "strayed_and_held", "cut_short"), 0)
+    for row in rows:
+        text = row[language] or ""
+        for code in columns:
+            said = row[code] or ""
+            if code == language or not (text.strip() and said.strip()):
+                continue
+            asked = Asked(language, (code,), taught=True, source=Source(said, code), in_words=True)
+            found = strayed(text, asked)
+            counts["translations"] += 1
+            counts["strayed"] += found is not None
+            counts["strayed_and_held"] += found is not None and found.certain
+            counts["cut_short"] += remark(text, asked.source) < len(text)
+    return counts
 
 
 def _askable(loaded: Loaded, target: str, spoken: str) -> bool:

@@ -218,7 +218,8 @@ def _caption(caption: Caption, samples: int) -> dict[str, Any]:
         "end_ms": milliseconds(min(caption.end, samples)),
         "text": caption.text.strip(),
         "complete": caption.complete,
-        **({"other_language": caption.doubt.language} if caption.doubt else {}),
+        **({"other_language": caption.doubt.language} if caption.doubt and caption.doubt.language else {}),
+        **({"chatter": True} if caption.doubt and caption.doubt.chatter else {}),
         "words": [_word(word, samples) for word in caption.words],
     }
 

@@ -47,8 +47,9 @@ class Caption:
     (1.0 for an empty tail). ``start`` and ``end`` are samples; while the segment is open, ``end`` is
     what has been ``heard`` of it. A text that isn't ``complete`` was ended by the model's limit, not by the model.
     ``words`` of a final caption are there where the session was asked for them.
-    A final one that is in ``doubt`` seems to be in another language; where that is certain, what the model wrote last
-    isn't in it. ``moved`` is what was shown at the end of a final caption's segment and is shown in the next one now.
+    A final one that is in ``doubt`` seems to be in another language, or chatter; where that is certain, what the model
+    wrote last isn't in it. ``moved`` is what was shown at the end of a final caption's segment and is shown in the next
+    one now.
     """
 
     segment: int

@@ -89,11 +89,18 @@ class DecodeStats:
 class Doubt:
     """Why a text may not be what was asked for: it seems to be in ``language``, ``None`` where nobody can tell yet.
 
+    Where it is ``chatter`` it says something else than what was said, in whatever language.
     Only what is ``certain`` is held back from the reader; the rest is shown, and promised later.
     """
 
     language: str | None = None
     certain: bool = False
+    chatter: bool = False
+
+    @property
+    def told(self) -> bool:
+        """Whether there is something to tell a reader."""
+        return self.language is not None or self.chatter
 
 
 @dataclass(frozen=True, slots=True)

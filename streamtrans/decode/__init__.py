@@ -19,7 +19,7 @@ from streamtrans.decode.drafters import (
     parse_drafters,
     parse_top_k,
 )
-from streamtrans.decode.guarded import Judge, guarded, judged
+from streamtrans.decode.guarded import Judge, Sound, guarded, judged
 from streamtrans.decode.loop import Conversation, converse, decode, greedy
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Kvspn",
     "Ngram",
     "NoDraft",
+    "Sound",
     "converse",
     "decode",
     "greedy",

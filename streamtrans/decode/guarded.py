@@ -27,25 +27,42 @@ WORSE = 1.0
 Judge = Callable[[Tokens], Doubt | None]
 """Says what is wrong with the tokens of a whole text."""
 
+Sound = Callable[[Tokens], int]
+"""Says how many tokens at the beginning of a text are the text: what comes after them talks about it."""
 
-def judged(conversation: Conversation, judge: Judge) -> Conversation:
-    """Decode, and say what ``judge`` doubts of the text: enough where a newer reading will come anyway.
 
-    Of a stream that stays in doubt every reading begun otherwise would take several times its share of the device.
+def judged(conversation: Conversation, judge: Judge, sound: Sound = len, kept: int = 0) -> Conversation:
+    """Decode, leave out what isn't ``sound``, and say what ``judge`` doubts of the text.
+
+    That is enough where a newer reading will come anyway: of a stream that stays in doubt every reading begun otherwise
+    would take several times its share of the device. The first ``kept`` tokens are promised, and stay.
     """
     said = yield from conversation
+    whole = max(kept, sound(said.tokens))
+    if whole < len(said.tokens):
+        tokens, logprobs, ends = said.tokens[:whole], said.logprobs[:whole], said.ends[:whole]
+        said = replace(said, tokens=tokens, logprobs=logprobs, ends=ends, complete=True)
     return replace(said, doubt=judge(said.tokens))
 
 
 def guarded(
-    prompt: Tokens, prefix: Tokens, cache: DecoderCache, drafter: Drafter, *, eot: int, limit: int, judge: Judge
+    prompt: Tokens,
+    prefix: Tokens,
+    cache: DecoderCache,
+    drafter: Drafter,
+    *,
+    eot: int,
+    limit: int,
+    judge: Judge,
+    sound: Sound = len,
 ) -> Conversation:
     """Decode as :func:`decode` does; where ``judge`` doubts the text, try to begin it otherwise.
 
     Arguments and errors are those of :func:`decode`. The statistics count all that was decoded.
     """
-    said = yield from judged(decode(prompt, prefix, cache, drafter, eot=eot, limit=limit), judge)
-    if said.doubt is None or said.doubt.language is None:
+    first = decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
+    said = yield from judged(first, judge, sound, len(prefix))
+    if said.doubt is None or not said.doubt.told:
         return said
     stats, kept = said.stats, len(prompt) + len(prefix)
     if len(said.tokens) > len(prefix):
@@ -60,12 +77,13 @@ def guarded(
                 continue
             cache.truncate(kept - 1)
             undrafted = NoDraft(DraftContext(len(prompt), eot))
-            other = yield from decode(prompt, (*prefix, token), cache, undrafted, eot=eot, limit=limit)
+            second = decode(prompt, (*prefix, token), cache, undrafted, eot=eot, limit=limit)
+            other = yield from judged(second, judge, sound, len(prefix) + 1)
             stats += other.stats
             logprobs = (*other.logprobs[: len(prefix)], logprob, *other.logprobs[len(prefix) + 1 :])
             ends = (*said.ends[: len(prefix)], *other.ends[len(prefix) :])  # where the prefix listened was read before
             other = replace(other, logprobs=logprobs, ends=ends if said.ends and other.ends else ())
-            if judge(other.tokens) is None and _likelihood(said, prefix) - _likelihood(other, prefix) <= WORSE:
+            if other.doubt is None and _likelihood(said, prefix) - _likelihood(other, prefix) <= WORSE:
                 return replace(other, stats=stats)
     return replace(said, stats=stats)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a text, as far as the text alone tells: so far, that it is in another language.
+"""What is wrong with a text: it is in another language, a copy of its source, or talk about it.
 
 Who was taught a language is believed but for strong evidence, and nothing that may be right is held back from a reader.
 Who was never taught it is believed where the text, and each part of it, is likeliest in the language that was asked
@@ -7,11 +7,12 @@ for. ``streamtrans bench guard`` counts what both rules do to people's recording
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from streamtrans.core import Doubt, Tokens
-from streamtrans.decode import Judge
-from streamtrans.text import Vocabulary, other_language, words_in
+from streamtrans.decode import Judge, Sound
+from streamtrans.text import Source, Vocabulary, copied, other_language, remark, talk, words_in
 
 DOUBTED = 10.0
 """How much likelier another language has to be before a text by who was taught its language is doubted."""
@@ -25,26 +26,62 @@ LEAST_SHARE = 0.3
 PART_WORDS = 4
 
 
-def judging(vocabulary: Vocabulary, language: str, instead: Iterable[str], *, taught: bool) -> Judge:
-    """Return what judges the texts in ``language`` of a model whose tokens ``vocabulary`` spells; see :func:`doubt`."""
-    others = tuple(instead)
-
-    def judge(tokens: Tokens) -> Doubt | None:
-        return doubt(vocabulary.decode(tokens), language, others, taught=taught)
-
-    return judge
-
-
-def doubt(text: str, language: str, instead: Iterable[str], *, taught: bool) -> Doubt | None:
-    """Return what is wrong with a text; ``None`` where nothing is.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a text is to be.
 
     Args:
-        text: as a model wrote it.
         language: canonical code of what was asked for.
         instead: the languages that it may be in instead.
         taught: whether the model was taught to write that language of what is spoken.
+        source: what is translated; ``None`` where the model hears that itself.
+        in_words: whether the model is asked in words, and may answer in words of its own.
     """
-    others = tuple(instead)
+
+    language: str
+    instead: tuple[str, ...]
+    taught: bool
+    source: Source | None = None
+    in_words: bool = False
+
+
+def judging(vocabulary: Vocabulary, asked: Asked) -> Judge:
+    """Return what judges the texts of a model whose tokens ``vocabulary`` spells; see :func:`doubt`."""
+    return lambda tokens: doubt(vocabulary.decode(tokens), asked)
+
+
+def sounding(vocabulary: Vocabulary, asked: Asked) -> Sound:
+    """Return what counts the tokens before such a text begins to explain itself."""
+
+    def sound(tokens: Tokens) -> int:
+        text = vocabulary.decode(tokens)
+        end = remark(text, asked.source)
+        if end == len(text):
+            return len(tokens)
+        return sum(len(vocabulary.decode(tokens[: count + 1])) <= end for count in range(len(tokens)))
+
+    return sound if asked.in_words else len
+
+
+def doubt(text: str, asked: Asked) -> Doubt | None:
+    """Return what is wrong with a ``text`` as a model wrote it; ``None`` where nothing is."""
+    found = foreign(text, asked)
+    return found if found is not None and found.certain else strayed(text, asked) or found
+
+
+def strayed(text: str, asked: Asked) -> Doubt | None:
+    """Say whether a text is its source, or talk about it."""
+    if asked.source is not None and copied(text, asked.language, asked.source):
+        other = other_language(text, asked.language, (asked.source.language,))
+        if other is None or other.odds > 1 / DOUBTED:  # else what was said is in that language already
+            return Doubt(asked.source.language, certain=words_in(text) >= CERTAIN_WORDS)
+    talks = talk(text, asked.language, asked.source) if asked.in_words else None
+    return None if talks is None else Doubt(certain=talks, chatter=True)
+
+
+def foreign(text: str, asked: Asked) -> Doubt | None:
+    """Say whether a text is in another language."""
+    language, others, taught = asked.language, asked.instead, asked.taught
     other = other_language(text, language, others)
     if other is None:
         return None if taught or not text.strip() else Doubt()

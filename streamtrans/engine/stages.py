@@ -17,12 +17,12 @@ from functools import partial
 from itertools import accumulate
 
 from streamtrans.core import Hypothesis, Job, Target, UnsupportedLanguage
-from streamtrans.decode import DraftContext, DrafterFactory, Judge, NoDraft, decode, guarded, judged
+from streamtrans.decode import DraftContext, DrafterFactory, NoDraft, decode, guarded, judged
+from streamtrans.engine import guard
 from streamtrans.engine.config import EngineConfig
-from streamtrans.engine.guard import judging
 from streamtrans.engine.work import Asked, Plan, Talk, Work
 from streamtrans.model.api import CacheSlots, Memory, SpeechModel, TextMemory, TextModel, WritingModel, Written
-from streamtrans.text import Vocabulary
+from streamtrans.text import Source, Vocabulary
 
 FALLBACK = "en"
 """What models write besides the spoken language where they don't know what was asked for."""
@@ -44,7 +44,7 @@ class Stage:
         memory: Memory,
         config: EngineConfig,
         *,
-        judge: Judge,
+        wanted: guard.Asked,
         finish: Callable[[Hypothesis], Hypothesis],
     ) -> Talk:
         """Begin a text about ``memory``; its ends are frames until ``finish`` makes something else of them."""
@@ -62,12 +62,13 @@ class Stage:
         limit = config.limit(self.model.max_tokens, asked.prompt, job.end - job.start, needed)
         cache = self.slots.open(memory, asked.prompt)
         drafter = self.drafters.make(context) if self.model.rolls_back else NoDraft(context)
-        prompt, prefix, eot = asked.prompt, target.prefix, self.model.eot
+        prompt, prefix, eot, vocabulary = asked.prompt, target.prefix, self.model.eot, self.model.vocabulary
+        judge, sound = guard.judging(vocabulary, wanted), guard.sounding(vocabulary, wanted)
         if config.guard and job.last:
-            talk = guarded(prompt, prefix, cache, drafter, eot=eot, limit=limit, judge=judge)
+            talk = guarded(prompt, prefix, cache, drafter, eot=eot, limit=limit, judge=judge, sound=sound)
         else:
             talk = decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
-            talk = judged(talk, judge) if config.guard else talk
+            talk = judged(talk, judge, sound, len(prefix)) if config.guard else talk
         return Talk(work, self, asked.place, talk, cache, finish)
 
 
@@ -127,8 +128,9 @@ def open_ear(work: Work, ear: Stage, model: SpeechModel, memory: Memory, config:
 
     for asked in work.plan.ear:
         language = asked.target.language
-        judge = judging(model.vocabulary, language, instead, taught=model.taught(language, source))
-        work.talks.append(ear.begin(work, asked, memory, config, judge=judge, finish=located))
+        taught, in_words = model.taught(language, source), model.asked_in_words
+        wanted = guard.Asked(language, tuple(instead), taught, in_words=in_words)
+        work.talks.append(ear.begin(work, asked, memory, config, wanted=wanted, finish=located))
 
 
 def to_translate(work: Work, vocabulary: Vocabulary) -> list[Written]:
@@ -163,9 +165,10 @@ def open_translations(
             raise memory
         finish = partial(resting, reach=memory.reach, transcript=transcript, vocabulary=vocabulary, start=start)
         prompted = replace(asked, prompt=memory.prompt)
-        language, instead = asked.target.language, (work.job.source or FALLBACK, FALLBACK)
-        judge = judging(translator.model.vocabulary, language, instead, taught=True)
-        work.talks.append(translator.begin(work, prompted, memory, config, judge=judge, finish=finish))
+        spoken, in_words = work.job.source or FALLBACK, translator.model.asked_in_words
+        text = Source(vocabulary.decode(transcript.tokens).strip(), spoken)
+        wanted = guard.Asked(asked.target.language, (spoken, FALLBACK), taught=True, source=text, in_words=in_words)
+        work.talks.append(translator.begin(work, prompted, memory, config, wanted=wanted, finish=finish))
 
 
 def resting(

@@ -241,6 +241,11 @@ class WritingModel(Protocol):
         ...
 
     @property
+    def asked_in_words(self) -> bool:
+        """Whether its prompt is an instruction, which it may answer with words of its own."""
+        ...
+
+    @property
     def rolls_back(self) -> bool:
         """Whether a cache forgets for nothing; where that costs a reading of all that stays, nobody should draft."""
         ...

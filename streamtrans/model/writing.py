@@ -36,6 +36,7 @@ class Writer(ABC):
     """
 
     rolls_back = True
+    asked_in_words = False
     keeps_states = False
     """Whether its drafts start from normalised states of the newest positions, as Medusa's do."""
 

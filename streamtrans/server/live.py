@@ -316,7 +316,8 @@ class LiveSession:
                 problem = f"the model's limit cut off the text of segment {event.segment} in {event.language}"
                 self.hub.post(Notice("TEXT_INCOMPLETE", problem))
             if isinstance(event, Caption) and (doubt := doubted(event)) is not None:
-                self.hub.post(Notice("WRONG_LANGUAGE", doubt))
+                chatter = event.doubt is not None and event.doubt.chatter
+                self.hub.post(Notice("CHATTER" if chatter else "WRONG_LANGUAGE", doubt))
         self._look()
 
     def _look(self) -> None:

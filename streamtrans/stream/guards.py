@@ -52,9 +52,17 @@ def without_loop(
 def doubted(caption: Caption) -> str | None:
     """Say for a reader why a final caption may not be what was asked for; ``None`` where nothing is wrong."""
     doubt = caption.doubt
-    if doubt is None or doubt.language is None:
+    if doubt is None or not doubt.told:
         return None
-    wanted, found = display_name(caption.language), display_name(doubt.language)
+    wanted = display_name(caption.language)
+    if doubt.language is None:
+        what = "the model talked about it instead" if doubt.certain else caption.text.strip()
+        return (
+            f"a text in {wanted} was held back: {what}"
+            if doubt.certain
+            else f"a text in {wanted} may be chatter: {what}"
+        )
+    found = display_name(doubt.language)
     if doubt.certain:
         return f"a text in {wanted} was held back: the model wrote {found} instead"
     return f"a text in {wanted} seems to be {found}: {caption.text.strip()}"

@@ -342,7 +342,7 @@ class Line:
             heard=span.end,
             stability=min(1.0, math.exp(min(tail))) if tentative and tail else 1.0,
             complete=self._hypothesis.complete,
-            doubt=self._doubt if self.closed and self._doubt and self._doubt.language else None,
+            doubt=self._doubt if self.closed and self._doubt and self._doubt.told else None,
         )
 
 

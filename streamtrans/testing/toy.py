@@ -136,6 +136,7 @@ class ToyConfig:
     agreement: float = 0.8  # how often the speculator guesses what the model will say
     speculator: bool = True
     rolls_back: bool = True
+    asked_in_words: bool = False
     max_tokens: int = 64
     max_samples: int = 30 * SAMPLE_RATE
 
@@ -163,7 +164,7 @@ class ToyModel:
         self.frame_samples = self.config.stretch
         self.has_speculator = self.config.speculator
         self.draft_acceptance = self.config.agreement
-        self.rolls_back = self.config.rolls_back
+        self.rolls_back, self.asked_in_words = self.config.rolls_back, self.config.asked_in_words
         self.encodes: list[int] = []
         self.steps: list[int] = []
         self.guesses: list[int] = []

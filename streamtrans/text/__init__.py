@@ -4,6 +4,7 @@ Language codes, the tokenizer of a checkpoint, the incremental detokenizer, and 
 vocabulary.
 """
 
+from streamtrans.text.chatter import Source, copied, remark, talk
 from streamtrans.text.counting import words_in
 from streamtrans.text.density import articles, tokens_per_second
 from streamtrans.text.detokenizer import Detokenizer
@@ -19,15 +20,19 @@ __all__ = [
     "Detokenizer",
     "Other",
     "Pieces",
+    "Source",
     "Tokenizer",
     "Vocabulary",
     "articles",
     "canonical",
+    "copied",
     "display_name",
     "joins_without_spaces",
     "other_language",
     "region",
+    "remark",
     "segment_text",
+    "talk",
     "tokens_per_second",
     "train_tokenizer",
     "warm",

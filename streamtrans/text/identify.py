@@ -66,7 +66,7 @@ def other_language(text: str, language: str, among: Iterable[str]) -> Other | No
         code = max(strange, key=lambda each: (found[each], shares.get(each, 0.0)))
         if found[code] > own or len(strange) == len(others):
             return Other(code, found[code] / own if own else math.inf)
-    near = [code for code in others if code not in strange and _tells_apart(language, code)]
+    near = [code for code in others if code not in strange and tells_apart(language, code)]
     if len(words) < LEAST_WORDS or not near:
         return None
     shares = _shares(_plain(text))
@@ -113,7 +113,7 @@ def _shares(text: str) -> dict[str, float]:
 
 
 @cache  # pairs of a hundred languages
-def _tells_apart(one: str, other: str) -> bool:
+def tells_apart(one: str, other: str) -> bool:
     """Say whether the identifier knows two languages from each other, sentence by sentence of article 1."""
     return all(
         _shares(_plain(sentence)).get(own, 0.0) > _shares(_plain(sentence)).get(foreign, 0.0)

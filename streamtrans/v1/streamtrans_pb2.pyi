@@ -50,6 +50,7 @@ class NoticeCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_CODE_AUDIO_SCALE: _ClassVar[NoticeCode]
     NOTICE_CODE_CAPTIONS_MISSED: _ClassVar[NoticeCode]
     NOTICE_CODE_WRONG_LANGUAGE: _ClassVar[NoticeCode]
+    NOTICE_CODE_CHATTER: _ClassVar[NoticeCode]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -79,6 +80,7 @@ NOTICE_CODE_FULL_SERVICE: NoticeCode
 NOTICE_CODE_AUDIO_SCALE: NoticeCode
 NOTICE_CODE_CAPTIONS_MISSED: NoticeCode
 NOTICE_CODE_WRONG_LANGUAGE: NoticeCode
+NOTICE_CODE_CHATTER: NoticeCode
 
 class StreamTranslateRequest(_message.Message):
     __slots__ = ("config", "audio", "silence", "update", "end_utterance", "end", "ping")
@@ -353,7 +355,7 @@ class GoAway(_message.Message):
     def __init__(self, time_left_ms: _Optional[int] = ..., reason: _Optional[_Union[GoAwayReason, str]] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class Caption(_message.Message):
-    __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms", "words", "other_language", "held_back", "incomplete")
+    __slots__ = ("segment_id", "revision", "language", "committed_append", "tentative", "withdrawn", "snapshot", "final", "start_ms", "end_ms", "stability", "heard_ms", "words", "other_language", "held_back", "chatter", "incomplete")
     SEGMENT_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +371,7 @@ class Caption(_message.Message):
     WORDS_FIELD_NUMBER: _ClassVar[int]
     OTHER_LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     HELD_BACK_FIELD_NUMBER: _ClassVar[int]
+    CHATTER_FIELD_NUMBER: _ClassVar[int]
     INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     segment_id: int
     revision: int
@@ -385,8 +388,9 @@ class Caption(_message.Message):
     words: _containers.RepeatedCompositeFieldContainer[Word]
     other_language: str
     held_back: bool
+    chatter: bool
     incomplete: bool
-    def __init__(self, segment_id: _Optional[int] = ..., revision: _Optional[int] = ..., language: _Optional[str] = ..., committed_append: _Optional[str] = ..., tentative: _Optional[str] = ..., withdrawn: _Optional[int] = ..., snapshot: bool = ..., final: bool = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., stability: _Optional[float] = ..., heard_ms: _Optional[int] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., other_language: _Optional[str] = ..., held_back: bool = ..., incomplete: bool = ...) -> None: ...
+    def __init__(self, segment_id: _Optional[int] = ..., revision: _Optional[int] = ..., language: _Optional[str] = ..., committed_append: _Optional[str] = ..., tentative: _Optional[str] = ..., withdrawn: _Optional[int] = ..., snapshot: bool = ..., final: bool = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ..., stability: _Optional[float] = ..., heard_ms: _Optional[int] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ..., other_language: _Optional[str] = ..., held_back: bool = ..., chatter: bool = ..., incomplete: bool = ...) -> None: ...
 
 class Word(_message.Message):
     __slots__ = ("text", "confidence", "start_ms", "end_ms")

@@ -154,13 +154,18 @@ class Reducer:
             heard=samples(message.heard_ms),
             stability=message.stability,
             complete=not message.incomplete,
-            doubt=Doubt(message.other_language, message.held_back) if message.other_language else None,
+            doubt=_doubt(message),
             words=tuple(map(_word, message.words)),
         )
         self._held[key] = caption
         if caption.final:
             _forget(self._held)
         return caption
+
+
+def _doubt(message: pb.Caption) -> Doubt | None:
+    doubt = Doubt(message.other_language or None, message.held_back, message.chatter)
+    return doubt if doubt.told else None
 
 
 def _forget(held: dict[Key, Caption]) -> None:
@@ -199,6 +204,7 @@ def _message(caption: Caption, *, append: str, withdrawn: int, snapshot: bool) -
         incomplete=not caption.complete,
         other_language=caption.doubt.language or "" if caption.doubt else "",
         held_back=caption.doubt is not None and caption.doubt.certain,
+        chatter=caption.doubt is not None and caption.doubt.chatter,
         words=map(_word_to_proto, caption.words),
     )
 

@@ -28,3 +28,5 @@ def test_wrong_languages_are_counted_of_captions_and_of_texts(tmp_path):
         ("en", 2, 0, 0),
         ("de", 2, 1, 1),
     ]
+    names = ("translations", "strayed", "strayed_and_held", "cut_short")
+    assert [[line[name] for name in names] for line in figures["texts"]] == [[2, 0, 0, 0], [2, 1, 1, 0]]

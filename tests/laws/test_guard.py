@@ -11,15 +11,15 @@ from streamtrans.core import Caption, Doubt
 from streamtrans.decode import DraftContext, NoDraft, converse, decode, guarded, judged, parse_drafters
 from streamtrans.decode.guarded import BEGINNINGS, FAR, WORSE
 from streamtrans.engine import Engine, EngineConfig
-from streamtrans.engine.guard import doubt, judging
+from streamtrans.engine.guard import Asked, doubt, judging, sounding
 from streamtrans.evaluate import replay
 from streamtrans.model.api import Choices
-from streamtrans.stream import SessionConfig, Span, doubted, load_policy
+from streamtrans.stream import SessionConfig, Span, Stages, doubted, load_policy
 from streamtrans.stream.lines import Line
 from streamtrans.testing.engine import hypothesis
 from streamtrans.testing.toy import EOT, ToyConfig, ToyModel, toy_audio
 from streamtrans.testing.vad import ScriptedVad
-from streamtrans.text import Pieces
+from streamtrans.text import Pieces, Source
 from tests.fakes import Words
 
 PROMPT, END = (1, 2), 0
@@ -147,8 +147,8 @@ def test_who_was_taught_a_language_is_doubted_on_strong_evidence_and_who_was_not
     vocabulary = Pieces([b"", *(f" {word}".encode() for word in (*words, *german))], EOT)
     vocabulary_size = 1 + len(words) + len(german)
     few, all_of_them = tuple(range(1, 5)), tuple(range(1, 1 + len(words)))
-    taught = judging(vocabulary, "de", ("en",), taught=True)
-    untaught = judging(vocabulary, "de", ("en",), taught=False)
+    taught = judging(vocabulary, Asked("de", ("en",), taught=True))
+    untaught = judging(vocabulary, Asked("de", ("en",), taught=False))
 
     assert taught(all_of_them) == untaught(all_of_them) == WRONG
     assert taught(few) == Doubt("en", certain=False)
@@ -156,16 +156,16 @@ def test_who_was_taught_a_language_is_doubted_on_strong_evidence_and_who_was_not
     mixed = (*all_of_them, *range(1 + len(words), vocabulary_size))
     assert (taught(mixed), untaught(mixed)) == (None, WRONG)
     assert (taught((1,)), untaught((1,)), untaught(())) == (None, Doubt(), None)
-    assert judging(vocabulary, "en", ("de",), taught=True)(all_of_them) is None
+    assert judging(vocabulary, Asked("en", ("de",), taught=True))(all_of_them) is None
 
 
 def test_who_was_never_taught_a_language_is_not_believed_where_the_text_is_in_none():
     invented = "Passworderrat. Prägo digitare la Password, seguita daltastocanceletto."
     right = "Das Passwort ist falsch, bitte geben Sie es noch einmal ein."
 
-    assert doubt(invented, "de", ("it", "en"), taught=False) == Doubt("it", certain=True)
-    assert doubt(right, "de", ("it", "en"), taught=False) is None
-    assert doubt(right, "de", ("it", "en"), taught=True) is None
+    assert doubt(invented, Asked("de", ("it", "en"), taught=False)) == Doubt("it", certain=True)
+    assert doubt(right, Asked("de", ("it", "en"), taught=False)) is None
+    assert doubt(right, Asked("de", ("it", "en"), taught=True)) is None
 
 
 ENGLISH_WORDS = ["the", "of", "and", "that", "was", "with", "which", "this"]
@@ -239,3 +239,105 @@ def test_a_caption_in_doubt_but_not_for_certain_is_shown_and_said_to_be():
 
     assert doubted(caption) == "a text in German seems to be French: Ehre sei Gott!"
     assert doubted(replace(caption, doubt=None)) is None
+
+
+# ---- what translators say besides ----
+
+
+def translated(pieces, *, asked_in_words=True, guard=True, mode="live"):
+    """Return the final caption of a translator whose words are ``pieces``, behind an ear that speaks English."""
+    ear = ToyModel(ToyConfig(words=len(ENGLISH_WORDS), languages=("en", "de")))
+    translator = ToyModel(
+        ToyConfig(words=len(pieces), languages=("en", "de"), speculator=False, asked_in_words=asked_in_words)
+    )
+    for model, words in ((ear, [f" {word}" for word in ENGLISH_WORDS]), (translator, pieces)):
+        model.vocabulary = Pieces([b""] * model.first_word + [word.encode() for word in words], EOT)
+    config = SessionConfig(("de",), source="en", mode=mode, min_voiced_ms=0)
+    engine = Engine(ear, lambda _: ScriptedVad(WHOLE), EngineConfig(slots=2, guard=guard), translator)
+    audio = np.concatenate([toy_audio(3.5, 3), np.zeros(16_000, "f4")])
+    with engine:
+        [final] = replay(config, Stages(ear.vocabulary, translator.vocabulary), engine, audio).finals
+    return final
+
+
+@pytest.mark.parametrize("mode", ["live", "stable", "final"])
+def test_nothing_of_what_a_translator_says_instead_reaches_a_reader_and_he_is_told(mode):
+    talking = [" Übersetzung:", " Die Übersetzung lautet:"]
+
+    assert translated(talking, guard=False, mode=mode).text
+    shown = translated(talking, mode=mode)
+    assert (shown.text, shown.doubt) == ("", Doubt(certain=True, chatter=True))
+    assert doubted(shown) == "a text in German was held back: the model talked about it instead"
+
+
+def test_who_is_not_asked_in_words_is_not_suspected_of_talking():
+    shown, unguarded = (translated([" Übersetzung:", " Wort"], asked_in_words=False, guard=on) for on in (True, False))
+
+    assert (shown.text, shown.doubt) == (unguarded.text, None)
+
+
+def test_what_may_be_talk_is_shown_and_said_to_be():
+    shown = translated([" **Tag**", " **Nacht**"])
+
+    assert shown.text
+    assert shown.doubt == Doubt(chatter=True)
+    assert doubted(shown) == f"a text in German may be chatter: {shown.text.strip()}"
+
+
+def test_what_is_no_talk_is_translated_as_ever():
+    words = [" Haus", " Licht", " Morgen", " gut"]
+
+    assert translated(words) == translated(words, guard=False)
+    assert translated(words).doubt is None
+
+
+def test_a_copy_of_the_transcript_is_held_back_as_a_text_in_its_language():
+    said = "the of and that was with which this"
+    source = Source(said, "en")
+
+    assert doubt(said, Asked("de", (), taught=True, source=source)) == WRONG
+    assert doubt("Microsoft Windows", Asked("de", (), taught=True, source=Source("Microsoft Windows", "en"))) is None
+    already = "wir fangen jetzt mit der nächsten sitzung an"
+    assert doubt(already, Asked("de", (), taught=True, source=Source(already, "en"))) is None  # a German was heard
+
+
+REMARK = (41, 42)
+
+
+@pytest.mark.parametrize("prefix", [(), PREFIX])
+def test_what_a_text_says_of_itself_at_its_end_is_left_out(prefix):
+    script = Script([((*GERMAN, *REMARK), -0.1, -0.1)])
+    script.prefix = prefix
+    vocabulary = Pieces([b"x"] * 41 + [b" (Hinweis:", b" informell)"], EOT)
+    asked = Asked("de", ("en",), taught=True, source=Source("xxx", "en"), in_words=True)
+    undrafted = NoDraft(DraftContext(len(PROMPT), END))
+    sound = sounding(vocabulary, asked)
+
+    found = converse(
+        script,
+        guarded(PROMPT, prefix, Cache(), undrafted, eot=END, limit=40, judge=lambda _: None, sound=sound),
+    )
+
+    assert found.tokens == (*prefix, *GERMAN)
+    assert len(found.logprobs) == len(found.ends) == len(found.tokens)
+    assert found.complete
+    assert sounding(vocabulary, replace(asked, in_words=False)) is len
+
+
+def test_what_was_promised_stays_whatever_it_is():
+    script = Script([((*GERMAN, *REMARK), -0.1, -0.1)])
+    undrafted = NoDraft(DraftContext(len(PROMPT), END))
+    talk = decode(PROMPT, (), Cache(), undrafted, eot=END, limit=40)
+
+    found = converse(script, judged(talk, lambda _: None, lambda _: 1, kept=2))
+
+    assert found.tokens == GERMAN[:2]
+
+
+def test_talk_is_begun_otherwise():
+    script = Script([(ENGLISH, -0.1, -0.1), (GERMAN, -2.0, -0.2)])
+    chatter = Doubt(certain=True, chatter=True)
+
+    found = reading(script, lambda tokens: chatter if tokens[-3:] == ENGLISH else None)
+
+    assert (found.tokens, found.doubt) == (GERMAN, None)

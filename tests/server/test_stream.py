@@ -275,18 +275,22 @@ async def test_a_text_cut_off_by_the_models_limit_is_told(house):
 
 
 @pytest.mark.parametrize("certain", [True, False])
-async def test_a_text_in_another_language_is_told(house, certain):
+@pytest.mark.parametrize("chatter", [True, False])
+async def test_a_text_in_another_language_or_of_the_models_own_is_told(house, certain, chatter):
+    doubt = Doubt(None if chatter else "en", certain, chatter)
+
     def strange(job, target):
-        return replace(house.grow(job, target), doubt=Doubt("en", certain) if job.last else None)
+        return replace(house.grow(job, target), doubt=doubt if job.last else None)
 
     engine = InstantEngine(strange, house.Loud())
     async with house.running(house.served(engine)) as (_, client):
         events = await house.collect(client, house.speech(0.3, 2.0, 1.0), StreamOptions(("de",), mode="final"))
     [final] = [event for event in events if isinstance(event, Caption)]
-    assert (bool(final.text), final.doubt) == (not certain, Doubt("en", certain))
+    assert (bool(final.text), final.doubt) == (not certain, doubt)
     [told] = [event for event in events if isinstance(event, Notice)]
-    assert told.code == "WRONG_LANGUAGE"
-    assert ("held back: the model wrote English" if certain else "seems to be English") in told.message
+    said = ("talked about it", "may be chatter") if chatter else ("wrote English", "seems to be English")
+    assert (told.code, "held back: the model" in told.message) == ("CHATTER" if chatter else "WRONG_LANGUAGE", certain)
+    assert said[not certain] in told.message
 
 
 async def test_that_nobody_spoke_is_told_before_the_summary(house):

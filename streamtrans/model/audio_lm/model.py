@@ -72,6 +72,8 @@ class _Plan:
 class AudioLanguageModel(Writer):
     """Weights behind two verbs: listen, step. Stateless; one thread calls it."""
 
+    asked_in_words = True
+
     def __init__(
         self,
         name: str,

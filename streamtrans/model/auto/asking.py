@@ -90,6 +90,7 @@ class Attending(Hearing):
     """A decoder that attends to an encoder."""
 
     tokens_name = "decoder_input_ids"
+    in_words = False
 
     def hear(self, audio: Samples) -> AutoMemory:
         """Run the encoder over the features of one stretch of audio."""
@@ -162,6 +163,7 @@ class Prompted(Hearing):
     """A decoder that has the sound in its own text."""
 
     tokens_name = "input_ids"
+    in_words = True
 
     def __init__(self, folder: Path, raw: Mapping[str, Any], network: Any, processor: Any) -> None:
         super().__init__(folder, raw, network, processor)

@@ -50,6 +50,8 @@ class Ear(Protocol):
     translations: Pairs
     tokens_name: str
     """What ``forward`` calls the tokens of a text."""
+    in_words: bool
+    """Whether an instruction asks for a text."""
 
     def hear(self, audio: Samples) -> AutoMemory:
         """Encode one stretch of audio."""
@@ -184,6 +186,7 @@ class AutoSpeechModel:
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self.scorer = Scorer(name, rules, network.device, network.dtype)
         self.languages, self.translations = ear.languages, ear.translations
+        self.asked_in_words = ear.in_words
         self.max_samples = 30 * SAMPLE_RATE
         self.rolls_back = False
         self.rolls_back = self._can_roll_back()

@@ -33,6 +33,8 @@ _ROOM = 64
 class ChatTranslator(Writer):
     """A decoder that is asked to translate what stands in its prompt."""
 
+    asked_in_words = True
+
     def __init__(
         self,
         name: str,

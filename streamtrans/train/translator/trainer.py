@@ -108,9 +108,10 @@ class _Run:
                     if self.step % self.config.log_every == 0:
                         self._log(noted, (time.monotonic() - began) / (self.step - first))
                         noted.clear()
-                    if self.step % self.config.save_every == 0 or self.step == steps:
+                    look = self.step % self.recipe.held.every == 0 or self.step == steps
+                    if look or self.step % self.config.save_every == 0:
                         self._save()
-                    if self.step % self.recipe.held.every == 0 or self.step == steps:
+                    if look:
                         self._look()
 
     def _stop(self) -> str:

@@ -1,12 +1,16 @@
 """A whole run of a translator at toy size: learnt, interrupted, resumed, loaded by transformers and by us, served."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from typer.testing import CliRunner
 
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig
 from streamtrans.model.api import Forward, Written
 from streamtrans.model.loading import load_translator
@@ -79,6 +83,31 @@ def test_interrupted_and_resumed_it_ends_where_the_unbroken_run_does(toy, traine
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
+
+
+def test_a_signal_stops_it_behind_the_step_that_it_takes(toy, trained, tmp_path, monkeypatch):
+    take = trainer._Run._take_step
+
+    def signalled(self, batch):
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer._Run, "_take_step", signalled)
+        with pytest.raises(Stopped, match="step 4 of 12 is saved"):
+            run(toy, tmp_path)
+    folder = run(toy, tmp_path)
+    weights = [(each / "model" / "model.safetensors").read_bytes() for each in (trained, folder)]
+    assert weights[0] == weights[1]
+
+
+def test_the_verb_trains_and_says_what_to_serve(toy, tmp_path):
+    done = CliRunner().invoke(app, ["train", str(toy), "--runs", str(tmp_path)])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert f"the translator is {tmp_path / 'toy' / 'model'}" in done.output
+    with pytest.raises(BadConfig, match="one training by one process"):
+        CliRunner().invoke(app, ["train", str(toy), "--stage", "words"], catch_exceptions=False)
 
 
 def test_it_learns_and_says_what_held_texts_have_become(toy, trained):

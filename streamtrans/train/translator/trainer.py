@@ -179,6 +179,7 @@ class _Run:
         self._put(self.average)
         self.network.save_pretrained(part := self.folder / "model.part")
         for file in part.iterdir():
+            file.chmod(0o644)  # the writer leaves it readable by its owner only
             os.replace(file, self.model / file.name)
         self._put(learnt)
         os.replace(self.folder / "state.pt.part", self.folder / "state.pt")

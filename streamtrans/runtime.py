@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from streamtrans.core import (
     BadConfig,
@@ -24,6 +24,7 @@ from streamtrans.foreign import Chosen
 from streamtrans.segment import EndpointRules
 
 if TYPE_CHECKING:
+    from streamtrans.decode import DraftCosts
     from streamtrans.engine import Engine, EngineConfig
     from streamtrans.model.api import SpeechModel, TextModel, WritingModel
     from streamtrans.model.speech import TorchSpeechModel
@@ -238,8 +239,13 @@ class Loaded:
             self.ask(target, source)
 
 
-def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
+def load(choice: ModelChoice, *, slots: int = 16, costs: DraftCosts | None = None) -> Loaded:
     """Load the model and start its engine.
+
+    Args:
+        choice: what was said about it.
+        slots: texts at once.
+        costs: of drafts; ``None`` takes what they cost here, which is measured once.
 
     Raises:
         BadModel: the checkpoint is missing or broken.
@@ -264,7 +270,25 @@ def load(choice: ModelChoice, *, slots: int = 16) -> Loaded:
         translator = load_translator(choice.translator, device=choice.device, dtype=choice.dtype)
     torch.set_num_threads(choice.threads or default_threads(model, translator))
     config = choice.engine_config(slots)
+    config = replace(config, costs=_costs(model, config) if costs is None else costs)
     return Loaded(model, config, Engine(model, load_vad, config, translator), settings, translator)
+
+
+def _costs(model: SpeechModel, config: EngineConfig) -> DraftCosts:
+    """Return what drafts cost here, where their length follows from it and what is written doesn't."""
+    import torch
+
+    from streamtrans.decode import parse_drafters
+    from streamtrans.engine import priced
+    from streamtrans.model.native import why_not
+    from streamtrans.model.speech import TorchSpeechModel
+
+    guesses = model.has_speculator and (config.drafter is None or parse_drafters(config.drafter).needs_speculator)
+    if not guesses or config.top_k != 1 or not isinstance(model, TorchSpeechModel):
+        return config.costs
+    threads = torch.get_num_threads()
+    about = [model.config.asdict(), model.precision, str(model.device), threads, torch.__version__, why_not()]
+    return priced(cast("SpeechModel", model), about, alone=threads == 1 and model.device.type == "cpu")
 
 
 def load_alone(choice: ModelChoice) -> TorchSpeechModel:

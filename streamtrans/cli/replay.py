@@ -14,6 +14,7 @@ import typer
 from streamtrans.cli.options import MODEL
 from streamtrans.cli.record import PACKAGES, fingerprints
 from streamtrans.core import SAMPLE_RATE, BadModel, Caption, Event, Group, milliseconds
+from streamtrans.decode import COSTS, DraftCosts
 from streamtrans.foreign import BadValue, Chosen, parse
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.stream import (
@@ -145,6 +146,7 @@ class _Decoding:
     drafter: str | None
     top_k: float
     guard: bool = False  # recordings of before it was there don't name it
+    costs: DraftCosts = COSTS  # nor these
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ def _computing(
         choice.threads or loading.threads,
         translator,
     )
-    loaded = load(as_then, slots=engine.slots)
+    loaded = load(as_then, slots=engine.slots, costs=engine.costs)
     stack.callback(loaded.engine.close)
     return loaded.spellers, loaded.engine
 

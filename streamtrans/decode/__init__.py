@@ -5,6 +5,7 @@ greedy, speculative and re-reading differ only in who drafts.
 """
 
 from streamtrans.decode.drafters import (
+    COSTS,
     DRAFTERS,
     Chain,
     Draft,
@@ -23,6 +24,7 @@ from streamtrans.decode.guarded import Judge, Sound, guarded, judged
 from streamtrans.decode.loop import Conversation, converse, decode, greedy
 
 __all__ = [
+    "COSTS",
     "DRAFTERS",
     "Chain",
     "Conversation",

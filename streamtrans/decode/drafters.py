@@ -65,6 +65,10 @@ class DraftCosts:
         return count
 
 
+COSTS = DraftCosts()
+"""Where nobody has measured them."""
+
+
 @dataclass(frozen=True, slots=True)
 class DraftContext:
     """What a drafter knows about its conversation.
@@ -87,7 +91,7 @@ class DraftContext:
     count: int | None = None
     acceptance: float = 0.7
     floor: float = 0.0
-    costs: DraftCosts = DraftCosts()
+    costs: DraftCosts = COSTS
     biases: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from streamtrans.core import SAMPLE_RATE, BadConfig, Tokens
-from streamtrans.decode import parse_drafters, parse_top_k
+from streamtrans.decode import COSTS, DraftCosts, parse_drafters, parse_top_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class EngineConfig:
     max_batch: int = 16  # rows of one device call; larger is more throughput, smaller is less delay
     drafter: str | None = None  # a chain such as "echo,kvspn"; None = that, or "echo" without a speculator
     top_k: float = 1  # for the speculator's drafts: 1 is exact, larger is faster and looser, inf never checks
+    costs: DraftCosts = COSTS  # what drafts cost, where their length follows what is accepted
     draft_tokens: int | None = None  # the speculator's guesses at a time, 0 to 8; None follows what is accepted
     spare_tokens: int = 12  # with tokens_per_s the guard against endless repetition: a text of `s` seconds may hold
     tokens_per_s: float = 12.0  # spare_tokens + tokens_per_s * s tokens, or what its language needs if that is more

@@ -56,6 +56,7 @@ class Stage:
             config.top_k,
             config.draft_tokens,
             acceptance=self.acceptance,
+            costs=config.costs,
             biases=target.biases,
         )
         needed = self.model.tokens_per_second(target.language)

@@ -5,6 +5,7 @@ Each run is stored as JSON with the command that made it and the machine.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -81,6 +82,8 @@ def verb(name: str) -> Callable[..., None]:
     def run(*, measurement: Measurement, results: _RESULTS = RESULTS) -> None:
         from streamtrans.evaluate.machine import Watch
 
+        # As Ctrl-C: what has begun a server ends it on its way out.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with Watch() as watch, telling(name) as told:
             report = measurement.measure(told)
         keep(name, report.figures, watch.measured, results)

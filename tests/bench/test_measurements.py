@@ -1,6 +1,10 @@
 """The table of measurements: each line is a verb whose options are its fields; a new one is a file and a line."""
 
 import json
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated
@@ -98,3 +102,29 @@ def test_the_routine_runs_what_the_table_marks_for_what_is_there(monkeypatch):
     ran.clear()
     assert run("routine", "--given", "runs").exit_code == 0
     assert {command[1] for command in ran} == {name for name, line in MEASUREMENTS.items() if line.routine}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are read from /proc")
+def test_a_measurement_that_is_ended_ends_the_server_that_it_began(tmp_path):
+    command = [sys.executable, "-m", "streamtrans.cli", "bench", "soak", "--results", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as measuring:
+        children = Path(f"/proc/{measuring.pid}/task/{measuring.pid}/children")
+        deadline = time.monotonic() + 60
+        while not (begun := children.read_text().split()) or not _listens(begun[0]):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        measuring.terminate()
+        assert measuring.wait(timeout=30) == 130
+        deadline = time.monotonic() + 60  # it goes with grace
+        while any(Path(f"/proc/{child}").exists() for child in begun):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def _listens(process):
+    """Whether a process has begun to serve: its command line names the port."""
+    said = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    if b"--port" not in said:
+        return False
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(said[said.index(b"--port") + 1]))) == 0

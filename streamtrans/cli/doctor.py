@@ -15,13 +15,17 @@ from typing import Annotated, Literal
 import typer
 
 from streamtrans.cli.options import MODEL
-from streamtrans.core import SAMPLE_RATE, Group, Job, Reading, StreamtransError, Target
-from streamtrans.runtime import ModelChoice, load
+from streamtrans.core import SAMPLE_RATE, Group, StreamtransError
+from streamtrans.runtime import Loaded, ModelChoice, load
 
 Status = Literal["ok", "warn", "fail"]
 
 _FROM = 12_800
 """Where speech begins in the demo's recording."""
+_USUAL = ("de", "fr", "es", "zh")
+"""One of these is what is translated into, where that can be."""
+_GROWS_TO = 10 * SAMPLE_RATE
+"""How long a segment is that grows."""
 
 _REINSTALL = "pip install --force-reinstall streamtrans"
 
@@ -41,15 +45,17 @@ class Finding:
 def doctor(
     *,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="The port that should be free.")] = 50_051,
-    choice: Annotated[ModelChoice, Group("model", "device", "dtype", heading=MODEL)],
+    choice: Annotated[ModelChoice, Group("model", "translator", "device", "dtype", "threads", heading=MODEL)],
 ) -> None:
-    """Check that everything works here, and say what to do where it doesn't.
+    """Check that everything works here, and say what to do where it doesn't: also whether a model can be served live.
 
     For example:
 
         streamtrans doctor
 
         streamtrans doctor --model openai/whisper-small --device cuda
+
+        streamtrans doctor --model openai/whisper-small --translator Helsinki-NLP/opus-mt-en-de
 
     The exit status is 1 if something fails.
     """
@@ -81,16 +87,23 @@ def examine(port: int, choice: ModelChoice) -> Iterator[Finding]:
     for name in ("silero", "webrtc", "energy"):
         yield _guarded(f"vad {name}", partial(_detector, name))
     named = f"the folder {choice.model} lacks what is named, or holds it broken: get it again, or name another --model"
-    yield _guarded("model", lambda: _translation(choice), _REINSTALL if choice.model is None else named)
+    try:
+        yield from _served(choice)
+    except (StreamtransError, ImportError) as error:
+        yield _failed("model", error, _REINSTALL if choice.model is None else named)
 
 
 def _guarded(subject: str, check: Callable[[], Finding], remedy: str = _REINSTALL) -> Finding:
     try:
         return check()
-    except StreamtransError as error:
-        return Finding("fail", subject, str(error), remedy)
-    except ImportError as error:
+    except (StreamtransError, ImportError) as error:
+        return _failed(subject, error, remedy)
+
+
+def _failed(subject: str, error: Exception, remedy: str) -> Finding:
+    if isinstance(error, ImportError):
         return Finding("fail", subject, f"a package is missing: {error}", "pip install . (in a clone of streamtrans)")
+    return Finding("fail", subject, str(error), remedy)
 
 
 def _python() -> Finding:
@@ -175,30 +188,45 @@ def _detector(name: str) -> Finding:
     return Finding("ok", f"vad {name}", f"loads and hears silence as {probabilities[-1]:.2f}, {took_ms:.0f} ms")
 
 
-def _translation(choice: ModelChoice) -> Finding:
-    """Load the model and translate a second of sound."""
-    from streamtrans.audio import read_audio
-    from streamtrans.cli.demo import RECORDING
-
-    heard = read_audio(RECORDING)[_FROM : _FROM + SAMPLE_RATE]
+def _served(choice: ModelChoice) -> Iterator[Finding]:
+    """Load the model, and the translator behind it; say what they are, and whether they keep up with a speaker."""
     began = time.perf_counter()
     loaded = load(choice)
     loading_s = time.perf_counter() - began
     try:
-        audio = heard[: loaded.model.max_samples]
-        language = loaded.model.languages[0]
-        job = Job(0, 0, len(audio), True, audio, (Target(language),), language)
-        began = time.perf_counter()
-        reading = loaded.engine.submit(job).result()
-        took_ms = 1000 * (time.perf_counter() - began)
+        model, translator = loaded.model, loaded.translator
+        many = " ".join(model.languages)
+        loads = f"loads in {loading_s:.1f} s"
+        yield Finding("ok", "model", f"{model.name} on {model.device}, {model.precision}, {many}; {loads}")
+        if translator is not None:
+            what = f"{translator.name} on {translator.device}, {translator.precision}"
+            yield Finding("ok", "translator", f"{what}, {' '.join(translator.targets(_spoken(loaded))) or 'nothing'}")
+        yield _live(loaded)
     finally:
         loaded.engine.close()
-    assert isinstance(reading, Reading), "a job is answered by a reading"
-    tokens = len(reading.hypotheses[0].tokens)
-    return Finding(
-        "ok",
-        "model",
-        f"{loaded.model.name} on {loaded.model.device}, {loaded.model.precision}, "
-        f"{' '.join(loaded.model.languages)}; loads in {loading_s:.1f} s, "
-        f"reads a second of sound in {took_ms:.0f} ms ({tokens} tokens)",
-    )
+
+
+def _spoken(loaded: Loaded) -> str:
+    """Return what is taken to be spoken: English, as in the recording, where that is known."""
+    known = loaded.model.languages
+    return "en" if "en" in known else known[0]
+
+
+def _live(loaded: Loaded) -> Finding:
+    from streamtrans.audio import read_audio
+    from streamtrans.cli.demo import RECORDING
+    from streamtrans.cli.keeping_up import measure, now, taken_gb, verdict
+    from streamtrans.evaluate import describe_machine
+
+    source = _spoken(loaded)
+    others = [code for code in dict(loaded.translations).get(source, loaded.languages) if code != source]
+    target = next((code for code in _USUAL if code in others), others[0] if others else source)
+    loaded.ask(target, source)
+    heard = min(_GROWS_TO, loaded.model.max_samples)
+    pace = measure(loaded, read_audio(RECORDING)[_FROM : _FROM + heard], (target,), source, now)
+    live, why = verdict(pace, taken_gb(), describe_machine().memory_gb)
+    subject, detail = "live", f"{source} to {target}: {why}"
+    if live:
+        return Finding("ok", subject, detail)
+    remedy = "take a smaller model (docs/models.md), --dtype int8, or a GPU; recordings are translated all the same"
+    return Finding("fail", subject, detail, remedy)

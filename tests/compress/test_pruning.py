@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from streamtrans.cli.app import app
 from streamtrans.compress import convert
-from streamtrans.compress.pruning import ORDERS, Pruning, prune, search
+from streamtrans.compress.pruning import ORDERS, Pruning, prune, search, subjects
 from streamtrans.compress.pruning.scores import Notebook, Score, Written, score
 from streamtrans.compress.pruning.stacks import cut, groups_stay
 from streamtrans.compress.pruning.subjects import AudioLanguageSubject, SpeechSubject
@@ -24,6 +24,7 @@ from streamtrans.evaluate.recordings import RecordingsConfig, evaluate_recording
 from streamtrans.model.audio_lm.qwen2_audio import order
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.loading import load_model, load_network, load_speech
+from streamtrans.model.speech import TorchSpeechModel
 from tests.audio_models import make_qwen
 from tests.checkpoints import make_qwen2_audio, make_whisper, make_whisper_m2m
 from tests.model.test_audio_lm import check_logits
@@ -154,6 +155,31 @@ def test_the_encoder_is_asked_once_while_decoder_layers_go(whisper: Path, talks)
     for kept in (range(5), [0, 1, 2, 4], [0, 4]):
         subject.write(kept)
     assert len(asked) == 2  # two lots of recordings
+
+
+@pytest.mark.parametrize("room", [1 << 30, 0])
+def test_keys_are_made_once_where_there_is_room_and_the_search_is_the_same(
+    room: int, whisper: Path, talks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    real = TorchSpeechModel.remember
+
+    def noting(self, features, frames):
+        made.append(1)
+        return real(self, features, frames)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TorchSpeechModel, "remember", noting)
+        patched.setattr(subjects, "_MOST_KEPT", room)
+        found = prune(whisper, tmp_path / "out", talks, Pruning(2, together=2, dtype="float64"))
+    assert len(made) == 2 * (1 if room else 1 + 3 + 2)  # two lots of recordings, then for the whole and each candidate
+    for each in found.rounds:
+        for layer, points in each.candidates.items():
+            gone = {*each.removed[:-1], layer}
+            alone = tmp_path / f"{len(gone)}-{layer}"
+            cut(whisper, "decoder", [number for number in range(5) if number not in gone], alone, {})
+            subject = SpeechSubject(loaded(alone), "decoder", talks, (), 2)
+            assert score(subject.write(range(5 - len(gone)))).mean == points
 
 
 # ---- the folder ----

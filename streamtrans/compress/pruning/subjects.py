@@ -22,9 +22,14 @@ from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.recordings import askable
 from streamtrans.model.api import Forward, SpeechModel
+from streamtrans.model.cache import EncodedSpeech
+from streamtrans.model.fused import decoder_stack
 from streamtrans.model.loading import load_model
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.text import canonical
+
+_MOST_KEPT = 4 << 30
+"""Bytes of keys and values that are kept; larger: more recordings of which a round makes none anew."""
 
 
 class Subject(Protocol):
@@ -38,8 +43,8 @@ class Subject(Protocol):
 class SpeechSubject:
     """A Whisper or whisperM2M without its KVSPN, which changes no text; ``silence_s`` stands for its family's padding.
 
-    Recordings are decoded ``together`` in a fixed order, so that the same layers write the same texts every time. What
-    the encoder says is kept while only decoder layers go.
+    Recordings are decoded ``together`` in a fixed order, so that the same layers write the same texts every time. While
+    only decoder layers go, what the encoder says is kept, and what each layer makes of it: other layers change neither.
 
     Raises:
         BadConfig: no recording can be scored in any language.
@@ -67,37 +72,54 @@ class SpeechSubject:
             raise BadConfig("no recording has a text in a language that the model can be asked for")
         self.features: dict[int, tuple[Tensor, list[int]]] = {}
         """What the encoder said, by number of the first recording; another subject of the same encoder may have it."""
+        self._keys: dict[int, list[EncodedSpeech]] = {}
+        """What each layer of the whole decoder attends to, as far as there is room for it."""
+        self._free = _MOST_KEPT
 
     def write(self, kept: Sequence[int]) -> Written:
         """Write every recording in every language that it has a text in."""
         texts: list[Text] = []
         passes, seconds = 0, 0.0
-        with self._only(kept):
-            for at in range(0, len(self.asked), self.together):
-                part = self.asked[at : at + self.together]
-                audios = [talk.load()[: self.model.max_samples] for talk, _ in part]
-                features = self._hear(at, audios)
-                began = time.perf_counter()
-                found, count = self._decode(part, audios, *features)
-                passes, seconds = passes + count, seconds + time.perf_counter() - began
-                texts += found
+        for at in range(0, len(self.asked), self.together):
+            part = self.asked[at : at + self.together]
+            audios = [talk.load()[: self.model.max_samples] for talk, _ in part]
+            memories = self._memories(at, audios, kept)
+            began = time.perf_counter()
+            with self._only(kept):
+                found, count = self._decode(part, audios, memories)
+            passes, seconds = passes + count, seconds + time.perf_counter() - began
+            texts += found
         return Written(texts, passes, seconds)
 
     @contextmanager
     def _only(self, kept: Sequence[int]) -> Iterator[None]:
         owner: Any = getattr(self.model.network.model, self.stack)
         layers, config = owner.layers, self.model.config
+        fused = self.model.stack
         owner.layers = nn.ModuleList(layers[number] for number in kept)
         depth = {f"{self.stack}_layers": len(kept)}
         self.model.config = replace(config, speculator_blocks=0, **depth)  # type: ignore[arg-type]
+        if fused is not None and self.stack == "decoder":
+            self.model.stack = decoder_stack(owner)
         try:
             yield
         finally:
-            owner.layers, self.model.config = layers, config
+            owner.layers, self.model.config, self.model.stack = layers, config, fused
+
+    def _memories(self, at: int, audios: Sequence[Samples], kept: Sequence[int]) -> list[EncodedSpeech]:
+        """Return what the ``kept`` layers attend to of recordings, the first of which has number ``at``."""
+        if self.stack == "encoder":
+            with self._only(kept):
+                return self.model.encode(self._silent(audios))
+        whole = self._keys.get(at)
+        if whole is None:
+            whole = self.model.remember(*self._hear(at, audios))
+            size = sum(each.nbytes for memory in whole for pair in memory.decoder for each in (pair.keys, pair.values))
+            if size <= self._free:
+                self._keys[at], self._free = whole, self._free - size
+        return [replace(memory, decoder=tuple(memory.decoder[number] for number in kept)) for memory in whole]
 
     def _hear(self, at: int, audios: Sequence[Samples]) -> tuple[Tensor, list[int]]:
-        if self.stack == "encoder":
-            return self.model.hear(self._silent(audios))
         if at not in self.features:
             features, frames = self.model.hear(self._silent(audios))
             self.features[at] = features.cpu(), frames
@@ -113,13 +135,12 @@ class SpeechSubject:
         self,
         part: Sequence[tuple[Talk, tuple[str, ...]]],
         audios: Sequence[Samples],
-        features: Tensor,
-        frames: list[int],
+        memories: Sequence[EncodedSpeech],
     ) -> tuple[list[Text], int]:
         model, limits = self.model, EngineConfig()
         slots = model.allocate(sum(len(codes) for _, codes in part))
         talks: list[Conversation] = []
-        for memory, audio, (talk, codes) in zip(model.remember(features, frames), audios, part, strict=True):
+        for memory, audio, (talk, codes) in zip(memories, audios, part, strict=True):
             for code in codes:
                 prompt = model.prompt(code, talk.language)
                 limit = limits.limit(model.max_tokens, prompt, len(audio), model.tokens_per_second(code))

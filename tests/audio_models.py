@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 
+from streamtrans.compress.speculator import add_speculator
 from tests.checkpoints import make_qwen2_audio
 from tests.translators import enlarged
 
@@ -87,11 +90,20 @@ def make_voxtral(
     return model
 
 
-def make_qwen(folder: Path, *, positions: int = POSITIONS, seed: int = 0):
+def make_qwen(folder: Path, *, layers: int = 3, positions: int = POSITIONS, seed: int = 0):
     """Save a random Qwen2-Audio whose chunks have so many ``positions``, and return transformers' model of it."""
     folder.mkdir(exist_ok=True)
     text = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048}
-    return make_qwen2_audio(folder, layers=3, positions=positions, seed=seed, **text)
+    return make_qwen2_audio(folder, layers=layers, positions=positions, seed=seed, **text)
+
+
+def make_drafting_qwen(folder: Path, **shape: int) -> None:
+    """Save a random Qwen2-Audio with a KVSPN that nobody has trained."""
+    with tempfile.TemporaryDirectory() as whole:
+        make_qwen(Path(whole), layers=6, seed=3, **shape)
+        shutil.rmtree(folder, ignore_errors=True)
+        add_speculator(whole, folder, blocks=2)
 
 
 MAKERS = {"qwen2_audio": make_qwen, "voxtral": make_voxtral}
+LAWFUL = {**MAKERS, "qwen2_audio with KVSPN": make_drafting_qwen}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,6 @@ from torch import Tensor
 from streamtrans.core import BadModel
 from streamtrans.model.api import Candidates, Guess, Propose
 from streamtrans.model.cache import SlotBatch, SlotCache, SlotCrossing, bias
-from streamtrans.model.config import NetworkConfig
 from streamtrans.model.fused import Own, Passage, Stack, kvspn_stack
 from streamtrans.model.layers import attend
 from streamtrans.model.linear import Make, make_panels, plain_linear
@@ -62,7 +62,7 @@ class Guesser:
     def guess(self, proposals: Sequence[Propose], caches: Sequence[SlotCache]) -> list[Guess]:
         """Guess what follows each text, in as many passes as the longest guess has tokens."""
         chains = [
-            _Chain(proposal, cache.length, self.config.max_target_positions, self.eot)
+            Chain(proposal, cache.length, self.config.max_target_positions, self.eot)
             for proposal, cache in zip(proposals, caches, strict=True)
         ]
         if self.config.speculator_input == "hidden":
@@ -71,7 +71,7 @@ class Guesser:
             self._continue_tokens(chains, caches)
         return [Guess(tuple(chain.tokens), tuple(chain.logprobs), chain.candidates) for chain in chains]
 
-    def _continue_states(self, chains: Sequence[_Chain], caches: Sequence[SlotCache]) -> None:
+    def _continue_states(self, chains: Sequence[Chain], caches: Sequence[SlotCache]) -> None:
         """Guess as Medusa does: the token after the only unread one, from the hidden state before it."""
         states = [
             cache.newest_hidden() if len(chain.unread) == 1 else None
@@ -90,7 +90,7 @@ class Guesser:
         groups, crossings = self._attentions(batch, SlotSight(batch, self.config, 1, None))
         self._answer([chains[row] for row in able], self.speculator(hidden, groups, crossings)[:, 0])
 
-    def _continue_tokens(self, chains: Sequence[_Chain], caches: Sequence[SlotCache]) -> None:
+    def _continue_tokens(self, chains: Sequence[Chain], caches: Sequence[SlotCache]) -> None:
         """Guess on and on, each token from the one before."""
         if self.stack is not None:
             self._continue_at_once(self.stack, chains, caches)
@@ -115,7 +115,7 @@ class Guesser:
             last = self.config.max_target_positions - 1
             places = [range(place := min(line[-1] + 1, last), place + 1) for line in places]
 
-    def _continue_at_once(self, stack: Stack, chains: Sequence[_Chain], caches: Sequence[SlotCache]) -> None:
+    def _continue_at_once(self, stack: Stack, chains: Sequence[Chain], caches: Sequence[SlotCache]) -> None:
         """Do the same, each guess in one call."""
         shape, own = caches[0].slots.shape, None
         lines: list[Sequence[int]] = [chain.unread[-1:] for chain in chains]
@@ -151,24 +151,32 @@ class Guesser:
         blocks, layers = range(self.config.speculator_blocks), self.config.decoder_layers
         return [SlotGroup(sight, block) for block in blocks], [batch.crossing(layers + block) for block in blocks]
 
-    def _answer(self, chains: Sequence[_Chain], hidden: Tensor) -> Tensor:
+    def _answer(self, chains: Sequence[Chain], hidden: Tensor) -> Tensor:
         """Add the best token for each hidden state ``(B, E)`` to its chain; return these tokens ``(B,)``."""
         scores = self.score(hidden).to(self.score_type)
         if self.suppression is not None:
             scores += self.suppression
-        best, choice = scores.max(-1)
-        logprobs = -(scores - best[:, None]).exp_().sum(-1).log_()
-        tokens = choice if self.listed is None else self.listed[choice]
-        if not chains[0].tokens:
-            rows = best_candidates(scores, [chain.width for chain in chains], self.listed)
-            for chain, row in zip(chains, rows, strict=True):
-                chain.candidates = row
-        for chain, token, logprob in zip(chains, tokens.tolist(), logprobs.tolist(), strict=True):
-            chain.add(token, logprob)
-        return tokens
+        return add_best(chains, scores, self.listed)
 
 
-class _Chain:
+def add_best(chains: Sequence[Chain], scores: Tensor, listed: Tensor | None = None) -> Tensor:
+    """Add the best token of each row ``(B, V)`` to its chain; return these tokens ``(B,)``.
+
+    ``listed`` ``(V,)`` names the tokens that are scored, where not all are.
+    """
+    best, choice = scores.max(-1)
+    logprobs = -(scores - best[:, None]).exp_().sum(-1).log_()
+    tokens = choice if listed is None else listed[choice]
+    if not chains[0].tokens:
+        rows = best_candidates(scores, [chain.width for chain in chains], listed)
+        for chain, row in zip(chains, rows, strict=True):
+            chain.candidates = row
+    for chain, token, logprob in zip(chains, tokens.tolist(), logprobs.tolist(), strict=True):
+        chain.add(token, logprob)
+    return tokens
+
+
+class Chain:
     """One text's guesses so far, and when they are enough."""
 
     def __init__(self, proposal: Propose, read: int, positions: int, eot: int) -> None:
@@ -218,6 +226,20 @@ def best_candidates(scores: Tensor, widths: Sequence[int], listed: Tensor | None
     return rows
 
 
+class Reads(Protocol):
+    """Which of the base's keys a speculative network reads."""
+
+    @property
+    def speculator_window(self) -> int:
+        """Of the newest so many positions; 0: of all."""
+        ...
+
+    @property
+    def speculator_reads(self) -> tuple[range, ...]:
+        """Per block, of which layers."""
+        ...
+
+
 class SlotSight:
     """What the queries of a chain see, the same for all blocks.
 
@@ -226,7 +248,7 @@ class SlotSight:
     are real at first, and :meth:`extend` adds one.
     """
 
-    def __init__(self, batch: SlotBatch, config: NetworkConfig, rows: int, unread: Sequence[int] | None) -> None:
+    def __init__(self, batch: SlotBatch, config: Reads, rows: int, unread: Sequence[int] | None) -> None:
         self.batch, self.config, self.own = batch, config, unread is not None
         slots, ends = batch.slots, batch.lengths
         window, layers = config.speculator_window, len(config.speculator_reads[0])

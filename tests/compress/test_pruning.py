@@ -17,6 +17,7 @@ from streamtrans.compress.pruning import ORDERS, Pruning, prune, search, subject
 from streamtrans.compress.pruning.scores import Notebook, Score, Written, score
 from streamtrans.compress.pruning.stacks import cut, groups_stay
 from streamtrans.compress.pruning.subjects import AudioLanguageSubject, SpeechSubject
+from streamtrans.compress.speculator import add_speculator
 from streamtrans.core import BadConfig, BadModel
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import read_talks
@@ -303,6 +304,14 @@ def test_an_audio_llm_without_some_layers_is_served_with_the_logits_of_transform
     ours = load_speech(tmp_path / "out", device="cpu", dtype="float32")
     assert len(ours.encode([speech(1.1)])[0].prefix) == 2  # type: ignore[attr-defined]
     check_logits(ours, tmp_path / "out", reference, speech(1.7), ("de", "en"))
+
+
+@pytest.mark.parametrize(("kept", "stays"), [([0, 2, 4], True), ([0, 1, 4], False), ([0, 2, 3, 4], False)])
+def test_a_kvspn_of_an_audio_llm_stays_where_its_groups_do(kept: list[int], stays: bool, tmp_path: Path) -> None:
+    make_qwen(tmp_path / "whole", layers=6)
+    add_speculator(tmp_path / "whole", tmp_path / "made", blocks=3)
+    cut(tmp_path / "made", "language_model", kept, tmp_path / "out", {})
+    assert load_speech(tmp_path / "out", device="cpu").has_speculator == stays
 
 
 def test_a_config_that_says_nothing_of_layers_gets_their_number(qwen: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from streamtrans.model.cache import EncodedSpeech
 from streamtrans.model.loading import load_model, load_speech
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.testing.toy import ToyModel
-from tests.audio_models import MAKERS as AUDIO_MODELS
+from tests.audio_models import LAWFUL as AUDIO_MODELS
 from tests.checkpoints import SPECULATORS, make_whisper_m2m
 from tests.model.test_parity import speech
 

@@ -19,7 +19,7 @@ from streamtrans.segment import EndpointRules
 from streamtrans.server import Limits, Served, ServerConfig, TranslationServer
 from streamtrans.stream import SessionConfig
 from streamtrans.vad import load_vad
-from tests.audio_models import MAKERS as AUDIO_MODELS
+from tests.audio_models import LAWFUL as AUDIO_MODELS
 from tests.checkpoints import make_whisper_m2m
 
 RULES = EndpointRules(

@@ -15,10 +15,12 @@ from mistral_common.protocol.transcription.request import TranscriptionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from transformers import AutoProcessor, Qwen2AudioConfig, VoxtralConfig, WhisperFeatureExtractor
 
+from streamtrans.compress.speculator import add_speculator
 from streamtrans.core import AudioTooLong, BadAnswer, BadModel, UnsupportedLanguage
 from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
-from streamtrans.model.api import Forward, Hearing
+from streamtrans.model.api import Forward, Hearing, Propose
 from streamtrans.model.audio_lm import qwen2_audio, voxtral
+from streamtrans.model.layers import rotate
 from streamtrans.model.loading import load_speech, load_translator
 from tests.audio_models import CHUNK_S, MAKERS
 from tests.model.test_parity import speech
@@ -383,3 +385,103 @@ def compared(shape, config):
     assert shape.theta == config.rope_parameters["rope_theta"]
     assert shape.head_dim == (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     return len(names) > 5
+
+
+# ---- KVSPN beside a decoder that has the audio in its own text ----
+
+
+@pytest.fixture(scope="module", params=[*MAKERS, "window"])
+def drafting(request, tmp_path_factory):
+    """A model whose KVSPN has three blocks, each of which reads two layers or, of Voxtral, one."""
+    folder = tmp_path_factory.mktemp("kvspn")
+    kind = "qwen2_audio" if request.param == "window" else request.param
+    MAKERS[kind](folder / "whole", **({"layers": 6} if kind == "qwen2_audio" else {}))
+    add_speculator(folder / "whole", folder / "made", blocks=3)
+    if request.param == "window":
+        said = json.loads((folder / "made" / "config.json").read_text())
+        (folder / "made" / "config.json").write_text(json.dumps(said | {"speculator_window": 4}))
+    return load_speech(folder / "made", device="cpu", dtype="float64")
+
+
+def by_definition(ours, memory, line, newest):
+    """Return the logits after ``newest``, whose keys the base has not, by what the base kept of the line before it."""
+    network, language = ours.network, ours.network.language_model
+    kvspn = network.speculator
+    slots = ours.allocate(1)
+    cache = slots.open(memory)
+    ours.step([Forward(line, cache, 1)])
+    first = max(0, cache.end - kvspn.speculation.speculator_window) if kvspn.speculation.speculator_window else 0
+    lanes = [[part[0, :, first : cache.end] for part in lane] for lane in slots.lanes]
+    rotation = language.rotation(torch.tensor([cache.end]), torch.float64)
+    x = language.model.embed_tokens(torch.tensor([[newest]]))
+    for block, layers in zip(kvspn.blocks, kvspn.speculation.speculator_reads, strict=True):
+        keys, values = (torch.cat([lanes[layer][part] for layer in layers], 1) for part in (0, 1))
+        queries = rotate(block.base_attn.q_proj(x).unflatten(-1, (-1, keys.shape[-1])).transpose(1, 2), rotation)[0]
+        each = len(queries) // len(keys)
+        keys, values = keys.repeat_interleave(each, 0), values.repeat_interleave(each, 0)
+        weights = (queries @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5).softmax(-1)
+        x = x + block.base_attn_layernorm(block.base_attn.out_proj((weights @ values).transpose(0, 1).flatten(1)[None]))
+        x = x + block.mlp(block.post_attention_layernorm(x))
+    return language.logits(kvspn.norm(x))[0, 0] + ours.suppression
+
+
+def test_a_guess_is_made_of_the_bases_keys_audio_among_them(drafting):
+    audios, lines = rows(drafting)
+    memories = drafting.encode(audios)
+    slots = drafting.allocate(len(lines))
+    caches = [slots.open(memory) for memory in memories]
+    drafting.step([Forward(line[:-1], cache, 1) for line, cache in zip(lines, caches, strict=True)])
+    kept = [tensor.clone() for tensor in (*slots.keys, *slots.values)]
+    asked = [
+        Propose(line[-1:], cache, count=1 + row) for row, (line, cache) in enumerate(zip(lines, caches, strict=True))
+    ]
+    together = drafting.propose(asked[::-1])[::-1]
+    assert all(torch.equal(old, new) for old, new in zip(kept, (*slots.keys, *slots.values), strict=True))
+    for row, (line, memory, guess) in enumerate(zip(lines, memories, together, strict=True)):
+        wanted = by_definition(drafting, memory, line[:-1], line[-1]).log_softmax(-1)
+        assert guess.tokens[0] == int(wanted.argmax())
+        assert guess.logprobs[0] == pytest.approx(float(wanted.max()), abs=1e-9)
+        assert 1 <= len(guess.tokens) <= 1 + row
+        [alone] = drafting.propose([asked[row]])
+        assert alone.tokens == guess.tokens
+        assert alone.logprobs == pytest.approx(guess.logprobs, abs=1e-9)
+
+
+@pytest.mark.parametrize("drafters", ["kvspn", "echo,kvspn", "echo,ngram,kvspn"])
+def test_what_kvspn_guesses_changes_no_text(drafting, drafters):
+    [memory] = drafting.encode([speech(1.5, 1)])
+    slots, prompt = drafting.allocate(1), drafting.prompt("de", "en")
+    limit = len(prompt) + 25
+
+    def read(make):
+        cache = slots.open(memory, prompt)
+        found = converse(drafting, make(cache))
+        slots.release(cache)
+        return found
+
+    plain = read(lambda cache: greedy(prompt, (), cache, eot=drafting.eot, limit=limit))
+    for previous in ((), plain.tokens[:4], (60, 61)):
+        drafter = parse_drafters(drafters).make(DraftContext(len(prompt), drafting.eot, previous))
+        again = read(lambda cache, who=drafter: decode(prompt, (), cache, who, eot=drafting.eot, limit=limit))
+        assert (again.tokens, again.complete) == (plain.tokens, plain.complete)
+        assert again.logprobs == pytest.approx(plain.logprobs, abs=1e-9)
+        assert again.stats.passes <= plain.stats.passes
+
+
+def test_a_kvspn_that_does_not_fit_is_refused_by_name(made, tmp_path):
+    with pytest.raises(BadModel, match="3 decoder layers cannot be split into 2"):
+        add_speculator(made[0], tmp_path / "out", blocks=2)
+    with pytest.raises(BadModel, match="give 1 or more"):
+        add_speculator(made[0], tmp_path / "out", blocks=0)
+    count = add_speculator(made[0], tmp_path / "out", blocks=1)
+    assert load_speech(tmp_path / "out").parameters == load_speech(made[0]).parameters + count
+    with pytest.raises(BadModel, match="has a KVSPN already"):
+        add_speculator(tmp_path / "out", tmp_path / "again")
+    said = json.loads((tmp_path / "out" / "config.json").read_text())
+    for changes, told in (
+        ({"speculator_acceptance": 2}, "speculator_acceptance is 2"),
+        ({"speculator_blocks": 0}, "unknown"),
+    ):
+        (tmp_path / "out" / "config.json").write_text(json.dumps(said | changes))
+        with pytest.raises(BadModel, match=told):
+            load_speech(tmp_path / "out")

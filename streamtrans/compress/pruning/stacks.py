@@ -13,6 +13,8 @@ from torch import Tensor
 from streamtrans.compress.convert import renumbered_heads
 from streamtrans.compress.weights import Weights, write_folder
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.model.audio_lm.qwen2_audio import shapes
+from streamtrans.model.causal.kvspn import Speculation
 from streamtrans.model.config import NetworkConfig, read_json, shown
 from streamtrans.model.loading import read_alignment_heads
 from streamtrans.model.whisper import PRUNED_FROM
@@ -85,6 +87,9 @@ def cut(folder: Path, name: str, kept: Sequence[int], target: Path, card: Mappin
     also: dict[str, Mapping[str, Any]] = {CARD: card}
     dropped: tuple[str, ...] = ()
     if name == "language_model":
+        speculation = Speculation.of(raw, shapes(raw)[-1])
+        if speculation is not None and not groups_stay(speculation, kept):
+            dropped, raw = ("speculator.",), raw | {"speculator_blocks": 0}
         raw = _fewer_in_language_model(raw, kept)
     else:
         before = NetworkConfig.of(raw)
@@ -109,7 +114,7 @@ def cut(folder: Path, name: str, kept: Sequence[int], target: Path, card: Mappin
         write_folder(target, tensors, like=folder, also={**also, "config.json": raw})
 
 
-def groups_stay(config: NetworkConfig, kept: Sequence[int]) -> bool:
+def groups_stay(config: NetworkConfig | Speculation, kept: Sequence[int]) -> bool:
     """Whether every KVSPN block still reads layers of the group that it was trained on, as many as the others."""
     blocks = [layer // config.group for layer in kept]
     sizes = {blocks.count(block) for block in range(config.speculator_blocks)}

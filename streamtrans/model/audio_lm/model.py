@@ -26,7 +26,7 @@ from streamtrans.model.audio_lm.network import AudioNetwork
 from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotBatch, SlotHistory, SlotShape, SlotSpan
 from streamtrans.model.features import FeatureConfig, LogMel, check_length
 from streamtrans.model.scoring import Rules
-from streamtrans.model.writing import Frames, Writer, known
+from streamtrans.model.writing import Frames, Writer, known, slot_cache
 from streamtrans.text import Vocabulary
 
 TEXT = 448
@@ -70,7 +70,7 @@ class _Plan:
 
 
 class AudioLanguageModel(Writer):
-    """Weights behind two verbs: listen, step. Stateless; one thread calls it."""
+    """Weights behind three verbs: listen, step, propose. Stateless; one thread calls it."""
 
     asked_in_words = True
 
@@ -119,20 +119,22 @@ class AudioLanguageModel(Writer):
 
     @property
     def has_speculator(self) -> bool:
-        """Whether :meth:`propose` may be called."""
-        return False
+        """Whether the checkpoint holds a KVSPN."""
+        return self.network.speculator is not None
 
     @property
     def draft_acceptance(self) -> float:
-        """Nothing that counts: nobody guesses."""
-        return 0.0
+        """The share of KVSPN's guesses that are usually right; 0 without one."""
+        return 0.0 if self.network.speculator is None else self.network.speculator.speculation.acceptance
 
     @property
     def shape(self) -> SlotShape:
         """What one of its slots holds: the longest prefix, and a text."""
         shape = self.network.language_model.shape
         positions = self._longest + self.max_tokens
-        return SlotShape(shape.num_key_value_heads, shape.head_dim, shape.num_hidden_layers, positions)
+        speculator = self.network.speculator
+        group = 1 if speculator is None else speculator.speculation.group
+        return SlotShape(shape.num_key_value_heads, shape.head_dim, shape.num_hidden_layers, positions, group=group)
 
     @property
     def max_tokens(self) -> int:
@@ -165,9 +167,13 @@ class AudioLanguageModel(Writer):
             for (memory, state), hearing in zip(found, hearings, strict=True)
         ]
 
+    @torch.inference_mode()
     def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
-        """Guess nothing: there is no speculative network."""
-        raise AssertionError(f"{self.name} has no KVSPN, and was asked for {len(proposals)} guesses")
+        """Guess what follows each text with KVSPN."""
+        network = self.network
+        assert network.speculator is not None, "this model has no KVSPN"
+        caches = [slot_cache(item.cache) for item in proposals]
+        return network.speculator.guess(network.language_model, proposals, caches, self.suppression, self.eot)
 
     def _pack(self, precision: str) -> None:
         self.network.pack(precision)

@@ -1,4 +1,4 @@
-"""An audio language model under the names of its checkpoints: encoder, projector, decoder of the Llama kind.
+"""An audio language model under the names of its checkpoints: encoder, projector, decoder of the Llama kind, KVSPN.
 
 ```
  mel ─▶ audio_tower ─▶ 50 frames/s ─ joined by 2 or 4 ─▶ multi_modal_projector ─▶ positions of language_model
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamtrans.model.cache import CrossingPair
+from streamtrans.model.causal.kvspn import CausalKvspn, Speculation
 from streamtrans.model.causal.network import CausalNetwork, Shape
 from streamtrans.model.layers import SpeechEncoder, attend
 from streamtrans.model.linear import join
@@ -68,7 +69,13 @@ class Stacking(nn.Module):
 class AudioNetwork(nn.Module):
     """The network."""
 
-    def __init__(self, tower: TowerShape, projector: Pooling | Stacking, language: Shape) -> None:
+    def __init__(
+        self,
+        tower: TowerShape,
+        projector: Pooling | Stacking,
+        language: Shape,
+        speculation: Speculation | None = None,
+    ) -> None:
         super().__init__()
         self.tower_shape = tower
         self.audio_tower = SpeechEncoder(
@@ -81,6 +88,7 @@ class AudioNetwork(nn.Module):
         )
         self.multi_modal_projector = projector
         self.language_model = CausalNetwork(language)
+        self.speculator = None if speculation is None else CausalKvspn(language, speculation)
 
     def hear(self, mel: Tensor, frames: Tensor | None) -> Tensor:
         """Return what the decoder reads of audio.
@@ -125,6 +133,8 @@ class AudioNetwork(nn.Module):
         join(self.audio_tower, precision)
         join(self.multi_modal_projector, precision)
         self.language_model.pack(precision)
+        if self.speculator is not None:
+            join(self.speculator, precision)
 
 
 class Prefix:

@@ -20,6 +20,7 @@ from streamtrans.core import BadModel, Tokens
 from streamtrans.model.audio_lm.folder import build, part, usual_whisper
 from streamtrans.model.audio_lm.model import AudioLanguageModel, Manner, around
 from streamtrans.model.audio_lm.network import AudioNetwork, Pooling, TowerShape
+from streamtrans.model.causal.kvspn import Speculation
 from streamtrans.model.causal.network import Shape
 from streamtrans.model.causal.words import BEGIN, END, Words, chat_words
 from streamtrans.model.config import read_json, shown, whole
@@ -92,7 +93,9 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     ends = read_json(said).get("eos_token_id") if said.exists() else part(raw, "text_config", {}).get("eos_token_id")
     words = chat_words(folder, language.vocab_size, ends)
     with torch.device("meta"):
-        network = AudioNetwork(tower, Pooling(tower.width, language.hidden_size), language)
+        network = AudioNetwork(
+            tower, Pooling(tower.width, language.hidden_size), language, Speculation.of(raw, language)
+        )
     languages = languages_of(folder, raw) if "languages" in raw else LANGUAGES
     manner = Manner(languages, *_asking(folder, words), padded=False)
     return build(folder, network, words.vocabulary, words.rules, manner, device=device, dtype=dtype, packed=packed)

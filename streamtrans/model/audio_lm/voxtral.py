@@ -23,6 +23,7 @@ from streamtrans.core import SAMPLE_RATE, BadModel, Tokens, needs
 from streamtrans.model.audio_lm.folder import build, part, usual_whisper
 from streamtrans.model.audio_lm.model import AudioLanguageModel, Manner, around
 from streamtrans.model.audio_lm.network import AudioNetwork, Stacking, TowerShape
+from streamtrans.model.causal.kvspn import Speculation
 from streamtrans.model.causal.network import Shape
 from streamtrans.model.causal.words import read_ends
 from streamtrans.model.config import read_json, shown, whole
@@ -98,7 +99,9 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     asking = Asking(folder)
     vocabulary, rules = _words(folder, raw, asking.words, language.vocab_size)
     with torch.device("meta"):
-        network = AudioNetwork(tower, Stacking(tower.width, language.hidden_size, each), language)
+        network = AudioNetwork(
+            tower, Stacking(tower.width, language.hidden_size, each), language, Speculation.of(raw, language)
+        )
     languages = languages_of(folder, raw) if "languages" in raw else LANGUAGES
     manner = Manner(languages, asking.before, asking, padded=True, chunks=CHUNKS)
     return build(folder, network, vocabulary, rules, manner, device=device, dtype=dtype, packed=packed)

@@ -194,8 +194,14 @@ class CausalNetwork(nn.Module):
     def score(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised states and logits ``(..., V)`` for the last layer's states ``(..., E)``."""
         hidden = self.model.norm(states)
-        head = self.lm_head
-        return hidden, F.linear(hidden, self.model.embed_tokens.weight) if head is None else head(hidden)
+        return hidden, self.logits(hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Score the vocabulary for normalised states ``(..., E)``."""
+        if self.lm_head is None:
+            return F.linear(hidden, self.model.embed_tokens.weight)
+        scores: Tensor = self.lm_head(hidden)
+        return scores
 
     @torch.no_grad()
     def pack(self, precision: str) -> None:

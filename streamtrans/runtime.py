@@ -82,7 +82,10 @@ class ModelChoice:
     ] = "silero"
     guard: Annotated[
         str,
-        Option("on: what comes out in another language than was asked for is read again, and else held back; or off."),
+        Option(
+            "on: what comes out in another language than was asked for, or as talk of the model's own, is read again, "
+            "and else held back; or off."
+        ),
     ] = "on"
     zero_shot: Annotated[
         bool,

@@ -131,7 +131,7 @@ def load_model(where: str | Path | None = None, *, device: str = "auto", dtype: 
     return model
 
 
-def _others(kind: object) -> Callable[..., SpeechModel] | None:
+def _others(kind: str) -> Callable[..., SpeechModel] | None:
     """Return what loads a ``model_type`` that no family here is for, if transformers makes text of speech with it.
 
     Raises:
@@ -140,14 +140,14 @@ def _others(kind: object) -> Callable[..., SpeechModel] | None:
     if kind in TRANSLATORS:
         return None
     if find_spec("transformers") is None:
-        what = f"model_type {shown(kind)} isn't among {', '.join(FAMILIES)}; to see whether transformers can run it"
+        what = f"model_type {shown(kind)}, which is none of {', '.join(FAMILIES)},"
         raise BadModel(needs(what, "transformers", "auto"))
     from streamtrans.model import auto  # what it imports takes seconds
 
     return auto.load if auto.knows(kind) else None
 
 
-def _no_others(kind: object) -> None:
+def _no_others(kind: str) -> None:
     del kind
 
 
@@ -158,14 +158,14 @@ def _load(
     dtype: str,
     *,
     elsewhere: Mapping[str, str],
-    others: Callable[[object], Callable[..., M] | None] = _no_others,
+    others: Callable[[str], Callable[..., M] | None] = _no_others,
 ) -> M:
     folder = find_folder(where)
     chosen = choose_device(device)
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
     try:
-        load = (None if kind in families else others(kind)) or families.load(kind)
+        load = (others(kind) if isinstance(kind, str) and kind not in families else None) or families.load(kind)
     except BadConfig as error:
         hint = f"; it is of another kind: {elsewhere[kind]}" if isinstance(kind, str) and kind in elsewhere else ""
         raise BadModel(f"{folder / 'config.json'}: {error}{hint}") from None

@@ -33,9 +33,9 @@ MOST_TOKENS = 448
 """Positions of a text with its prompt, sound in it left out: twice half a minute of speech."""
 
 
-def knows(kind: object) -> bool:
+def knows(kind: str) -> bool:
     """Say whether the installed transformers has a class for a ``model_type``; without it there is none."""
-    return isinstance(kind, str) and _class_for(kind) is not None
+    return _class_for(kind) is not None
 
 
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> AutoSpeechModel:

@@ -65,6 +65,7 @@ class Realtime:
     ] = False
     most: Annotated[int, Option("Speakers that are tried at most.", least=1)] = 256
     seconds: Annotated[float, Option("Audio per speaker; it takes as long.", least=2)] = 60.0
+    silence: Annotated[bool, Option("Nobody speaks: faint noise, as of an open microphone in a quiet room.")] = False
     to: Annotated[tuple[str, ...], TO] = ("de",)
     mode: Annotated[Mode, MODE] = "live"
     choice: Annotated[ModelChoice, Group()] = field(default_factory=ModelChoice)
@@ -82,15 +83,18 @@ class Realtime:
         while (streams := self._next(waiting, fits)) is not None:
             [case] = cases([streams], self.choice.threads)
             progress(f"speakers: {streams}, cores: {case.cores}, for {self.seconds:g} s", len(found), None)
-            found.append(asyncio.run(measure(case, self.choice, speeches(streams, self.seconds), options)))
+            said = hush(streams, self.seconds) if self.silence else speeches(streams, self.seconds)
+            found.append(asyncio.run(measure(case, self.choice, said, options)))
             fits[streams] = found[-1]["lag_p95_worst_stream_ms"] < BOUND_MS
         found.sort(key=lambda case: int(case["streams"]))
-        figures = {"model": who, "targets": options.targets, "mode": self.mode, "seconds": self.seconds, "cases": found}
+        figures = {"model": who, "targets": options.targets, "mode": self.mode, "seconds": self.seconds}
+        figures |= {"silence": self.silence, "cases": found}
         notes = []
         if self.largest:
             figures["largest"] = max((number for number, fit in fits.items() if fit), default=0)
             notes = [f"the largest number of speakers whose p95 lag stays under {BOUND_MS} ms: {figures['largest']}"]
-        return Report(figures, [_costs(found), _delays(found)], notes)
+        delays = [] if self.silence else [_delays(found)]
+        return Report(figures, [_costs(found), *delays], notes)
 
     def _next(self, waiting: list[int], fits: dict[int, bool]) -> int | None:
         """Return how many speak next, ``None`` at the end."""
@@ -148,6 +152,13 @@ def speeches(count: int, seconds: float) -> list[Samples]:
     played = np.resize(recording, length + len(recording))
     starts = [number * len(recording) // count for number in range(count)]
     return [played[start : start + length] for start in starts]
+
+
+def hush(count: int, seconds: float) -> list[Samples]:
+    """Return noise at -60 dB for each of ``count`` listeners, ``(seconds,)`` long."""
+    random = np.random.default_rng(0)
+    length = round(seconds * SAMPLE_RATE)
+    return [random.normal(0, 0.001, length).astype(np.float32) for _ in range(count)]
 
 
 async def measure(case: Case, choice: ModelChoice, speech: Sequence[Samples], options: StreamOptions) -> dict[str, Any]:

@@ -127,6 +127,13 @@ def test_every_speaker_says_something_else(monkeypatch, tmp_path):
     assert [len(speech) for speech in realtime.speeches(2, 3)] == [48_000] * 2
 
 
+def test_who_is_silent_has_an_open_microphone():
+    one, two = realtime.hush(2, 3)
+    assert len(one) == len(two) == 48_000
+    assert not np.array_equal(one, two)
+    assert 10 * np.log10(np.mean(np.square(one))) == pytest.approx(-60, abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "problem"),
     [

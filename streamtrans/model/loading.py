@@ -176,8 +176,8 @@ def _load(
 
 def _width(raw: Mapping[str, object]) -> int:
     """Return the width of a network by its ``config.json``, 0 where that doesn't say it."""
-    inner = raw.get("text_config")
-    for part in (raw, inner if isinstance(inner, dict) else {}):
+    inner = [raw.get(name) for name in ("text_config", "audio_config")]
+    for part in (raw, *(each for each in inner if isinstance(each, dict))):
         for name in ("d_model", "hidden_size"):
             if isinstance(width := part.get(name), int):
                 return width

@@ -21,7 +21,7 @@ from streamtrans.decode import DraftContext, converse, decode, greedy, parse_dra
 from streamtrans.model.api import Forward, Hearing, Propose
 from streamtrans.model.audio_lm import qwen2_audio, voxtral
 from streamtrans.model.layers import rotate
-from streamtrans.model.loading import load_speech, load_translator
+from streamtrans.model.loading import _width, load_speech, load_translator
 from tests.audio_models import CHUNK_S, MAKERS
 from tests.model.test_parity import speech
 
@@ -374,6 +374,7 @@ def test_what_folders_leave_out_is_as_transformers_has_it():
     wanted = Qwen2AudioConfig(**{key: value for key, value in said.items() if key != "model_type"})
     assert compared(text, wanted.text_config)
     assert (tower.layers, tower.heads, tower.inner, tower.mels, tower.positions) == (32, 20, 5120, 128, 1500)
+    assert _width(said) == 1280  # of one of the two parts that computes
     tower, each, text = voxtral.shapes({"model_type": "voxtral", "audio_config": {}, "text_config": {}})
     assert compared(text, VoxtralConfig(audio_config={}, text_config={}).text_config)
     assert (tower.layers, tower.heads, tower.width, each) == (32, 20, 1280, 4)

@@ -73,8 +73,9 @@ def strayed(text: str, asked: Asked) -> Doubt | None:
     """Say whether a text is its source, or talk about it."""
     if asked.source is not None and copied(text, asked.language, asked.source):
         other = other_language(text, asked.language, (asked.source.language,))
-        if other is None or other.odds > 1 / DOUBTED:  # else what was said is in that language already
-            return Doubt(asked.source.language, certain=words_in(text) >= CERTAIN_WORDS)
+        odds = EVEN if other is None else other.odds
+        if odds >= EVEN:  # else both languages say so, or that one was spoken already
+            return Doubt(asked.source.language, certain=odds > DOUBTED and words_in(text) >= CERTAIN_WORDS)
     talks = talk(text, asked.language, asked.source) if asked.in_words else None
     return None if talks is None else Doubt(certain=talks, chatter=True)
 

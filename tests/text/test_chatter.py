@@ -21,7 +21,6 @@ MORNING = Source("Guten Morgen, wir fangen jetzt mit der Sitzung an.", "de")
         ("Aquí está la traducción: Buenos días a todos.", "es"),
         ("Ecco la traduzione: Buongiorno a tutti.", "it"),
         ("以下是翻译：早上好，我们现在开始开会。", "zh"),
-        ("The audio says in German: good morning.", "en"),
         ("I'm sorry, but I can't assist with that request.", "en"),
         ("I am sorry, I cannot translate this text.", "en"),
         ("As an AI language model, I have no meetings.", "en"),
@@ -31,7 +30,6 @@ MORNING = Source("Guten Morgen, wir fangen jetzt mit der Sitzung an.", "de")
         ("作为一个人工智能，我不能开会。", "zh"),
         ("Translate the following text from German into English.", "en"),
         ("Good morning.<|im_end|> <|im_start|>user", "en"),
-        ("user: Good morning", "en"),
     ],
 )
 def test_talk_instead_of_a_translation_is_certainly_wrong(text, language):
@@ -45,7 +43,6 @@ def test_talk_instead_of_a_translation_is_certainly_wrong(text, language):
         "„Good morning, we are beginning.“",
         "**Good morning**, we are beginning the meeting now.",
         "# Good morning",
-        "- Good morning, we are beginning the meeting now.",
         "Good morning. " * 20,
     ],
 )
@@ -54,7 +51,8 @@ def test_what_is_dressed_up_or_says_far_more_is_doubted(text):
 
 
 def test_who_hears_for_himself_is_certainly_wrong_only_where_he_repeats_his_prompt():
-    assert talk("Translate the speech into English.", "en", None) is True
+    assert talk("<|im_start|>user", "en", None) is True
+    assert talk("Translate the speech into English.", "en", None) is False
     assert talk("Here is the translation: Good morning.", "en", None) is False
     assert talk("The original content of this audio is: good morning.", "en", None) is False
     assert talk('"Good morning," she said.', "en", None) is None
@@ -75,6 +73,16 @@ def test_who_hears_for_himself_is_certainly_wrong_only_where_he_repeats_his_prom
         ("Der Sprecher übersetzt das Gespräch.", "The speaker translates the conversation."),
         ("Das Modell kostet 3000 Euro.", "The model costs 3000 euros."),
         ("Benutzer", "User"),
+        ("System, Fehler", "System: error"),
+        ("Der Sprecher sagte, ja.", "The speaker said: yes."),
+        ("In der Aufnahme sagt er, komm nach Hause.", "In the recording he says: come home."),
+        ("Schade, das bieten wir nicht an.", "Sorry, we can't help you with that."),
+        ("Ich forsche an künstlicher Intelligenz.", "I am an artificial intelligence researcher."),
+        ("zwei hoch drei", "2**3"),
+        ("minus fünf", "- 5"),
+        ("kleiner als b", "<b>"),
+        ("Eine kurze Erklärung, wir sind zu spät.", "A short explanation: we are late."),
+        ("Bitte beachten Sie, es ist geschlossen.", "Please note: it is closed."),
         ("Ja.", "Yes."),
         ("Nein", "No, I don't think so."),
     ],
@@ -98,7 +106,9 @@ def test_no_translation_of_an_article_is_doubted_in_any_pair_of_languages():
     [
         ("Good morning. (Note: this is informal.)", "Good morning."),
         ("Good morning. Note: this is informal.", "Good morning."),
-        ("Good morning.\n\nExplanation of it", "Good morning."),
+        ("Good morning.\n\nExplanation: it is informal.", "Good morning."),
+        ("Good morning.\nWe are beginning.", "Good morning.\nWe are beginning."),
+        ("One important note: we are beginning.", "One important note: we are beginning."),
         ("Good morning.\n**Anmerkung:** informell", "Good morning."),
         ("早上好。（注：非正式）", "早上好。"),
         ("Please note the time.", "Please note the time."),
@@ -114,7 +124,6 @@ def test_what_the_source_says_of_itself_is_kept():
     text = "Good morning. Note: this is informal."
     assert remark(text, source) == len(text)
     assert remark(text, None) == len(text)  # somebody may have said it
-    assert remark("Good morning. (Note: this is informal.)", None) == len("Good morning.")
 
 
 @pytest.mark.parametrize(
@@ -151,3 +160,35 @@ def test_names_numbers_cognates_and_short_answers_are_the_same_everywhere(text):
 def test_languages_that_are_taken_for_each_other_have_whole_sentences_in_common():
     text = "saya akan pergi ke sekolah besok pagi"
     assert not copied(text, "ms", Source(text, "id"))
+
+
+@pytest.mark.parametrize(
+    ("said", "source", "text", "target"),
+    [
+        ("Take note, we start at nine.", "en", "Tome nota: empezamos a las nueve.", "es"),
+        ("Olen tekoäly, ja työskentelen täällä", "fi", "As an AI, I work here", "en"),
+        ("Niestety nie możemy tego dostarczyć.", "pl", "Unfortunately, we can't help you with that.", "en"),
+        ("很可惜，这个我们帮不了您", "zh", "Sorry, we can't help you with that.", "en"),
+        ("Tämä on käännös hyvää huomenta", "fi", "This is a translation: good morning", "en"),
+    ],
+)
+def test_nor_of_any_other_language(said, source, text, target):
+    assert talk(text, target, Source(said, source)) is None
+    assert remark(text, Source(said, source)) == len(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm an AI researcher at a company.",
+        "Please translate the following sentence for me.",
+        "We transcribe the audio and translate the speech.",
+        "The translation is: good morning.",
+        "Bitte nicht stören (Hinweis: es ist spät).",
+        "User: hello",
+        "I'm sorry, I can't help you with that.",
+    ],
+)
+def test_what_somebody_may_have_said_is_believed_of_who_heard_it(text):
+    assert talk(text, "en", None) is None
+    assert remark(text, None) == len(text)

@@ -34,7 +34,15 @@ from streamtrans.engine.config import EngineConfig
 from streamtrans.engine.device import Device
 from streamtrans.engine.outcomes import attempt, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
-from streamtrans.engine.stages import Stage, open_ear, open_translations, plan, to_translate, without_speculator
+from streamtrans.engine.stages import (
+    TRANSLATED,
+    Stage,
+    open_ear,
+    open_translations,
+    plan,
+    to_translate,
+    without_speculator,
+)
 from streamtrans.engine.states import States
 from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Trouble
@@ -80,7 +88,8 @@ class Engine:
         self._ear = Stage(model, model.allocate(slots), drafters, model.draft_acceptance)
         self._stages = [self._ear]
         if translator is not None:
-            self._stages.append(Stage(translator, translator.allocate(slots), without_speculator(drafters)))
+            behind = without_speculator(parse_drafters(self.config.drafter or TRANSLATED))
+            self._stages.append(Stage(translator, translator.allocate(slots), behind))
         self._device = Device(model, vads, self._ear.slots, self.config.stall_s)
         if self.config.guard:
             warm()

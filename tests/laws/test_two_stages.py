@@ -605,3 +605,16 @@ def test_a_sentence_that_waits_for_its_last_reading_is_read_elsewhere_too(target
     assert moved > 1
     for language in targets:
         assert words_in(events, language) == [word + 500 * (language != "en") for word in talk.words]
+
+
+def test_a_translation_finds_back_into_the_last_one_behind_a_word_that_was_put_in():
+    audio = toy_audio(3, 1)
+    with engine(None) as ours, engine("none") as afresh:
+        job = Job(0, 0, len(audio), True, audio, (Target("de"),), "en")
+        [said] = afresh.submit(job).result(PATIENCE_S).hypotheses
+        assert len(said.tokens) > 6
+        last = replace(job, targets=(Target("de", draft=(said.tokens[0] + 1, *said.tokens[1:])),))
+        [again] = ours.submit(last).result(PATIENCE_S).hypotheses
+    assert again.tokens == said.tokens
+    assert again.stats.by_drafter["ngram"][1] > 0
+    assert again.stats.passes < said.stats.passes / 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamtrans.cli.commands import expanded
 from streamtrans.cli.distill import distill, qlora
 from streamtrans.core import BadConfig
 from streamtrans.foreign import Chosen
@@ -188,8 +189,8 @@ def quantize(
     typer.echo(f"written to {destination}", err=True)
 
 
-compress.command()(distill)
-compress.command()(qlora)
+compress.command("distill")(expanded(distill))
+compress.command("qlora")(expanded(qlora))
 
 
 def _show_removals(found: Pruned) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamtrans.cli.stopping import stopping_well
+from streamtrans.core.options import Option
 
 if TYPE_CHECKING:
     from streamtrans.compress.teaching import Taught, Teaching
@@ -20,36 +22,52 @@ Speech = Annotated[
         "Repeatable.",
     ),
 ]
-To = Annotated[
-    list[str] | None,
-    typer.Option("--to", help="Languages to write. By default those of the manifest's texts.", show_default=False),
-]
-Work = Annotated[
-    Path | None,
-    typer.Option(help="Folder to go on from, by default DESTINATION-training.", show_default=False),
-]
-Steps = Annotated[int, typer.Option(min=1, help="Steps to take.")]
-Batch = Annotated[int, typer.Option(min=1, help="Recordings per step.")]
-Together = Annotated[
-    int | None, typer.Option(min=1, help="Recordings per pass: fewer take less memory.", show_default=False)
-]
-Rate = Annotated[float, typer.Option("--lr", help="Learning rate at its peak.")]
-Silence = Annotated[
-    float | None,
-    typer.Option(
-        "--silence",
-        help="Seconds of silence behind recordings, in the place of the padding that the family wants.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Of the order of recordings, and of fresh adapters.")]
 _TERMS = {
     "texts": "loss of texts",
     "teacher": "divergence from the teacher",
     "norm": "norm of the gradient",
 }
 """What the last step is told by."""
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is learnt for how long, whoever teaches."""
+
+    to: Annotated[tuple[str, ...], Option("Languages to write. By default those of the manifest's texts.")] = ()
+    steps: Annotated[int, Option("Steps to take.", least=1)] = 200
+    batch: Annotated[int, Option("Recordings per step.", least=1)] = 16
+    together: Annotated[int | None, Option("Recordings per pass: fewer take less memory.", least=1)] = None
+    peak_lr: Annotated[float, Option("Learning rate at its peak.", name="--lr")] = 6e-5
+    silence_s: Annotated[
+        float | None,
+        Option("Seconds of silence behind recordings, in the place of the padding that the family wants.", "--silence"),
+    ] = None
+    seed: Annotated[int, Option("Of the order of recordings, and of fresh adapters.")] = 1
+    device: Annotated[str, Option("cpu, cuda, or auto.")] = "auto"
+    work: Annotated[Path | None, Option("Folder to go on from, by default DESTINATION-training.")] = None
+
+    def of(self, student: str, speech: list[Path]) -> Teaching:
+        """Return a training on texts alone."""
+        from streamtrans.compress.teaching import Teaching
+
+        return Teaching(
+            student,
+            tuple(map(str, speech)),
+            to=tuple(code for codes in self.to for code in codes.split(",") if code),
+            steps=self.steps,
+            batch=self.batch,
+            together=self.together or self.batch,
+            peak_lr=self.peak_lr,
+            warmup=max(1, self.steps // 10),
+            silence_s=self.silence_s,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    def place(self, destination: Path) -> Path:
+        """Return where it is gone on from."""
+        return self.work or destination.with_name(f"{destination.name}-training")
 
 
 def distill(
@@ -66,15 +84,7 @@ def distill(
         float, typer.Option(min=0, help="Weight of the divergence from the teacher, token by token; texts weigh 1.")
     ] = 1.0,
     learns: Annotated[str, typer.Option(help="decoder, all, lora or qlora.")] = "decoder",
-    to: To = None,
-    steps: Steps = 200,
-    batch: Batch = 16,
-    together: Together = None,
-    lr: Rate = 6e-5,
-    silence: Silence = None,
-    seed: Seed = 1,
-    device: Device = "auto",
-    work: Work = None,
+    lesson: Lesson = Lesson(),
 ) -> None:
     """Teach a model what another one writes: whole texts, tokens, or both.
 
@@ -84,26 +94,8 @@ def distill(
 
     A text that the two spell with different tokens is learnt as a text alone. Broken off, the same command goes on.
     """
-    from streamtrans.compress.teaching import Teaching
-
-    teaching = Teaching(
-        student,
-        tuple(map(str, speech)),
-        learns=learns,
-        teacher=teacher,
-        texts=texts,
-        to=_codes(to),
-        kl=kl,
-        steps=steps,
-        batch=batch,
-        together=together or batch,
-        peak_lr=lr,
-        warmup=max(1, steps // 10),
-        silence_s=silence,
-        seed=seed,
-        device=device,
-    )
-    _run(teaching, destination, work)
+    taught = replace(lesson.of(student, speech), learns=learns, teacher=teacher, texts=texts, kl=kl)
+    _run(taught, destination, lesson.place(destination))
 
 
 def qlora(
@@ -114,15 +106,7 @@ def qlora(
     rank: Annotated[int, typer.Option(min=1, help="Of the adapters.")] = 64,
     alpha: Annotated[float, typer.Option(min=0, help="They count alpha / sqrt(rank) times.")] = 128.0,
     packed: Annotated[bool, typer.Option(help="Hold the base in four bits; without, this is plain LoRA.")] = True,
-    to: To = None,
-    steps: Steps = 200,
-    batch: Batch = 16,
-    together: Together = None,
-    lr: Rate = 1e-5,
-    silence: Silence = None,
-    seed: Seed = 1,
-    device: Device = "auto",
-    work: Work = None,
+    lesson: Lesson = Lesson(peak_lr=1e-5),
 ) -> None:
     """Train adapters on all linears beside a base in four bits (nf4), and save the whole in bfloat16.
 
@@ -133,26 +117,9 @@ def qlora(
 
         streamtrans compress quantize taught small --bits 4
     """
-    from streamtrans.compress.teaching import Teaching
-
-    teaching = Teaching(
-        model,
-        tuple(map(str, speech)),
-        learns="qlora" if packed else "lora",
-        to=_codes(to),
-        steps=steps,
-        batch=batch,
-        together=together or batch,
-        peak_lr=lr,
-        warmup=max(1, steps // 10),
-        rank=rank,
-        alpha=alpha,
-        silence_s=silence,
-        seed=seed,
-        device=device,
-    )
-    _run(teaching, destination, work)
-    _show_counts(teaching, destination, work)
+    taught = replace(lesson.of(model, speech), learns="qlora" if packed else "lora", rank=rank, alpha=alpha)
+    _run(taught, destination, lesson.place(destination))
+    _show_counts(taught, destination, lesson.place(destination))
 
 
 def show_taught(found: Taught) -> None:
@@ -171,11 +138,11 @@ def show_taught(found: Taught) -> None:
     show("taught", ["", ""], rows)
 
 
-def _show_counts(teaching: Teaching, destination: Path, work: Path | None) -> None:
+def _show_counts(teaching: Teaching, destination: Path, place: Path) -> None:
     from streamtrans.cli.report import show
     from streamtrans.compress.teaching.counts import count
 
-    found = count(teaching, destination, work or _work(destination))
+    found = count(teaching, destination, place)
     before, learning, _ = found.values()
     rows: list[list[object]] = [
         ["parameters", *(f"{each.parameters:,}" for each in found.values())],
@@ -193,20 +160,11 @@ def _show_counts(teaching: Teaching, destination: Path, work: Path | None) -> No
     )
 
 
-def _work(destination: Path) -> Path:
-    return destination.with_name(f"{destination.name}-training")
-
-
-def _run(teaching: Teaching, destination: Path, work: Path | None) -> None:
+def _run(teaching: Teaching, destination: Path, place: Path) -> None:
     from streamtrans.cli.report import telling
     from streamtrans.compress.teaching import teach
 
-    place = work or _work(destination)
     with stopping_well("the same command", place), telling("training") as told:
         found = teach(teaching, destination, work=place, told=told)
     show_taught(found)
     typer.echo(f"written to {destination}", err=True)
-
-
-def _codes(to: list[str] | None) -> tuple[str, ...]:
-    return tuple(code for codes in to or () for code in codes.split(",") if code)

@@ -128,15 +128,10 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises:
         BadConfig: the file is missing, isn't TOML, or has an unknown or ill-typed key.
     """
-    try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadConfig(f"there is no recipe at {path}") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not a TOML file: {error}") from None
+    raw = read_recipe(path)
     raw["data"] = build(DataRecipe, raw.get("data", {}), f"{path}: [data]")
     raw["stages"] = tuple(build(Stage, stage, f"{path}: [[stages]]") for stage in raw.get("stages", ()))
-    raw["languages"] = tuple(raw.get("languages", ()))
+    raw.setdefault("languages", ())
     recipe = build(Recipe, raw, str(path))
     names = [stage.name for stage in recipe.stages]
     if not names or len(set(names)) != len(names):
@@ -144,12 +139,26 @@ def load_recipe(path: str | Path) -> Recipe:
     return recipe
 
 
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Read the tables of a recipe, of whatever kind.
+
+    Raises:
+        BadConfig: the file is missing, or isn't TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadConfig(f"there is no recipe at {path}") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not a TOML file: {error}") from None
+
+
 def build(kind: type[T], raw: dict[str, Any], where: str) -> T:
-    """Make a configuration dataclass of a TOML table, naming what does not fit."""
+    """Make a configuration dataclass of a TOML table, whose lists are tuples there, naming what does not fit."""
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     _check_names(raw, known, where)
     try:
-        return kind(**raw)
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
     except TypeError as error:
         raise BadConfig(f"{where}: {error}") from None
 

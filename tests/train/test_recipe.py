@@ -6,6 +6,7 @@ from streamtrans.core import BadConfig
 from streamtrans.train.finetune.recipe import is_finetune
 from streamtrans.train.optim import learning_rate
 from streamtrans.train.recipe import Stage, load_recipe
+from streamtrans.train.translator.recipe import is_translator, load_translator_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,8 +15,10 @@ def test_the_shipped_recipes_load() -> None:
     for path in sorted((ROOT / "recipes").glob("*.toml")):
         if is_finetune(path):
             continue
-        recipe = load_recipe(path)
-        assert recipe.stages
+        if is_translator(path):
+            assert load_translator_recipe(path).languages
+        else:
+            assert load_recipe(path).stages
     nano = load_recipe(ROOT / "recipes" / "nano.toml")
     assert nano.network["decoder_layers"] == 12
     assert nano.stage("polish").weights | {"ctc": 0} == {"st": 2.0, "mt": 1.0, "kl": 0.5, "spec": 0.2, "ctc": 0}

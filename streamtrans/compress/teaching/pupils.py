@@ -264,6 +264,10 @@ class AudioLanguagePupil:
         return ((self.llm.stored_name(name), value) for name, value in found)
 
 
+_ABLE = ("whisper", "whisper_m2m", FAMILY)
+"""Families of ours that learn and teach; others do where they are shaped like a Whisper."""
+
+
 def load_pupil(folder: Path, teaching: Teaching, learns: str, heard: Path) -> SpeechPupil | AudioLanguagePupil:
     """Load who learns, or teaches.
 
@@ -272,7 +276,7 @@ def load_pupil(folder: Path, teaching: Teaching, learns: str, heard: Path) -> Sp
     """
     family = read_json(folder / "config.json").get("model_type")
     if family not in FAMILIES and family != FAMILY:
-        raise BadModel(f"{folder} holds a {shown(family)} model; {', '.join((*FAMILIES, FAMILY))} can learn and teach")
+        raise BadModel(f"{folder} holds a {shown(family)} model; {', '.join(_ABLE)} can learn and teach")
     with Weights(folder) as weights:
         if learns != NOTHING and is_stored(weights):
             raise BadModel(f"{folder} is stored as whole numbers, which can't learn; give what it was made of")

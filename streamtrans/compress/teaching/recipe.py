@@ -5,14 +5,12 @@ An unknown key is an error that names the nearest known one; relative paths are 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from streamtrans.core import BadConfig
 from streamtrans.text import canonical
-from streamtrans.train.recipe import build
+from streamtrans.train.recipe import build, read_recipe
 
 LEARNS = ("decoder", "all", "lora", "qlora")
 TEXTS = ("given", "teacher", "both")
@@ -93,7 +91,7 @@ class Teaching:
 
 def is_teaching(path: str | Path) -> bool:
     """Say whether a recipe is one of these."""
-    return "speech" in _read(path)
+    return "speech" in read_recipe(path)
 
 
 def load_teaching(path: str | Path) -> Teaching:
@@ -102,17 +100,7 @@ def load_teaching(path: str | Path) -> Teaching:
     Raises:
         BadConfig: the file is missing, isn't TOML, or has an unknown, missing or impossible value.
     """
-    raw = {name: tuple(value) if isinstance(value, list) else value for name, value in _read(path).items()}
-    teaching = build(Teaching, raw, str(path))
+    teaching = build(Teaching, read_recipe(path), str(path))
     if not teaching.name:
         raise BadConfig(f"{path}: name says in which folder of the runs this one stands")
     return teaching
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadConfig(f"there is no recipe at {path}") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not a TOML file: {error}") from None

@@ -5,14 +5,12 @@ An unknown key is an error that names the nearest known one; relative paths are 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from streamtrans.core import BadConfig
 from streamtrans.text import canonical
-from streamtrans.train.recipe import build
+from streamtrans.train.recipe import build, read_recipe
 
 LESSONS = ("hearing", "directions")
 STARTS = ("best", "last")
@@ -154,7 +152,7 @@ class AnchoredRecipe:
 
 def is_anchored(path: str | Path) -> bool:
     """Say whether a recipe is one of these."""
-    return "anchored" in _read(path)
+    return "anchored" in read_recipe(path)
 
 
 def load_anchored(path: str | Path) -> AnchoredRecipe:
@@ -164,10 +162,10 @@ def load_anchored(path: str | Path) -> AnchoredRecipe:
         BadConfig: the file is missing, isn't TOML, or has an unknown, missing or impossible value.
         UnsupportedLanguage: a language is unknown.
     """
-    raw = _read(path)
+    raw = read_recipe(path)
     for name, kind in (("text", TextRecipe), ("voices", VoiceRecipe), ("peek", PeekRecipe)):
         if name in raw:
-            raw[name] = build(kind, _tuples(raw[name]), f"{path}: [{name}]")
+            raw[name] = build(kind, raw[name], f"{path}: [{name}]")
     raw["stages"] = tuple(build(AnchoredStage, stage, f"{path}: [[stages]]") for stage in raw.get("stages", ()))
     raw["languages"] = tuple(canonical(code) for code in raw.get("languages", ()))
     recipe = build(AnchoredRecipe, raw, str(path))
@@ -178,16 +176,3 @@ def load_anchored(path: str | Path) -> AnchoredRecipe:
         if stage.start_from and stage.start_from not in names[:at]:
             raise BadConfig(f"{path}: stage {stage.name} starts from {stage.start_from!r}, which is no earlier stage")
     return recipe
-
-
-def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadConfig(f"there is no recipe at {path}") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not a TOML file: {error}") from None

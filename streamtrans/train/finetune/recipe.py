@@ -6,14 +6,13 @@ paths are relative to the working folder.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from streamtrans.core import BadConfig, UnsupportedLanguage
 from streamtrans.text import canonical
-from streamtrans.train.recipe import Stage, build
+from streamtrans.train.recipe import Stage, build, read_recipe
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 PRECISIONS = ("no", "fp16", "bf16")
@@ -207,7 +206,7 @@ class FinetuneRecipe:
 
 def is_finetune(path: str | Path) -> bool:
     """Say whether a recipe fine-tunes a checkpoint, as opposed to training in stages from scratch."""
-    return "base" in _read(path)
+    return "base" in read_recipe(path)
 
 
 def load_finetune(path: str | Path) -> FinetuneRecipe:
@@ -217,13 +216,13 @@ def load_finetune(path: str | Path) -> FinetuneRecipe:
         BadConfig: the file is missing, isn't TOML, or has an unknown, missing or impossible value.
         UnsupportedLanguage: a language is unknown.
     """
-    raw = _read(path)
+    raw = read_recipe(path)
     tables = {"lora": LoraRecipe, "loss": LossRecipe, "training": TrainingRecipe, "corpus": CorpusRecipe}
     for name, kind in tables.items():
         if name in raw:
-            raw[name] = build(kind, _tuples(raw[name]), f"{path}: [{name}]")
+            raw[name] = build(kind, raw[name], f"{path}: [{name}]")
     if "pseudo_labels" in raw:
-        raw["pseudo_labels"] = build(PseudoRecipe, _tuples(raw["pseudo_labels"]), f"{path}: [pseudo_labels]")
+        raw["pseudo_labels"] = build(PseudoRecipe, raw["pseudo_labels"], f"{path}: [pseudo_labels]")
     if "evaluation" in raw:
         held = dict(raw["evaluation"])
         held["data"] = _sources(held.get("data", ()), f"{path}: [[evaluation.data]]")
@@ -231,7 +230,7 @@ def load_finetune(path: str | Path) -> FinetuneRecipe:
     raw["data"] = _sources(raw.get("data", ()), f"{path}: [[data]]")
     if not raw["data"]:
         raise BadConfig(f"{path}: name at least one corpus in [[data]]")
-    recipe = build(FinetuneRecipe, _tuples(raw), str(path))
+    recipe = build(FinetuneRecipe, raw, str(path))
     codes = tuple(canonical(code) for code in recipe.languages)
     if len(set(codes)) != len(codes) or len(codes) < 2:
         raise BadConfig(f"{path}: languages must name two or more, each once; they are {', '.join(recipe.languages)}")
@@ -249,16 +248,3 @@ def _sources(raw: Any, where: str) -> tuple[Source, ...]:
         if source.repeat < 1:
             raise BadConfig(f"{where}: repeat must be at least 1")
     return sources
-
-
-def _tuples(raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadConfig(f"there is no recipe at {path}") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not a TOML file: {error}") from None

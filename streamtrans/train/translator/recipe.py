@@ -5,15 +5,13 @@ An unknown key is an error that names the nearest known one; relative paths are 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from streamtrans.core import BadConfig
 from streamtrans.text import canonical
 from streamtrans.train.anchored.recipe import TextRecipe
-from streamtrans.train.recipe import build
+from streamtrans.train.recipe import build, read_recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class TranslatorRecipe:
 
 def is_translator(path: str | Path) -> bool:
     """Say whether a recipe is one of these."""
-    return "directions" in _read(path)
+    return "directions" in read_recipe(path)
 
 
 def load_translator_recipe(path: str | Path) -> TranslatorRecipe:
@@ -115,7 +113,7 @@ def load_translator_recipe(path: str | Path) -> TranslatorRecipe:
         BadConfig: the file is missing, isn't TOML, or has an unknown, missing or impossible value.
         UnsupportedLanguage: a language is unknown.
     """
-    raw = _read(path)
+    raw = read_recipe(path)
     tables = (
         ("text", TextRecipe),
         ("training", TranslatorTraining),
@@ -131,12 +129,3 @@ def load_translator_recipe(path: str | Path) -> TranslatorRecipe:
     if not any(raw["directions"].values()) or any(source in to for source, to in raw["directions"].items()):
         raise BadConfig(f'{path}: [directions] names what is read and what is written of it, such as en = ["de"]')
     return build(TranslatorRecipe, raw, str(path))
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadConfig(f"there is no recipe at {path}") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"{path} is not a TOML file: {error}") from None

@@ -76,11 +76,14 @@ class SlotShape:
 
 
 class SlotCache:
-    """One text in one slot: a number of read positions, behind those of its memory where that is read as text."""
+    """One text in one slot: a number of read positions, behind those of its memory where that is read as text.
 
-    def __init__(self, slots: Slots, slot: int, memory: EncodedSpeech) -> None:
+    Keys and values of attention to the memory lie in a ``lane``, once for all texts about it.
+    """
+
+    def __init__(self, slots: Slots, slot: int, lane: int, memory: EncodedSpeech) -> None:
         self.slots = slots
-        self.slot = self.lane = slot
+        self.slot, self.lane = slot, lane
         self.speech = memory.identity  # not the memory itself: its tensors were copied, and may go
         self.frames, self.reach = memory.frames, memory.reach
         self.base = memory.prefix[0].keys.shape[1] if memory.prefix else 0
@@ -162,22 +165,37 @@ class Slots:
         slot = next((number for number in range(self.capacity) if number not in self._open), None)
         if slot is None:
             raise RuntimeError(f"all {self.capacity} cache slots are taken; the scheduler should have waited")
-        pairs = (*memory.decoder, *memory.speculator)
-        for keys, values, pair in zip(self.cross_keys, self.cross_values, pairs, strict=True):
-            keys[slot, :, :, : memory.frames] = pair.keys
-            values[slot, :, : memory.frames] = pair.values
+        lane = self._lane(slot, memory)
         for (keys, values), pair in zip(self.lanes, memory.prefix, strict=bool(memory.prefix)):
             keys[slot, :, : pair.keys.shape[1]] = pair.keys
             values[slot, :, : pair.keys.shape[1]] = pair.values
-        cache = SlotCache(self, slot, memory)
+        cache = SlotCache(self, slot, lane, memory)
         self._open[slot] = cache
         return cache
+
+    def _lane(self, slot: int, memory: EncodedSpeech) -> int:
+        """Return where the memory lies, laid there unless it was; its own slot's lane where that is free."""
+        lanes = {cache.lane: cache.speech for cache in self._open.values()}
+        for lane, speech in lanes.items():
+            if speech is memory.identity:
+                return lane
+        lane = slot if slot not in lanes else next(free for free in range(self.capacity) if free not in lanes)
+        pairs = (*memory.decoder, *memory.speculator)
+        for keys, values, pair in zip(self.cross_keys, self.cross_values, pairs, strict=True):
+            keys[lane, :, :, : memory.frames] = pair.keys
+            values[lane, :, : memory.frames] = pair.values
+        return lane
 
     def wipe(self, cache: SlotCache) -> None:
         """Fill a slot with zeros: after a failure it may hold what is no number."""
         self._check(cache)
-        for tensor in (*self.keys, *self.values, *self.cross_keys, *self.cross_values):
+        for tensor in (*self.keys, *self.values):
             tensor[cache.slot].zero_()
+        if (
+            sum(other.lane == cache.lane for other in self._open.values()) == 1
+        ):  # a pass only reads it: others may go on
+            for tensor in (*self.cross_keys, *self.cross_values):
+                tensor[cache.lane].zero_()
 
     def release(self, cache: SlotCache) -> None:
         """Give a slot back."""
@@ -200,6 +218,7 @@ class SlotBatch:
         self.rows = torch.tensor(numbers, device=slots.device)
         self.lengths = [cache.end for cache in caches]
         self.reach = [cache.reach for cache in caches]
+        self.runs = runs([cache.lane for cache in caches])
         frames = [cache.frames for cache in caches]
         self.frames = max(frames)
         self.frame_bias = None
@@ -216,12 +235,37 @@ class SlotBatch:
 
         ``watch`` is shown its weights ``(B, H, T, S)``.
         """
-        return SlotCrossing(
-            self.pick(self.slots.cross_keys[number].narrow(3, 0, self.frames)),
-            self.pick(self.slots.cross_values[number].narrow(2, 0, self.frames)),
-            self.frame_bias,
-            watch,
-        )
+        keys = self.slots.cross_keys[number].narrow(3, 0, self.frames)
+        values = self.slots.cross_values[number].narrow(2, 0, self.frames)
+        return SlotCrossing([(run, run.of(keys), run.of(values)) for run in self.runs], self.frame_bias, watch)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Texts ``[begin, begin + texts)`` of a batch, about memories that lie side by side, or all about one."""
+
+    begin: int
+    texts: int
+    lane: int
+    lanes: int
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return a view of what is theirs."""
+        return tensor.narrow(0, self.lane, self.lanes)
+
+
+def runs(lanes: Sequence[int]) -> list[Run]:
+    """Part the lanes of a batch into as few runs as there are without changing their order."""
+    found: list[Run] = []
+    for at, lane in enumerate(lanes):
+        last = found[-1] if found else None
+        if last is not None and lane == last.lane and last.lanes == 1:
+            found[-1] = Run(last.begin, last.texts + 1, lane, 1)
+        elif last is not None and lane == last.lane + last.lanes and last.lanes == last.texts:
+            found[-1] = Run(last.begin, last.texts + 1, last.lane, last.lanes + 1)
+        else:
+            found.append(Run(at, 1, lane, 1))
+    return found
 
 
 class SlotSpan:
@@ -274,22 +318,38 @@ class SlotHistory:
 
 @dataclass(frozen=True, slots=True)
 class SlotCrossing:
-    """Attention to the encoder of one decoder layer or KVSPN block: keys ``(B, H, D, S)``, values ``(B, H, S, D)``."""
+    """Attention to the encoder of one decoder layer or KVSPN block: keys ``(B, H, D, S)``, values ``(B, H, S, D)``.
 
-    keys: Tensor
-    values: Tensor
+    They are views of the slots, run by run: nothing is copied, whatever lies between.
+    """
+
+    parts: Sequence[tuple[Run, Tensor, Tensor]]
     bias: Tensor | None
     watch: Callable[[Tensor], None] | None = None
 
     def attend(self, queries: Tensor) -> Tensor:
         """Attend ``(B, H, T, D)`` to the frames of each slot."""
-        scores = (queries * queries.shape[-1] ** -0.5) @ self.keys
-        if self.bias is not None:
-            scores = scores + self.bias
-        weights = scores.softmax(-1)
+        queries = queries * queries.shape[-1] ** -0.5
+        weights, seen = zip(*(self._attend(queries, *part) for part in self.parts), strict=True)
         if self.watch is not None:
-            self.watch(weights)
-        return weights @ self.values
+            self.watch(weights[0] if len(weights) == 1 else torch.cat(weights))
+        return seen[0] if len(seen) == 1 else torch.cat(seen)
+
+    def _attend(self, queries: Tensor, run: Run, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights of a run's queries, and what they see."""
+        queries = queries.narrow(0, run.begin, run.texts)
+        length, folded = queries.shape[2], run.lanes < run.texts
+        if folded:  # texts about one memory are queries of one attention
+            queries = queries.transpose(0, 1).flatten(1, 2)[None]
+        scores = queries @ keys
+        if self.bias is not None:
+            scores = scores + self.bias.narrow(0, run.begin, run.lanes)
+        weights = scores.softmax(-1)
+        seen = weights @ values
+        if not folded:
+            return weights, seen
+        weights, seen = (part[0].unflatten(1, (-1, length)).transpose(0, 1) for part in (weights, seen))
+        return weights, seen
 
 
 class Alignment:

@@ -113,6 +113,11 @@ class Panels(nn.Module):
         self._keep(weight.detach(), None if bias is None else bias.detach().float(), inputs)
 
     def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
+        half = weight.bfloat16()
+        if torch.equal(
+            half.to(weight.dtype), weight
+        ):  # as in checkpoints of bfloat16: half the bytes, the same numbers
+            weight = half
         kind = native.HALF if weight.dtype == torch.bfloat16 else native.FLOAT
         self.weights = _panels(weight).transpose(1, 2).contiguous()
         self.bias = _panels(torch.zeros(self.outputs) if bias is None else bias).contiguous()

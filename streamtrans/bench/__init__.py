@@ -43,6 +43,7 @@ MEASUREMENTS: dict[str, Line] = {
     "silence": Line("streamtrans.bench.silence:Silence"),
     "levels": Line("streamtrans.bench.levels:Levels"),
     "costs": Line("streamtrans.bench.costs:Costs", "tables"),
+    "passes": Line("streamtrans.bench.passes:Passes"),
     "peers": Line("streamtrans.bench.peers:Peers", "tables"),
     "race": Line("streamtrans.bench.race:Race"),
     "long": Line("streamtrans.bench.long:LongTexts", "tables"),

@@ -17,7 +17,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -103,10 +105,23 @@ def _loaded() -> ctypes.CDLL | str:
         return str(error)
 
 
+_on = ContextVar("_on", default=True)
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Within, there is no :func:`library`: models are loaded, and choose, as where it can't be had; to compare both."""
+    token = _on.set(False)
+    try:
+        yield
+    finally:
+        _on.reset(token)
+
+
 def library() -> ctypes.CDLL | None:
     """Return the compiled operator, or ``None`` where it can't be had."""
     found = _loaded()
-    return None if isinstance(found, str) else found
+    return found if _on.get() and not isinstance(found, str) else None
 
 
 def why_not() -> str:
@@ -127,8 +142,8 @@ def call(function: str, *arguments: object) -> None:
     Raises:
         MemoryError: it was.
     """
-    found = library()
-    assert found is not None, "what was laid out for the operator is read by it"
+    found = _loaded()
+    assert not isinstance(found, str), "what was laid out for the operator is read by it"
     if getattr(found, function)(*arguments):
         raise MemoryError("no memory for a pass")
 

@@ -32,11 +32,10 @@ LINEARS = {"float32": Panels, "bfloat16": Panels, "int8": Int8Panels}
 HERE = [precision for precision in LINEARS if linear.paneled(precision)]
 
 
-def pair(folder, monkeypatch, dtype="float32"):
+def pair(folder, dtype="float32"):
     """Load a folder twice: for one call, and for operators."""
     at_once = load_model(folder, device="cpu", dtype=dtype)
-    with monkeypatch.context() as patch:
-        patch.setattr(linear, "paneled", lambda *_: False)
+    with native.switched_off():
         by_operators = load_model(folder, device="cpu", dtype=dtype)
     assert at_once.stack is not None
     assert by_operators.stack is None
@@ -63,10 +62,10 @@ def ragged(model, memories=()):
 
 @in_one_call
 @pytest.mark.parametrize("kind", SPECULATORS)
-def test_one_call_says_what_operators_say(tmp_path, monkeypatch, kind, library):
+def test_one_call_says_what_operators_say(tmp_path, kind, library):
     make_whisper_m2m(tmp_path, **{**SHAPE, "speculator_own_keys": False, **SPECULATORS[kind]})
     (tmp_path / "generation_config.json").write_text(f'{{"alignment_heads": {[list(head) for head in HEADS]}}}')
-    (found, guessed), (wanted, drafted) = (ragged(model) for model in pair(tmp_path, monkeypatch))
+    (found, guessed), (wanted, drafted) = (ragged(model) for model in pair(tmp_path))
     for one, other in zip(found, wanted, strict=True):
         assert (one.tokens, one.ranks, one.frames) == (other.tokens, other.ranks, other.frames)
         assert one.frames
@@ -82,10 +81,10 @@ def test_one_call_says_what_operators_say(tmp_path, monkeypatch, kind, library):
 
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in HERE if dtype != "float32"])
-def test_narrow_numbers_say_what_operators_say_nearly(tmp_path, monkeypatch, dtype):
+def test_narrow_numbers_say_what_operators_say_nearly(tmp_path, dtype):
     tolerance = {"bfloat16": 0.4, "int8": 0.1}[dtype]
     make_whisper_m2m(tmp_path, **SHAPE)
-    (found, _), (wanted, _) = (ragged(model) for model in pair(tmp_path, monkeypatch, dtype))
+    (found, _), (wanted, _) = (ragged(model) for model in pair(tmp_path, dtype))
     for one, other in zip(found, wanted, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=tolerance)
 

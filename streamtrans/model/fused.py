@@ -7,8 +7,9 @@ gives depends on its own text and memory only, to the last bit.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,7 +54,8 @@ class Stack:
     """The blocks of a decoder, or of its KVSPN, laid out for :data:`fused.c`, and the norm behind them.
 
     Args:
-        blocks: made of :class:`Panels`.
+        layers: made of :class:`Panels`.
+        blocks: the same, laid out; what they point at is theirs, or ``kept``.
         norm: behind the last.
         lanes: per block the first of the decoder's layers whose keys it reads or writes, and how many.
         crossing: of the first block, among a memory's.
@@ -61,14 +63,16 @@ class Stack:
 
     def __init__(
         self,
+        layers: Iterable[nn.Module],
         blocks: Sequence[native.Block],
-        kept: list[object],
+        kept: list[Tensor],
         norm: nn.LayerNorm,
+        *,
         lanes: Sequence[range],
         crossing: int,
     ) -> None:
         self._blocks = (native.Block * len(blocks))(*blocks)
-        self._kept = kept  # what the blocks point at
+        self._layers, self._kept = [*layers], kept
         self._watched: Heads = ()
         self._norm = (norm.weight.float(), norm.bias.float())
         self._lanes, self._crossing = lanes, crossing
@@ -118,6 +122,10 @@ class Stack:
         )
         return weights
 
+    def made_of(self, layers: Iterable[nn.Module]) -> bool:
+        """Return whether these layers, in this order, are what was laid out."""
+        return all(mine is layer for mine, layer in zip_longest(self._layers, layers))
+
     def normalise(self, rows: Tensor) -> Tensor:
         """Normalise what came out, as its scoring wants it."""
         return F.layer_norm(rows, rows.shape[-1:], *self._norm)
@@ -147,7 +155,7 @@ class Stack:
 
 def decoder_stack(decoder: TextDecoder) -> Stack:
     """Lay out a packed decoder."""
-    kept: list[object] = []
+    kept: list[Tensor] = []
     blocks = []
     for layer in decoder.layers:
         block = _block(layer, layer.self_attn.qkv_proj, layer.self_attn.out_proj, kept)
@@ -155,12 +163,12 @@ def decoder_stack(decoder: TextDecoder) -> Stack:
         block.span, block.reads = 1, WRITES
         blocks.append(block)
     lanes = [range(number, number + 1) for number in range(len(blocks))]
-    return Stack(blocks, kept, decoder.layer_norm, lanes, 0)
+    return Stack(decoder.layers, blocks, kept, decoder.layer_norm, lanes=lanes, crossing=0)
 
 
 def kvspn_stack(speculator: Kvspn, config: NetworkConfig) -> Stack:
     """Lay out a packed KVSPN."""
-    kept: list[object] = []
+    kept: list[Tensor] = []
     blocks = []
     for layer, layers in zip(speculator.blocks, config.speculator_reads, strict=True):
         attention = layer.base_attn
@@ -168,10 +176,11 @@ def kvspn_stack(speculator: Kvspn, config: NetworkConfig) -> Stack:
         block.after = _norm(layer.base_attn_layer_norm, kept)
         block.span, block.reads = len(layers), READS if attention.qkv_proj is None else OWN
         blocks.append(block)
-    return Stack(blocks, kept, speculator.layer_norm, config.speculator_reads, config.decoder_layers)
+    lanes, crossing = config.speculator_reads, config.decoder_layers
+    return Stack(speculator.blocks, blocks, kept, speculator.layer_norm, lanes=lanes, crossing=crossing)
 
 
-def _block(layer: DecoderLayer | KvspnBlock, qkv: nn.Module | None, out: nn.Module, kept: list[object]) -> native.Block:
+def _block(layer: DecoderLayer | KvspnBlock, qkv: nn.Module | None, out: nn.Module, kept: list[Tensor]) -> native.Block:
     """Lay out what layers of the decoder and blocks of KVSPN have in common."""
     crossing = layer.encoder_attn
     linears = (qkv, out, crossing.q_proj, crossing.out_proj, layer.fc1, layer.fc2)
@@ -179,14 +188,13 @@ def _block(layer: DecoderLayer | KvspnBlock, qkv: nn.Module | None, out: nn.Modu
     block = native.Block()
     for name, linear in zip(names, linears, strict=True):
         assert isinstance(linear, Panels), f"{name} isn't laid out in panels"
-        kept.append(linear)
         setattr(block, name, linear.laid)
     block.cross_norm = _norm(layer.encoder_attn_layer_norm, kept)
     block.mlp_norm = _norm(layer.final_layer_norm, kept)
     return block
 
 
-def _norm(norm: nn.LayerNorm, kept: list[object]) -> native.Norm:
+def _norm(norm: nn.LayerNorm, kept: list[Tensor]) -> native.Norm:
     assert norm.eps == 1e-5, f"fused.c normalises with 1e-5, and this norm has {norm.eps}"
     parts = norm.weight.float().contiguous(), norm.bias.float().contiguous()
     kept += parts

@@ -253,12 +253,15 @@ class TorchSpeechModel(Writer):
         return [(keys.transpose(-1, -2), values) for keys, values in projected]
 
     def _pass(self, asked: Sequence[Forward], caches: Sequence[SlotCache]) -> tuple[Tensor, Frames]:
+        decoder = self.network.model.decoder
         if self.stack is None:
             return super()._pass(asked, caches)
+        if not self.stack.made_of(decoder.layers):  # who measures takes some away
+            self.stack = decoder_stack(decoder)
         passages = [Passage(cache, len(item.tokens)) for item, cache in zip(asked, caches, strict=True)]
         tokens = [token for item in asked for token in item.tokens]
         places = [place for each in passages for place in range(each.cache.end, each.cache.end + each.count)]
-        x = self.network.model.decoder.embed(*torch.tensor([tokens, places])).float()
+        x = decoder.embed(*torch.tensor([tokens, places])).float()
         heads = self.manner.alignment_heads
         seen = self.stack.run(x, passages, watched=heads)
         lines = middles(seen.sum(0)).split([each.count for each in passages]) if heads else ()

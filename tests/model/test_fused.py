@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,24 @@ def test_one_call_says_what_operators_say(tmp_path, kind, library):
         assert guess.logprobs == pytest.approx(other.logprobs, abs=1e-4)
         assert dict(guess.candidates) == pytest.approx(dict(other.candidates), abs=1e-4)
     assert any(guess.tokens for guess in guessed)
+
+
+@in_one_call
+def test_layers_that_are_taken_away_are_passed_by(tmp_path, library):
+    make_whisper_m2m(tmp_path, **SHAPE, speculator_blocks=0)
+    models = pair(tmp_path)
+    whole = [read(model) for model in models]
+    for model in models:
+        del model.network.model.decoder.layers[1]
+        model.config = replace(model.config, decoder_layers=3)
+    found, wanted = (read(model) for model in models)
+    assert found == pytest.approx(wanted, abs=1e-4)
+    assert found != pytest.approx(whole[0], abs=1e-2)
+
+
+def read(model):
+    cache = model.allocate(1).open(model.encode(AUDIOS[3:4])[0])
+    return model.step([Forward(LINE, cache, len(LINE))])[0].logprobs
 
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in HERE if dtype != "float32"])

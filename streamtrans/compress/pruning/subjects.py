@@ -23,7 +23,6 @@ from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.recordings import askable
 from streamtrans.model.api import Forward, SpeechModel
 from streamtrans.model.cache import EncodedSpeech
-from streamtrans.model.fused import decoder_stack
 from streamtrans.model.loading import load_model
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.text import canonical
@@ -95,16 +94,13 @@ class SpeechSubject:
     def _only(self, kept: Sequence[int]) -> Iterator[None]:
         owner: Any = getattr(self.model.network.model, self.stack)
         layers, config = owner.layers, self.model.config
-        fused = self.model.stack
         owner.layers = nn.ModuleList(layers[number] for number in kept)
         depth = {f"{self.stack}_layers": len(kept)}
         self.model.config = replace(config, speculator_blocks=0, **depth)  # type: ignore[arg-type]
-        if fused is not None and self.stack == "decoder":
-            self.model.stack = decoder_stack(owner)
         try:
             yield
         finally:
-            owner.layers, self.model.config, self.model.stack = layers, config, fused
+            owner.layers, self.model.config = layers, config
 
     def _memories(self, at: int, audios: Sequence[Samples], kept: Sequence[int]) -> list[EncodedSpeech]:
         """Return what the ``kept`` layers attend to of recordings, the first of which has number ``at``."""

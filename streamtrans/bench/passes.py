@@ -132,6 +132,12 @@ def _step(model: TorchSpeechModel, caches: Sequence[SlotCache], rows: int, way: 
 class _Graph(nn.Module):
     """The layers and the scores of a decoder for so many rows of one text, with constants for all that was read."""
 
+    past: Tensor
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+    positions: Tensor
+
     def __init__(self, model: TorchSpeechModel, memory: EncodedSpeech, rows: int) -> None:
         super().__init__()
         self.decoder, config = model.network.model.decoder, model.config
@@ -165,7 +171,8 @@ class _Past:
 def _traced(graph: nn.Module, tokens: Tensor) -> Callable[[], object]:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        found = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(graph, (tokens,))))
+        traced: Any = torch.jit.trace(graph, (tokens,))  # type: ignore[no-untyped-call]
+        found = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
     return _many(lambda: found(tokens))
 
 

@@ -50,7 +50,7 @@ class Race:
         streamtrans bench race talks.tsv --weights whisper-base --from en
     """
 
-    manifest: Annotated[Path, Option("Recordings and what is said in them (docs/models.md).", argument=True)]
+    manifest: Annotated[Path, Option("Recordings and what is said in them, as evaluate reads them.", argument=True)]
     weights: Annotated[Path, Option("Folder of a stock Whisper in the Hugging Face layout, with one safetensors file.")]
     beside: Annotated[Path | None, Option("Folder of a model of ours that needn't pad, with weights of its own.")] = (
         None

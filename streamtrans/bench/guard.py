@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import csv
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from streamtrans.audio import Samples, read_audio
+from streamtrans.bench.delays import Delays
 from streamtrans.bench.measurement import MODE, TO, Progress, Report, Table, names, silent
-from streamtrans.core import BadConfig, Caption, CaptionChoice, Group, Mode, Option, needs
+from streamtrans.core import SAMPLE_RATE, BadConfig, Caption, CaptionChoice, Group, Mode, Option, needs
 from streamtrans.corpus.manifest import Recording, read_manifest
 from streamtrans.engine.guard import Asked, foreign, strayed
 from streamtrans.evaluate.replay import replay
+from streamtrans.metrics import percentile
 from streamtrans.runtime import Loaded, ModelChoice, identity, load
 from streamtrans.text import LANGUAGES, Source, remark, words_in
 
@@ -63,6 +65,7 @@ class OffTarget:
         rows = [_row(guard, pair, found[guard], tell) for pair in _pairs(found["off"]) for guard in GUARDS]
         rows += [_row(guard, None, found[guard], tell) for guard in GUARDS]
         same = _unchanged(found["off"], found["on"], tell)
+        later = _later(found["off"], found["on"], tell)
         texts = [line for path in self.texts for line in _written(path)]
         figures = {
             "model": identity(self.choice.model),
@@ -71,11 +74,15 @@ class OffTarget:
             "recordings": len(recordings),
             "directions": rows,
             "right_and_changed": same,
+            "right_promised_later": later,
             "texts": texts,
             "examples": _examples(found, tell),
         }
         columns = list(rows[0])
-        tables = [Table("final captions", columns, [[row[name] for name in columns] for row in rows])]
+        tables = [
+            Table("final captions", columns, [[row[name] for name in columns] for row in rows]),
+            Table("right captions, promised by the clock of the audio", list(later), [[*later.values()]]),
+        ]
         if texts:
             tables.append(Table("texts that are right", list(texts[0]), [[*line.values()] for line in texts]))
         return Report(figures, tables)
@@ -99,9 +106,14 @@ class OffTarget:
         config = loaded.session_config(targets, spoken, self.choice.vad, CaptionChoice(self.mode))
         audio: Samples = read_audio(recording.audio)
         began = time.perf_counter()
-        finals = replay(config, loaded.spellers, loaded.engine, audio).finals
+        played = replay(config, loaded.spellers, loaded.engine, audio)
         took = (time.perf_counter() - began) / len(targets)
-        return [_Read(recording, caption, took) for caption in finals]
+        delays: dict[tuple[int, str], Delays] = defaultdict(Delays)
+        for at, event in played.timed:
+            if isinstance(event, Caption):
+                delays[event.segment, event.language].told(event, at, at / SAMPLE_RATE)
+        commits = {place: tuple(each.seconds["commit"]) for place, each in delays.items()}
+        return [_Read(recording, each, took, commits[each.segment, each.language]) for each in played.finals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,8 @@ class _Read:
     recording: Recording
     caption: Caption
     seconds: float
+    commits: tuple[float, ...]
+    """How many seconds after a word was first heard it was promised, by the clock of the audio."""
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -220,6 +234,33 @@ def _unchanged(off: Sequence[_Read], on: Sequence[_Read], tell: Tell) -> dict[st
         "changed": sum(before.text != after.text for before, after in pairs),
         "taken_away": sum(bool(before.text.strip()) and not after.text.strip() for before, after in pairs),
     }
+
+
+def _later(off: Sequence[_Read], on: Sequence[_Read], tell: Tell) -> dict[str, int | None]:
+    """Return how much later the guard promises the words of captions that are right without it.
+
+    ``words`` are compared with themselves, of captions that have as many in both ways; the clock is that of the audio:
+    what is held back shows, and how long the computing takes doesn't.
+    """
+    guarded = {each.place: each for each in on}
+    pairs = [
+        (each.commits, guarded[each.place].commits)
+        for each in off
+        if each.place in guarded and not _wrong(each.caption, tell)
+    ]
+    before, after = ([seconds for pair in pairs for seconds in pair[side]] for side in (0, 1))
+    later = [b - a for one, other in pairs if len(one) == len(other) for a, b in zip(one, other, strict=True)]
+    return {
+        "commit_p50_off_ms": _p50_ms(before),
+        "commit_p50_on_ms": _p50_ms(after),
+        "words": len(later),
+        "later_p50_ms": _p50_ms(later),
+        "later_words": sum(seconds > 0 for seconds in later),
+    }
+
+
+def _p50_ms(seconds: Sequence[float]) -> int | None:
+    return round(1000 * percentile(seconds, 50)) if seconds else None
 
 
 def _examples(found: dict[str, list[_Read]], tell: Tell, most: int = 12) -> list[dict[str, str]]:

@@ -287,7 +287,7 @@ def test_who_cannot_go_back_is_never_drafted_for(made, exact):
 @pytest.mark.parametrize(
     ("make", "languages", "refused"),
     [
-        (make_speech2text, {"de", "fr", "pt"}, [("en", None), ("zh", None)]),
+        (make_speech2text, {"en", "de", "fr", "pt"}, [("en", None), ("zh", None), ("de", "fr")]),
         (partial(make_speech2text, several=False), {"en", "de"}, [("en", "en"), ("fr", "en"), ("de", "de")]),
         (make_moonshine, {"en"}, [("de", "en"), ("de", None)]),
         (make_seamless, {"en", "de", "zh"}, [("fr", "en"), ("en", "fr")]),
@@ -331,9 +331,22 @@ def pickled(folder):
     (folder / "model.safetensors").unlink()
 
 
-def endless(folder):
-    file = folder / "generation_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": None}))
+def generation(**values):
+    def change(folder):
+        file = folder / "generation_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return change
+
+
+endless = generation(eos_token_id=None)
+
+
+def bins(folder):
+    file = folder / "processor_config.json"
+    raw = json.loads(file.read_text())
+    raw["feature_extractor"]["feature_size"] = 64
+    file.write_text(json.dumps(raw))
 
 
 @pytest.mark.parametrize(
@@ -348,6 +361,17 @@ def endless(folder):
         (changed(model_type="bert"), "unknown model_type"),
         (changed(translations=["en"]), "translations"),
         (endless, "how a text ends"),
+        (changed(translations={"en": [1]}), "translations"),
+        (changed(translations={"tlh": ["de"]}), "translations"),
+        (changed(translations={"en": ["uk"]}), "translations names uk"),
+        (changed(vocab_size="many"), "vocab_size"),
+        (changed(decoder_config=3), "decoder_config"),
+        (changed(model_type="dia"), "doesn't make text of speech"),
+        (generation(eos_token_id=5000), "eos_token_id"),
+        (generation(eos_token_id="x"), "eos_token_id"),
+        (generation(suppress_tokens=[99_999]), "suppress_tokens"),
+        (lambda folder: (folder / "chat_template.jinja").write_text("{{ said("), "go together"),
+        (bins, "go together"),
     ],
 )
 def test_a_wrong_folder_is_refused_by_name(canary, tmp_path, change, told):
@@ -427,3 +451,22 @@ async def test_a_stream_is_read_live_and_promises_are_kept(made, monkeypatch):
         assert not (caption.final and caption.tentative)
         said[caption.segment] = caption.committed
     assert any(said.values())
+
+
+def test_what_may_not_begin_a_text_is_masked_where_texts_begin(canary, tmp_path):
+    folder = shutil.copytree(canary, tmp_path / "folder")
+    plain = opened(folder)
+    prompt = plain.prompt("de", "en")
+    [memory] = plain.encode([AUDIO])
+    first = read(plain, plain.allocate(1).open(memory, prompt), prompt).tokens[0]
+    generation(begin_suppress_tokens=[first])(folder)
+    masked = opened(folder)
+    found = read(masked, masked.allocate(1).open(masked.encode([AUDIO])[0], prompt), prompt).tokens
+    assert found[0] != first
+
+
+def test_who_makes_prompts_of_a_language_is_asked_by_its_processor(canary):
+    model = opened(canary)
+    ear = model.ear
+    assert ear.begin == len(model.prompt("de", "en"))
+    assert model.prompt("de", "en") == tuple(ask_canary(ear.processor)["decoder_input_ids"][0].tolist())

@@ -7,7 +7,7 @@ of a request. A decoder reads sound in its prompt; what asks for a language come
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ from streamtrans.text.languages import of_three_letters
 
 THROUGH_ENGLISH = frozenset({"canary"})
 """Families that were taught transcripts, and translations into and out of English only."""
+
+TRANSCRIBING = frozenset(
+    {"cohere_asr", "fun_asr_nano", "glmasr", "moss_transcribe_diarize", "nemo_speechlm", "qwen3_asr", "vibevoice_asr"}
+)
+"""Families that were taught transcripts only."""
 
 _SILENCE: Samples = np.zeros(LEAST, np.float32)
 
@@ -75,7 +80,17 @@ class Hearing:
         listed = said.items() if isinstance(said, dict) else ()
         if not isinstance(said, dict) or not all(isinstance(targets, list) for _, targets in listed):
             raise BadModel(f'translations of {self.folder} are {shown(said)}; give {{"en": ["de", "fr"]}}')
-        return tuple((canonical(spoken), tuple(map(canonical, targets))) for spoken, targets in listed)
+        try:
+            return tuple((canonical(spoken), tuple(canonical(str(each)) for each in made)) for spoken, made in listed)
+        except UnsupportedLanguage as error:
+            raise BadModel(f"translations of {self.folder}: {error}") from None
+
+    @property
+    def begin(self) -> int:
+        """Positions of the prompt, where all have as many."""
+        targets = ((target, spoken) for spoken, made in self.translations for target in made)
+        target, source = next(targets, (self.languages[-1], self.languages[0]))
+        return len(self.prompt(target, source))
 
     def _given(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a processor made, as the network wants it; of silence some make what is no number."""
@@ -102,31 +117,63 @@ class Attending(Hearing):
         return AutoMemory(-(-len(audio) // FRAME), {"encoder_outputs": encoded, **mask})
 
     def _known(self) -> tuple[tuple[str, ...], Pairs]:
-        said = self._said()
-        if self._requested:
-            codes = tuple(code for code in LANGUAGES if f"<|{code}|>" in self.tokenizer.get_vocab())
-            if self.network.config.model_type in THROUGH_ENGLISH and not said:
-                said = tuple((code, codes if code == "en" else (code, "en")) for code in codes)
-        else:
-            codes = tuple(self._codes)
-        if not codes and not said:
-            codes = languages_of(self.folder, self.raw)
-            if len(codes) > 1:
-                raise BadModel(
-                    f"{self.folder} names {', '.join(codes)}, and its tokenizer has no token to ask for one of them:"
-                    ' write what it does into config.json, as in "translations": {"en": ["de"]}'
-                )
-            said = ((codes[0], codes),)
-        named = tuple(code for spoken, targets in said for code in (spoken, *targets))
-        if said and not self._requested and not self._codes and any(len(targets) != 1 for _, targets in said):
-            raise BadModel(f"{self.folder} has no token to ask for a language, so each that is spoken becomes one")
-        return tuple(dict.fromkeys((*codes, *named))), said
+        said, kind = self._said(), self.network.config.model_type
+        codes = tuple(self._codes) if self._request is None else self._requested()
+        if not said and kind in THROUGH_ENGLISH:
+            said = tuple((code, codes if code == "en" else (code, "en")) for code in codes)
+        elif not said and kind in TRANSCRIBING:
+            said = tuple((code, (code,)) for code in codes)
+        elif not said and getattr(self.tokenizer, "lang_codes", None) == "mustc":
+            said = (("en", codes),)
+        if codes and (strange := {each for _, targets in said for each in targets} - {*codes}):
+            raise BadModel(
+                f"{self.folder}: translations names {', '.join(sorted(strange))}, which it can't be asked for"
+            )
+        if not codes:
+            said = said or self._alone()
+            if any(len(targets) != 1 for _, targets in said):
+                raise BadModel(f"{self.folder} has no token to ask for a language, so each that is spoken becomes one")
+        return tuple(dict.fromkeys((*codes, *(each for spoken, made in said for each in (spoken, *made))))), said
+
+    def _alone(self) -> Pairs:
+        """Return the one language that it writes down where it is spoken."""
+        codes = languages_of(self.folder, self.raw)
+        if len(codes) > 1:
+            raise BadModel(
+                f"{self.folder} names {', '.join(codes)}, and its tokenizer has no token to ask for one of them:"
+                ' write what it does into config.json, as in "translations": {"en": ["de"]}'
+            )
+        return ((codes[0], codes),)
 
     @cached_property
-    def _requested(self) -> bool:
-        """Whether the processor makes the prompt of a request with a target."""
+    def _request(self) -> Callable[[str, str], Sequence[int]] | None:
+        """What makes a prompt of (target, source), where the processor does."""
         request = getattr(self.processor, "apply_transcription_request", None)
-        return request is not None and "target_language" in inspect.signature(request).parameters
+        if request is not None and "target_language" in inspect.signature(request).parameters:
+
+            def ask(target: str, source: str) -> Sequence[int]:
+                made = request(audio=_SILENCE, source_language=source, target_language=target)
+                tokens: list[int] = made["decoder_input_ids"][0].tolist()
+                return tokens
+
+            return ask
+        prompts = getattr(self.processor, "get_decoder_prompt_ids", None)
+        if prompts is not None and "language" in inspect.signature(prompts).parameters:
+            return lambda target, _: prompts(language=target)
+        return None
+
+    def _requested(self) -> tuple[str, ...]:
+        """Return the languages that have a token, and that the processor takes."""
+        assert self._request is not None, "the processor makes no prompts"
+        found, known = list[str](), self.tokenizer.get_vocab()
+        for code in LANGUAGES:
+            if f"<|{code}|>" in known:
+                try:
+                    self._request(code, code)
+                except ValueError:
+                    continue  # it has the token, and wasn't taught the language
+                found.append(code)
+        return tuple(found)
 
     @cached_property
     def _codes(self) -> dict[str, int]:
@@ -144,15 +191,12 @@ class Attending(Hearing):
         return found
 
     def _ask(self, target: str, source: str | None) -> Tokens:
-        if self._requested:
+        if self._request is not None:
             if source is None:
                 raise UnsupportedLanguage(
                     f"{self.folder.name} must be told the spoken language: name one source language"
                 )
-            made = self.processor.apply_transcription_request(
-                audio=_SILENCE, source_language=source, target_language=target
-            )
-            return tuple(made["decoder_input_ids"][0].tolist())
+            return tuple(self._request(target, source))
         settings = self.network.generation_config
         asked = self._codes.get(target, settings.forced_bos_token_id)
         start = settings.decoder_start_token_id
@@ -186,8 +230,11 @@ class Prompted(Hearing):
 
     def _known(self) -> tuple[tuple[str, ...], Pairs]:
         said = self._said()
-        codes = tuple(code for spoken, targets in said for code in (spoken, *targets))
-        return tuple(dict.fromkeys(codes or languages_of(self.folder, self.raw))), said
+        codes = tuple(dict.fromkeys(code for spoken, targets in said for code in (spoken, *targets)))
+        codes = codes or languages_of(self.folder, self.raw)
+        if not said and self.network.config.model_type in TRANSCRIBING:
+            said = tuple((code, (code,)) for code in codes)
+        return codes, said
 
     def _ask(self, target: str, source: str | None) -> Tokens:
         before, after = self._cut(self._made(self._text(target, source), _SILENCE))
@@ -201,6 +248,14 @@ class Prompted(Hearing):
         """Return the whole prompt in the family's own form, with one place for sound."""
         wish = "Transcribe the speech." if target == source else f"Translate the speech into {display_name(target)}."
         place = self.processor.audio_token
+        request = getattr(self.processor, "apply_transcription_request", None)
+        wishes = inspect.signature(request).parameters if request is not None and target == source else {}
+        if request is not None and "tokenize" in wishes:
+            named = {"language": display_name(target)} if "language" in wishes else {}
+            made = request(audio=_SILENCE, tokenize=False, **named)
+            text = made[0] if isinstance(made, list) else made
+            if isinstance(text, str) and text.count(place) == 1:
+                return text
         parts = [{"type": "audio", "audio": "sound"}, {"type": "text", "text": wish}]
         for content in (parts, place + wish) if self.processor.chat_template else ():
             chat = [{"role": "user", "content": content}]

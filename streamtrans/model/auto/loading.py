@@ -6,16 +6,20 @@ Code that comes with a folder is never run, and pickled weights are never read.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 
-from streamtrans.core import BadModel
+from streamtrans.core import BadModel, StreamtransError
 from streamtrans.model.auto.asking import Attending, Prompted
 from streamtrans.model.auto.model import AutoSpeechModel
-from streamtrans.model.config import read_json, tokens_of
+from streamtrans.model.config import read_json, shown, tokens_of
 from streamtrans.model.loading import weight_files
 from streamtrans.model.scoring import Rules
 from streamtrans.text import Pieces, articles
@@ -38,6 +42,25 @@ def knows(kind: str) -> bool:
     return _class_for(kind) is not None
 
 
+FOREIGN = (
+    ImportError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TemplateError,
+)
+"""What processors, configs and networks of transformers raise over a file that isn't as they want it."""
+
+NO_TEXT_OF_SPEECH = frozenset({"dia", "pop2piano", "vibevoice", "kyutai_speech_to_text"})
+"""In the tables of transformers, and not for this: they speak, play, or hear by another codec."""
+
+
 def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str | None = None) -> AutoSpeechModel:
     """Load a folder whose ``model_type`` transformers :func:`knows`; nothing is laid out for speed.
 
@@ -48,17 +71,38 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     raw = read_json(folder / "config.json")
     weight_files(folder)
     kind = str(raw["model_type"])
-    processor = _processor(folder)
-    network = _network(folder, kind).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    if kind in NO_TEXT_OF_SPEECH:
+        raise BadModel(f"{folder} is a {kind}, which doesn't make text of speech as others do; take another model")
+    with _refusing(f"transformers can't load {folder}"):
+        processor = _processor(folder)
+        network = _network(folder, kind).to(device=device, dtype=dtype).eval().requires_grad_(False)
+    with _refusing(f"{folder}: its files don't go together"):
+        inner = Attending if network.config.is_encoder_decoder else Prompted
+        ear = inner(folder, raw, network, processor)
+        model = _model(folder, network, ear)
+    _log.warning("%s is a %s: transformers runs it, one text after another, which is slow", folder.name, kind)
+    return model
+
+
+def _model(folder: Path, network: Any, ear: Attending | Prompted) -> AutoSpeechModel:
     settings = network.config.get_text_config(decoder=True)
-    inner = Attending if network.config.is_encoder_decoder else Prompted
-    ear = inner(folder, raw, network, processor)
     size = network.get_output_embeddings().weight.shape[0]
-    vocabulary, rules = _words(folder, processor.tokenizer, network.generation_config, size)
+    vocabulary, rules = _words(folder, ear, network.generation_config, size)
     known = (getattr(settings, name, None) for name in ("max_target_positions", "max_position_embeddings"))
     most = min([MOST_TOKENS, *(each for each in known if each)])
-    _log.warning("%s is a %s: transformers runs it, one text after another, which is slow", folder.name, kind)
     return AutoSpeechModel(folder.name, network, ear, vocabulary, rules, max_tokens=most)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Say in one line of ``BadModel`` what somebody else's code says of a folder."""
+    try:
+        yield
+    except StreamtransError:
+        raise
+    except FOREIGN as error:
+        lines = str(error).strip().splitlines()
+        raise BadModel(f"{what}: {lines[0] if lines else type(error).__name__}") from None
 
 
 def _class_for(kind: str) -> str | None:
@@ -72,12 +116,8 @@ def _class_for(kind: str) -> str | None:
 def _processor(folder: Path) -> Any:
     import transformers
 
-    try:
+    with _refusing(f"{folder} has no processor that transformers can read here"):
         found = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except ImportError as error:
-        raise BadModel(f"the processor of {folder} can't be made here: {_first(error)}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadModel(f"{folder} has no processor that transformers can read: {_first(error)}") from None
     if not {"feature_extractor", "audio_processor"} & vars(found).keys() or "tokenizer" not in vars(found):
         raise BadModel(f"{folder} has no processor of sound and text, but a {type(found).__name__}")
     return found
@@ -87,19 +127,14 @@ def _network(folder: Path, kind: str) -> Any:
     import transformers
 
     chosen = getattr(transformers, str(_class_for(kind)))
-    try:
-        network, said = chosen.from_pretrained(
-            folder,
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # so that they are named below
-            output_loading_info=True,
-        )
-    except ImportError as error:
-        raise BadModel(f"{folder} can't be loaded here: {_first(error)}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise BadModel(f"transformers can't load {folder}: {_first(error)}") from None
+    network, said = chosen.from_pretrained(
+        folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # so that they are named below
+        output_loading_info=True,
+    )
     lacking = sorted({*said["missing_keys"], *(str(each[0]) for each in said["mismatched_keys"])})
     if lacking:
         raise BadModel(
@@ -112,14 +147,23 @@ def _network(folder: Path, kind: str) -> Any:
     return network
 
 
-def _words(folder: Path, tokenizer: Any, settings: Any, size: int) -> tuple[Pieces, Rules]:
+def _words(folder: Path, ear: Attending | Prompted, settings: Any, size: int) -> tuple[Pieces, Rules]:
     """Return how the tokens are spelt, and which of ``size`` may be chosen.
 
     Raises:
         BadModel: the tokenizer is another model's, or spells as nobody here can.
     """
+    tokenizer = ear.tokenizer
     numbers = tokens_of(tokenizer.get_vocab(), size, folder / "its tokenizer")
-    ends = _listed(settings.eos_token_id)
+
+    def listed(name: str) -> list[int]:
+        said = getattr(settings, name)
+        tokens = said if isinstance(said, list) else [] if said is None else [said]
+        if not all(type(token) is int and 0 <= token < size for token in tokens):
+            raise BadModel(f"{folder}: {name} of generation_config.json is {shown(said)}; give tokens below {size}")
+        return tokens
+
+    ends = listed("eos_token_id")
     if not ends:
         raise BadModel(f"{folder} doesn't say how a text ends: eos_token_id of generation_config.json")
     added = tokenizer.added_tokens_decoder
@@ -136,15 +180,6 @@ def _words(folder: Path, tokenizer: Any, settings: Any, size: int) -> tuple[Piec
     sample = cut(articles()["en"])
     if "".join(vocabulary.decode(sample).split()) != "".join(tokenizer.decode(sample).split()):
         raise BadModel(f"{folder}: a {type(tokenizer).__name__} spells as nobody here can")
-    never = frozenset(commands | {*_listed(settings.suppress_tokens)}) - {eot}
-    starts = frozenset(_listed(settings.begin_suppress_tokens))
-    return vocabulary, Rules(size, eot, never, starts, ends=frozenset(others))
-
-
-def _listed(said: Any) -> list[int]:
-    return [said] if isinstance(said, int) else list(said or [])
-
-
-def _first(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    never = frozenset(commands | {*listed("suppress_tokens")}) - {eot}
+    starts = frozenset(listed("begin_suppress_tokens"))
+    return vocabulary, Rules(size, eot, never, starts, ear.begin if starts else 0, ends=frozenset(others))

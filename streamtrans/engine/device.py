@@ -27,6 +27,7 @@ from streamtrans.model.api import (
     TextModel,
     WritingModel,
     Written,
+    anything,
 )
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ class Device:
 
     def _read_silence(self, job: Job) -> None:
         [heard] = self.listen([Hearing(np.zeros(max(0, job.end - job.start), np.float32), job.start)])
-        language = self.model.languages[0]
-        prompt = self.model.prompt(language, language)
+        prompt = self.model.prompt(*anything(self.model))
         cache = self.slots.open(heard.memory, prompt)
         try:
             self.step(self.model, [Forward(prompt[cache.length :], cache, rows=1)])

@@ -20,7 +20,7 @@ import numpy as np
 
 from streamtrans.core import SAMPLE_RATE
 from streamtrans.decode import DraftCosts
-from streamtrans.model.api import Forward, Propose, SpeechModel
+from streamtrans.model.api import Forward, Propose, SpeechModel, anything
 
 BUDGET_S = 0.6
 """What measuring may take; larger is steadier, and later to serve. At least one round is made after the first."""
@@ -58,10 +58,10 @@ def measure(
 
     Whatever else the machine does makes a pass slower and never quicker.
     """
-    longest, language = DraftCosts().longest, model.languages[0]
+    longest = DraftCosts().longest
     noise = np.random.default_rng(0).normal(0, 0.01, min(_HEARD, model.max_samples)).astype(np.float32)
     slots = model.allocate(1)
-    prompt = model.prompt(language, language)
+    prompt = model.prompt(*anything(model))
     cache = slots.open(model.encode([noise])[0], prompt)
     room = model.max_tokens - longest - 2
     line = (*prompt, *(prompt[-1:] * max(0, _READ - len(prompt))))[: max(len(prompt), room)]

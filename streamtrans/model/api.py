@@ -381,3 +381,9 @@ class SpeechModel(WritingModel, Protocol):
     def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
         """Run the speculative network over a batch, as many passes as its longest guess has tokens."""
         ...
+
+
+def anything(model: SpeechModel) -> tuple[str, str]:
+    """Return a language that ``model`` can be asked for, and one that is spoken then: to try it."""
+    spoken, targets = next(iter(model.translations), (model.languages[0], model.languages))
+    return spoken if spoken in targets else targets[0], spoken

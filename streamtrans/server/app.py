@@ -297,7 +297,7 @@ async def _exercise(served: Served) -> tuple[float, float]:
     vad = served.vads[0]
     silence = np.zeros(SAMPLE_RATE // 2, np.float32)
     window = vad_window(vad)
-    spoken, written = next(iter(served.translations), (served.languages[0], ()))
+    spoken, written = next(iter(served.translations), (served.languages[0], served.languages))
     # What a second model translates must say something, and silence says nothing.
     other = [Target(code) for code in written if code != spoken][:1] if served.word else []
     job = Job(
@@ -306,7 +306,7 @@ async def _exercise(served: Served) -> tuple[float, float]:
         end=len(silence),
         last=True,
         audio=silence,
-        targets=(Target(spoken, prefix=served.word), *other),
+        targets=(Target(spoken if spoken in written else written[0], prefix=served.word), *other),
         source=spoken,
     )
     await asyncio.wrap_future(served.engine.submit(Detect(vad, np.zeros((1, window), np.float32), None)))

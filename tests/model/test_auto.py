@@ -19,7 +19,7 @@ from streamtrans.core import AudioTooLong, BadAnswer, BadModel, Caption, Job, Ta
 from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.model import auto
-from streamtrans.model.api import Forward, Hearing
+from streamtrans.model.api import Forward, Hearing, anything
 from streamtrans.model.loading import FAMILIES, load_model, load_speech
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.server.offer import what_is_served
@@ -470,3 +470,12 @@ def test_who_makes_prompts_of_a_language_is_asked_by_its_processor(canary):
     ear = model.ear
     assert ear.begin == len(model.prompt("de", "en"))
     assert model.prompt("de", "en") == tuple(ask_canary(ear.processor)["decoder_input_ids"][0].tolist())
+
+
+def test_who_only_translates_is_tried_by_what_it_can(tmp_path):
+    make_speech2text(tmp_path)
+    model = opened(tmp_path, torch.float32)
+    assert anything(model) == ("pt", "en")
+    with Engine(model, None, EngineConfig(slots=1)) as engine:
+        job = Job(0, 0, len(AUDIO), True, AUDIO, (Target("de"),), "en")
+        assert engine._device.try_silence(job) is None

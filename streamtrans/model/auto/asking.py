@@ -88,9 +88,8 @@ class Hearing:
     @property
     def begin(self) -> int:
         """Positions of the prompt, where all have as many."""
-        targets = ((target, spoken) for spoken, made in self.translations for target in made)
-        target, source = next(targets, (self.languages[-1], self.languages[0]))
-        return len(self.prompt(target, source))
+        spoken, made = next(iter(self.translations), (self.languages[0], self.languages))
+        return len(self.prompt(made[-1], spoken))
 
     def _given(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a processor made, as the network wants it; of silence some make what is no number."""

@@ -83,8 +83,7 @@ class TorchSpeechModel(Writer):
         rules = Rules(config.vocab_size, tokenizer.eot, manner.suppressed, manner.begin_suppressed, manner.begin)
         super().__init__(name, tokenizer, rules, device=device, dtype=dtype)
         self.tokenizer = tokenizer
-        self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
-        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.network = self._held(network)
         self.config = config
         self.keeps_states = config.speculator_input == "hidden"
         self.manner = manner

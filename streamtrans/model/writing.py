@@ -8,9 +8,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from streamtrans.core import UnsupportedLanguage
 from streamtrans.model.api import Choices, Forward
@@ -18,6 +19,8 @@ from streamtrans.model.cache import SlotBatch, SlotCache, Slots, SlotShape, Slot
 from streamtrans.model.linear import JOINED
 from streamtrans.model.scoring import Rules, Scorer
 from streamtrans.text import LANGUAGES, Vocabulary, canonical, tokens_per_second
+
+N = TypeVar("N", bound=nn.Module)
 
 Frames = Sequence[Sequence[int]]
 """Per text and token of a pass the frame of the memory that it looked at; nothing where nobody can tell."""
@@ -54,6 +57,11 @@ class Writer(ABC):
         self.precision = str(dtype).removeprefix("torch.")
         self.scorer = Scorer(name, rules, self.device, dtype)
         self._rates: dict[str, float] = {}  # tokens per second, by language
+
+    def _held(self, network: N) -> N:
+        """Count what ``network`` holds, and put it where it computes; from then on it is only read."""
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        return network.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
 
     @property
     @abstractmethod

@@ -87,8 +87,7 @@ class AudioLanguageModel(Writer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(name, vocabulary, rules, device=device, dtype=dtype)
-        self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
-        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.network = self._held(network)
         self.manner = manner
         self.log_mel = LogMel(features, self.device, dtype)
         self.hop, self.each = features.hop, network.multi_modal_projector.each

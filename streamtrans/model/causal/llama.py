@@ -46,8 +46,7 @@ class ChatTranslator(Writer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(name, words.vocabulary, words.rules, device=device, dtype=dtype)
-        self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
-        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.network = self._held(network)
         self.languages = languages
         self._words = words
 

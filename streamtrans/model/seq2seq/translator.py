@@ -94,8 +94,7 @@ class Translator(Writer):
     ) -> None:
         rules = Rules(network.shape.vocab_size, vocabulary.eot, special - {vocabulary.eot})
         super().__init__(name, vocabulary, rules, device=device, dtype=dtype)
-        self.network = network.to(device=self.device, dtype=dtype).eval().requires_grad_(False)
-        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.network = self._held(network)
         self._ask, self._cut = asking, cut
 
     @property

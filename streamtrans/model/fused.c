@@ -226,12 +226,17 @@ static void whole_sums(int rows, const uint8_t *x, long x_step, const int8_t *w,
         BY_SIZE(rows, wide, WHOLE_BLOCK)
 }
 
-/* Each row as unsigned bytes around 128, and its largest value, for products of whole numbers. */
+/* Each row as unsigned bytes around 128, and its largest value, for products of whole numbers. A row that holds no
+   number has NaN for its largest, and so for its products: what is broken is not to look like an answer. */
 static void quantise(const float *x, long x_step, int rows, int inputs, uint8_t *whole, float *largest) {
     for (int m = 0; m < rows; m++, x += x_step, whole += inputs) {
-        lanes most = {};
-        for (int k = 0; k < inputs; k += LANES) most = higher(most, higher(*(lanes *)(x + k), -*(lanes *)(x + k)));
-        largest[m] = fmaxf(highest(most), 1e-30f);
+        lanes most = {}, broken = {};
+        for (int k = 0; k < inputs; k += LANES) {
+            lanes values = *(lanes *)(x + k);
+            most = higher(most, higher(values, -values));
+            broken += values * 0.0f; /* 0, or NaN of what is none or endless */
+        }
+        largest[m] = sum(broken) == 0.0f ? fmaxf(highest(most), 1e-30f) : NAN;
         float scale = 127.0f / largest[m];
         for (int k = 0; k < inputs; k += LANES)
             *(bytes16 *)(whole + k) =

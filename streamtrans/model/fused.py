@@ -47,7 +47,7 @@ class Own:
 
     def __init__(self, blocks: int, texts: int, heads: int, room: int, width: int) -> None:
         self.room = room
-        self.keys, self.values = torch.empty(2, blocks, texts, heads, room, width)
+        self.keys, self.values = native.empty(2, blocks, texts, heads, room, width)
 
 
 class Stack:
@@ -83,11 +83,13 @@ class Stack:
 
         Returns the attention ``(watched, R, S)`` to memories of the heads that are watched, layer by layer.
         """
+        assert x.dtype == torch.float32, "it is read by address"
+        assert x.is_contiguous(), "it is read by address"
         if watched != self._watched:
             self._watch(watched)
         slots = passages[0].cache.slots
         frames = max(passage.cache.frames for passage in passages)
-        weights = torch.zeros(len(watched), len(x), frames)
+        weights = native.zeros(len(watched), len(x), frames)
         texts = (native.Text * len(passages))()
         first = 0
         for text, passage in zip(texts, passages, strict=True):

@@ -120,7 +120,7 @@ class Panels(nn.Module):
             weight = half
         kind = native.HALF if weight.dtype == torch.bfloat16 else native.FLOAT
         self.weights = _panels(weight).transpose(1, 2).contiguous()
-        self.bias = _panels(torch.zeros(self.outputs) if bias is None else bias).contiguous()
+        self.bias = _panels(native.zeros(self.outputs) if bias is None else bias).contiguous()
         self.laid = native.Linear(
             native.address(self.weights), native.address(self.bias), None, None, kind, inputs, self.outputs
         )
@@ -128,7 +128,7 @@ class Panels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., inputs)`` to ``(..., outputs)``."""
         rows = x.flatten(0, -2).float().contiguous()
-        out = torch.empty(len(rows), -(-self.outputs // native.LANES) * native.LANES)
+        out = native.empty(len(rows), -(-self.outputs // native.LANES) * native.LANES)
         native.call(
             "streamtrans_linear",
             ctypes.byref(self.laid),
@@ -149,7 +149,7 @@ class Int8Panels(Panels):
             raise RuntimeError("this processor has no instruction for whole numbers that fused.c knows")
         whole, step = _whole(weight)
         self.weights = _panels(whole).unflatten(2, (-1, 4)).transpose(1, 2).contiguous()
-        self.bias = _panels(torch.zeros(self.outputs) if bias is None else bias).contiguous()
+        self.bias = _panels(native.zeros(self.outputs) if bias is None else bias).contiguous()
         self.step, self.shift = (_panels(each).contiguous() for each in (step, 128 * whole.sum(1, dtype=torch.int32)))
         laid = (native.address(each) for each in (self.weights, self.bias, self.step, self.shift))
         self.laid = native.Linear(*laid, native.WHOLE, inputs, self.outputs)
@@ -299,7 +299,8 @@ def pack(network: Network, precision: str) -> Make:
     """
     config, decoder = network.config, network.model.decoder
     widths = (config.d_model, config.head_width, config.decoder_ffn_dim, config.speculator_ffn_dim)
-    make = make_panels if paneled(precision, *widths) else make_linear
+    at_once = config.decoder_attention_heads <= native.HEADS and paneled(precision, *widths)
+    make = make_panels if at_once else make_linear
     join(network.model.encoder, precision)
     for part in (decoder, network.speculator):
         if part is not None:

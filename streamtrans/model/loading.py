@@ -259,7 +259,7 @@ def read_alignment_heads(folder: Path, config: NetworkConfig, *, distilled: bool
     if any(layer >= layers for layer, _ in listed):
         _log.warning("%s lists the alignment heads of a deeper teacher; they are left aside", file)
         return ()
-    return tuple((layer, head) for layer, head in listed)
+    return tuple(dict.fromkeys((layer, head) for layer, head in listed))
 
 
 def check_vocabulary(folder: Path, tokenizer: Tokenizer, config: NetworkConfig) -> None:

@@ -29,6 +29,8 @@ SOURCE = Path(__file__).with_name("fused.c")
 SWITCH = "STREAMTRANS_FUSED"
 LANES, PANEL = 16, 32
 """Numbers that are computed at once, and outputs that a panel of weights has; panels come in pairs."""
+HEADS = 64
+"""Heads of a layer at most: which of them are watched is told by as many bits."""
 FLOAT, HALF, WHOLE = range(3)
 """Kinds of numbers."""
 
@@ -99,10 +101,19 @@ def _loaded() -> ctypes.CDLL | str:
     if os.environ.get(SWITCH, "1") == "0":
         return f"switched off by {SWITCH}=0"
     try:
-        return _declare(ctypes.CDLL(str(build(_folder()))))
+        return _declare(_opened(_folder()))
     except (Refused, OSError) as error:
         _log.info("passes go layer by layer: %s", error)
         return str(error)
+
+
+def _opened(folder: Path) -> ctypes.CDLL:
+    file = build(folder)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError:  # cut short, or of another kind of machine
+        file.unlink()
+        return ctypes.CDLL(str(build(folder)))
 
 
 _on = ContextVar("_on", default=True)
@@ -148,6 +159,16 @@ def call(function: str, *arguments: object) -> None:
         raise MemoryError("no memory for a pass")
 
 
+def empty(*sizes: int) -> Tensor:
+    """Return room for numbers that ``fused.c`` writes, whatever torch makes by default."""
+    return torch.empty(sizes, dtype=torch.float32, device="cpu")
+
+
+def zeros(*sizes: int) -> Tensor:
+    """Return zeros that ``fused.c`` reads or writes, whatever torch makes by default."""
+    return torch.zeros(sizes, dtype=torch.float32, device="cpu")
+
+
 def int32_arrays(count: int, length: int) -> list[ctypes.Array[ctypes.c_int32]]:
     """Return arrays that a function can fill."""
     return [(ctypes.c_int32 * length)() for _ in range(count)]
@@ -181,6 +202,8 @@ def build(folder: Path) -> Path:
         Refused: there is no compiler, it fails, or somebody else could have written what lies there.
     """
     check_private(folder)
+    for parent in folder.resolve().parents:
+        check_settled(parent)
     threads = _threads_library()
     attempts: list[tuple[str, ...]] = [(*_COMMON, "-march=native")]
     if threads:
@@ -190,18 +213,29 @@ def build(folder: Path) -> Path:
         if file.exists() or file.is_symlink():
             check_private(file)
             return file
-    compiler = (
-        shlex.split(os.environ.get("CC", ""))
-        or [found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))][:1]
-    )
-    if not compiler:
-        raise Refused("there is no C compiler (cc, gcc or clang)")
+    compiler = _compiler()
     said = ""
     for file, flags in zip(made, attempts, strict=True):
         said = _compile(compiler, flags, file)
         if not said:
             return file
     raise Refused(f"{compiler[0]} can't compile {SOURCE.name}: {said}")
+
+
+def _compiler() -> list[str]:
+    """Return the command that ``CC`` names, where it is to be had, or the first compiler that is.
+
+    Raises:
+        Refused: there is none.
+    """
+    try:
+        named = [shlex.split(os.environ.get("CC", ""))]
+    except ValueError as error:
+        raise Refused(f"CC is no command: {error}") from None
+    for command in (*named, ["cc"], ["gcc"], ["clang"]):
+        if command and shutil.which(command[0]):
+            return command
+    raise Refused("there is no C compiler (cc, gcc or clang)")
 
 
 def _compile(compiler: Sequence[str], flags: Sequence[str], file: Path) -> str:
@@ -211,12 +245,15 @@ def _compile(compiler: Sequence[str], flags: Sequence[str], file: Path) -> str:
         made = Path(place) / file.name
         command = [*compiler, *options, str(SOURCE), *libraries, "-lm", "-o", str(made)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_S, check=False)
+            done = subprocess.run(command, capture_output=True, timeout=_COMPILE_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         if done.returncode:
-            return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[0]
+            told = done.stderr.decode(errors="replace").strip().splitlines()
+            return told[0] if told else f"status {done.returncode}"
         made.chmod(0o700)
+        with made.open("rb") as written:
+            os.fsync(written)
         made.replace(file)
     return ""
 
@@ -232,6 +269,17 @@ def check_private(path: Path) -> None:
         raise Refused(f"{path} is a link, and what is run must lie there itself")
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise Refused(f"{path} could be written by others, so what lies there isn't run; remove it")
+
+
+def check_settled(parent: Path) -> None:
+    """Refuse a folder whose entries somebody else could replace.
+
+    Raises:
+        Refused: it is neither ours nor the system's, or all may rename what lies in it.
+    """
+    found = parent.stat()
+    if found.st_uid not in (os.geteuid(), 0) or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+        raise Refused(f"what lies in {parent} could be replaced by others, so nothing in it is run")
 
 
 def _folder() -> Path:
@@ -254,13 +302,15 @@ def _folder() -> Path:
 def _threads_library() -> str:
     """Return the file of the OpenMP that torch has loaded: a second one beside it would fight for the cores."""
     maps = Path("/proc/self/maps")
-    lines = maps.read_text(encoding="utf-8").splitlines() if maps.exists() else []
-    return next((line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line), "")
+    lines = maps.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if maps.exists() else []
+    found = [line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line]
+    own = str(Path(torch.__file__).parent)  # torch's may lie beside it, as torch.libs
+    return next((file for file in found if file.startswith(own)), found[0] if found else "")
 
 
 def _key(flags: Sequence[str]) -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
     parts = (SOURCE.read_text(encoding="utf-8"), torch.__version__, platform.machine(), platform.processor())
     return hashlib.sha256("\0".join((*parts, *told, *flags)).encode()).hexdigest()[:32]

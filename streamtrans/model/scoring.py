@@ -44,6 +44,7 @@ class Scorer:
         """Of scores, whatever the network computes in."""
         self.suppression = torch.zeros(rules.size, device=device, dtype=self.dtype)
         self.suppression[sorted(rules.suppressed | rules.ends)] = float("-inf")
+        native.library()  # compiled while a model is loaded, not while somebody waits for an answer
         self._ends = torch.tensor(sorted({rules.eot, *rules.ends}), device=device)
 
     def stack(self, lines: Sequence[Tokens]) -> Tensor:

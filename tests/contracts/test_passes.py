@@ -12,9 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtrans.core import BadAnswer
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
 from streamtrans.model.api import Choices, Forward, Propose
 from streamtrans.model.linear import PRECISIONS, paneled
@@ -155,6 +157,21 @@ def test_a_guess_beside_others_is_the_guess_alone(backend, data):
         assert one.tokens == alone.tokens
         assert one.logprobs == backend.close(alone.logprobs)
         assert dict(one.candidates) == backend.close(dict(alone.candidates))
+
+
+def test_what_is_broken_is_no_answer(backend):
+    model = backend.model
+    positions = model.network.model.decoder.embed_positions.weight
+    whole = positions[4].clone()
+    with torch.inference_mode():
+        positions[4, 3] = torch.nan
+    try:
+        cache = model.allocate(1).open(model.encode(AUDIOS[3:4])[0])
+        with pytest.raises(BadAnswer, match="aren't finite"):
+            model.step([Forward(LINE, cache, len(LINE))])
+    finally:
+        with torch.inference_mode():
+            positions[4] = whole
 
 
 @pytest.mark.parametrize("spec", ["kvspn", "echo,ngram,kvspn"])

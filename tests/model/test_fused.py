@@ -171,6 +171,79 @@ def test_scores_that_are_no_numbers_choose_nothing(tmp_path, broken):
         scorer.answer(logits, [Forward((1, 2), cache, 2)])
 
 
+@pytest.mark.parametrize("precision", HERE)
+@pytest.mark.parametrize("at", [0, 5, 17, 63])
+def test_a_row_that_holds_no_number_gives_none(precision, at):
+    random = torch.Generator().manual_seed(at)
+    layer = LINEARS[precision](torch.randn(33, 64, generator=random).to(linear.PRECISIONS[precision]), None)
+    rows = torch.randn(3, 64, generator=random)
+    rows[1, at] = math.nan
+    found = layer(rows)
+    assert found[1].isnan().all()
+    assert torch.equal(found[[0, 2]], layer(rows[[0, 2]]))
+
+
+@pytest.mark.parametrize("precision", HERE)
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_what_torch_makes_by_default_changes_nothing(tmp_path, precision, default):
+    make_whisper_m2m(tmp_path, **SHAPE)
+    model = load_model(tmp_path, device="cpu", dtype=precision)
+    memories = model.encode(AUDIOS)
+    wanted = ragged(model, memories)
+    torch.set_default_dtype(default)
+    try:
+        assert ragged(model, memories) == wanted
+        again = load_model(tmp_path, device="cpu", dtype=precision)
+        torch.set_default_dtype(torch.float32)
+        assert ragged(again, memories) == wanted
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@in_one_call
+def test_more_heads_than_can_be_watched_go_layer_by_layer(tmp_path, library):
+    wide = {"d_model": 65 * 16, "decoder_attention_heads": 65, "decoder_ffn_dim": 16, "encoder_attention_heads": 65}
+    make_whisper_m2m(tmp_path, **{**SHAPE, **wide, "encoder_ffn_dim": 16, "speculator_blocks": 0})
+    assert load_model(tmp_path, device="cpu", dtype="float32").stack is None
+
+
+@compiled
+def test_a_file_that_was_cut_short_is_compiled_again(tmp_path, compiler):
+    tmp_path.chmod(0o700)
+    build(tmp_path).write_bytes(b"")
+    assert native._opened(tmp_path).streamtrans_pass
+
+
+@compiled
+def test_whatever_stands_in_cc_is_no_traceback(tmp_path, monkeypatch, compiler):
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("CC", "gcc '")
+    with pytest.raises(Refused, match="CC is no command"):
+        build(tmp_path)
+    monkeypatch.setenv("CC", "no-such-compiler -m32")
+    assert build(tmp_path).exists()
+
+
+def test_a_folder_that_others_can_replace_is_not_used(tmp_path):
+    folder = tmp_path / "open" / "native"
+    folder.mkdir(mode=0o700, parents=True)
+    folder.parent.chmod(0o777)
+    with pytest.raises(Refused, match="could be replaced by others"):
+        build(folder)
+
+
+@in_one_call
+def test_it_is_compiled_while_a_model_is_loaded(tmp_path, library):
+    """Whatever the model: here one that passes layer by layer, and chooses at once."""
+    told = (
+        "import torch\nfrom streamtrans.model import native\nfrom streamtrans.model.scoring import Rules, Scorer\n"
+        "Scorer('m', Rules(40, eot=0), torch.device('cpu'), torch.float32)\n"
+        "print(native._loaded.cache_info().currsize)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
 @compiled
 def test_it_is_compiled_once_for_the_owner_alone(tmp_path, monkeypatch, compiler):
     tmp_path.chmod(0o700)

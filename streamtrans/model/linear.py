@@ -145,7 +145,7 @@ class Int8Panels(Panels):
     """The same of whole numbers, as :class:`Int8Linear` makes them."""
 
     def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
-        if not native.has_whole() or inputs % 4:
+        if not native.has_whole() or inputs % native.LANES:
             raise RuntimeError("this processor has no instruction for whole numbers that fused.c knows")
         whole, step = _whole(weight)
         self.weights = _panels(whole).unflatten(2, (-1, 4)).transpose(1, 2).contiguous()

@@ -9,6 +9,7 @@ names, numbers and short answers belong to many languages.
 from __future__ import annotations
 
 import csv
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,8 @@ from streamtrans.text import LANGUAGES, Source, remark, words_in
 LEAST_WORDS = 3
 """Below so many nobody can tell."""
 GUARDS = ("off", "on")
+
+_COLON, _UNHEARD = re.compile(r"\s*[:：]\s*"), re.compile('["“”„«»「」『』]')
 
 Tell = Callable[[str], str]
 """Text → the language that it is in."""
@@ -157,7 +160,7 @@ def _translated(rows: Sequence[dict[str, str]], language: str, columns: Sequence
     for row in rows:
         text = row[language] or ""
         for code in columns:
-            said = row[code] or ""
+            said = _heard(row[code] or "")
             if code == language or not (text.strip() and said.strip()):
                 continue
             asked = Asked(language, (code,), taught=True, source=Source(said, code), in_words=True)
@@ -165,8 +168,13 @@ def _translated(rows: Sequence[dict[str, str]], language: str, columns: Sequence
             counts["translations"] += 1
             counts["strayed"] += found is not None
             counts["strayed_and_held"] += found is not None and found.certain
-            counts["cut_short"] += remark(text, asked.source) < len(text)
+            counts["cut_short"] += remark(text, language, asked.source) < len(text)
     return counts
+
+
+def _heard(text: str) -> str:
+    """Return a text as ears write it: without colons, quotes and lines."""
+    return " ".join(_UNHEARD.sub("", _COLON.sub(", ", text)).split())
 
 
 def _askable(loaded: Loaded, target: str, spoken: str) -> bool:

@@ -90,12 +90,14 @@ class Doubt:
     """Why a text may not be what was asked for: it seems to be in ``language``, ``None`` where nobody can tell yet.
 
     Where it is ``chatter`` it says something else than what was said, in whatever language.
-    Only what is ``certain`` is held back from the reader; the rest is shown, and promised later.
+    Only what is ``certain`` is held back from the reader; the rest is shown, and promised later. Where chatter was
+    ``cut`` off its end, what is left is the text.
     """
 
     language: str | None = None
     certain: bool = False
     chatter: bool = False
+    cut: bool = False
 
     @property
     def told(self) -> bool:

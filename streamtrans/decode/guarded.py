@@ -32,17 +32,18 @@ Sound = Callable[[Tokens], int]
 
 
 def judged(conversation: Conversation, judge: Judge, sound: Sound = len, kept: int = 0) -> Conversation:
-    """Decode, leave out what isn't ``sound``, and say what ``judge`` doubts of the text.
+    """Decode, leave out what isn't ``sound``, and say so, or what else ``judge`` doubts of the text.
 
     That is enough where a newer reading will come anyway: of a stream that stays in doubt every reading begun otherwise
     would take several times its share of the device. The first ``kept`` tokens are promised, and stay.
     """
     said = yield from conversation
     whole = max(kept, sound(said.tokens))
-    if whole < len(said.tokens):
-        tokens, logprobs, ends = said.tokens[:whole], said.logprobs[:whole], said.ends[:whole]
-        said = replace(said, tokens=tokens, logprobs=logprobs, ends=ends, complete=True)
-    return replace(said, doubt=judge(said.tokens))
+    if whole == len(said.tokens):
+        return replace(said, doubt=judge(said.tokens))
+    tokens, logprobs, ends = said.tokens[:whole], said.logprobs[:whole], said.ends[:whole]
+    doubt = judge(tokens) or Doubt(chatter=True, cut=True)
+    return replace(said, tokens=tokens, logprobs=logprobs, ends=ends, complete=True, doubt=doubt)
 
 
 def guarded(
@@ -62,7 +63,7 @@ def guarded(
     """
     first = decode(prompt, prefix, cache, drafter, eot=eot, limit=limit)
     said = yield from judged(first, judge, sound, len(prefix))
-    if said.doubt is None or not said.doubt.told:
+    if said.doubt is None or said.doubt.cut or not said.doubt.told:
         return said
     stats, kept = said.stats, len(prompt) + len(prefix)
     if len(said.tokens) > len(prefix):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from streamtrans.core import Doubt, Tokens
 from streamtrans.decode import Judge, Sound
-from streamtrans.text import Source, Vocabulary, copied, other_language, remark, talk, words_in
+from streamtrans.text import Source, Vocabulary, close, copied, other_language, remark, talk, words_in
 
 DOUBTED = 10.0
 """How much likelier another language has to be before a text by who was taught its language is doubted."""
 CERTAIN = 100.0
-"""And before it is certainly wrong, if it has :data:`CERTAIN_WORDS` besides."""
+"""And before it is certainly wrong, if it has :data:`CERTAIN_WORDS` besides and the two aren't close to each other."""
 CERTAIN_WORDS = 6
 EVEN = 1.0
 """How much likelier another language has to be before a text by who was never taught its own is certainly wrong."""
@@ -55,7 +55,7 @@ def sounding(vocabulary: Vocabulary, asked: Asked) -> Sound:
 
     def sound(tokens: Tokens) -> int:
         text = vocabulary.decode(tokens)
-        end = remark(text, asked.source)
+        end = remark(text, asked.language, asked.source)
         if end == len(text):
             return len(tokens)
         return sum(len(vocabulary.decode(tokens[: count + 1])) <= end for count in range(len(tokens)))
@@ -75,7 +75,7 @@ def strayed(text: str, asked: Asked) -> Doubt | None:
         other = other_language(text, asked.language, (asked.source.language,))
         odds = EVEN if other is None else other.odds
         if odds >= EVEN:  # else both languages say so, or that one was spoken already
-            return Doubt(asked.source.language, certain=odds > DOUBTED and words_in(text) >= CERTAIN_WORDS)
+            return Doubt(asked.source.language, _certain(text, asked, asked.source.language, odds))
     talks = talk(text, asked.language, asked.source) if asked.in_words else None
     return None if talks is None else Doubt(certain=talks, chatter=True)
 
@@ -87,13 +87,18 @@ def foreign(text: str, asked: Asked) -> Doubt | None:
     if other is None:
         return None if taught or not text.strip() else Doubt()
     if taught:
-        certain = other.odds > CERTAIN and words_in(text) >= CERTAIN_WORDS
+        certain = _certain(text, asked, other.language, other.odds)
         return Doubt(other.language, certain) if other.odds > DOUBTED else None
     for part in _parts(text):
         found = other_language(part, language, others)
         if found is not None and (found.odds > EVEN or found.own < LEAST_SHARE):
             return Doubt(found.language, certain=True)
     return None
+
+
+def _certain(text: str, asked: Asked, other: str, odds: float) -> bool:
+    """Say whether a text by who was taught its language is in no case right."""
+    return odds > CERTAIN and words_in(text) >= CERTAIN_WORDS and not close(asked.language, other)
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -54,18 +54,16 @@ def doubted(caption: Caption) -> str | None:
     doubt = caption.doubt
     if doubt is None or not doubt.told:
         return None
-    wanted = display_name(caption.language)
+    wanted, text = display_name(caption.language), caption.text.strip()
     if doubt.language is None:
-        what = "the model talked about it instead" if doubt.certain else caption.text.strip()
-        return (
-            f"a text in {wanted} was held back: {what}"
-            if doubt.certain
-            else f"a text in {wanted} may be chatter: {what}"
-        )
+        if text and (doubt.cut or doubt.certain):
+            return f"what the model said about a text in {wanted} was left out: {text}"
+        held = f"a text in {wanted} was held back: the model talked about it instead"
+        return held if doubt.certain else f"a text in {wanted} may be chatter: {text}"
     found = display_name(doubt.language)
     if doubt.certain:
         return f"a text in {wanted} was held back: the model wrote {found} instead"
-    return f"a text in {wanted} seems to be {found}: {caption.text.strip()}"
+    return f"a text in {wanted} seems to be {found}: {text}"
 
 
 def _too_many(words: int, *, complete: bool) -> int:

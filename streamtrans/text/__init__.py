@@ -8,7 +8,7 @@ from streamtrans.text.chatter import Source, copied, remark, talk
 from streamtrans.text.counting import words_in
 from streamtrans.text.density import articles, tokens_per_second
 from streamtrans.text.detokenizer import Detokenizer
-from streamtrans.text.identify import Other, other_language, warm
+from streamtrans.text.identify import Other, close, other_language, warm
 from streamtrans.text.languages import LANGUAGES, canonical, display_name, joins_without_spaces, region, written
 from streamtrans.text.pieces import Pieces
 from streamtrans.text.tokenizer import Tokenizer
@@ -25,6 +25,7 @@ __all__ = [
     "Vocabulary",
     "articles",
     "canonical",
+    "close",
     "copied",
     "display_name",
     "joins_without_spaces",

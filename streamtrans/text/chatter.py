@@ -5,7 +5,8 @@
  ------- opening --------               ---- remark ----     - dressing -         ---- the prompt ----
 ```
 What the source holds too is a translation of it, and so is what a source may mean that speaks of such things itself:
-of translating, of a model, or that somebody is sorry. Law: what people would write for a source is none of all this.
+of translating, of a model, or that somebody is sorry. Law: what people would write for a source is none of all this for
+certain, and nothing of it is left out; a doubt may at most cause another reading.
 """
 
 from __future__ import annotations
@@ -28,14 +29,23 @@ _KNOWN = frozenset(re.findall("..", "endeesfritptnlplruuksvdanozhjakoarhivi"))
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _COLON = re.compile("[:：]")
 _TASK = re.compile(
-    r"translat|transcri|übersetz|tradu[cçzit]|trascri|vertal|tłumac|przekład|oversæt|oversett|översätt"
-    r"|dịch|перев[оеё]|перекл|ترجم|अनुवाद|翻译|翻譯|翻訳|译文|訳|번역",
+    r"translat|transcri|transkri|übersetz|übertrag|dolmetsch|sprachmittl|tradu[cçiîtz]|trascri|vertal|tolk|tłumac|przekł"
+    r"|przeło|oversæt|oversett|översätt|omset|interpr|version|versi[oó]n|fassung|dịch|phiên|перев[оеё]|перекл|тлумач|толмач|верси|версі"
+    r"|ترجم|अनुवाद|तर्जुम|翻|译|譯|訳|번역|통역",
     _I,
 )
-"""Words for what was asked of the model."""
+"""Words for what was asked of the model, and for what people may mean by them."""
+_TRANSLATION = re.compile(
+    r"(?<!\bin )\btranslation\b|\btranslated (?:text|version)\b|\btranslates to\b|\btraduction\b|\btraducción\b"
+    r"|\btraduzione\b|\btradução\b|\bübersetzung\b|\bvertaling\b|\böversättning|\boversettelse|\boversættelse"
+    r"|\bbản dịch\b|译文|翻[译譯](?=如下|是|为|[:：])|翻訳(?![家者])|번역(?![가사자])",
+    _I,
+)
+"""Words that mean nothing but a translation, which others for it don't: перевод is a transfer, too."""
 _MODEL = re.compile(
-    r"\b(?:ai|ki|ia|mi|ии|ші)\b|artific|künstlich|kunstmatig|konstgjord|kunstig|sztuczn"
-    r"|inteligen|искусств|штучн|ذكاء|एआई|कृत्रिम|trí tuệ|인공|人工|model|модел|malli|모델|模型|モデル|نموذج|मॉडल|mô hình",
+    r"\b(?:ai|ki|ia|mi|ии|ші|bot|gpt)\b|artific|künstlich|kunstmatig|konstgjord|kunstig|sztuczn"
+    r"|inteligen|искусств|штучн|ذكاء|एआई|कृत्रिम|trí tuệ|인공|人工|mod[eè]l|malli|модел|모델|模型|モデル|نموذج|मॉडल"
+    r"|mô hình",
     _I,
 )
 _SORRY = re.compile(
@@ -47,7 +57,8 @@ _SORRY = re.compile(
     _I,
 )
 _NOT = re.compile(
-    r"n['’]t\b|\b(?:not?|never|cannot|unable|nicht|kein\w*|nein|nie|niemand|ne|pas|non|né|não|niet|geen|nikt|nic|nigdy"
+    r"imposs|unmög|onmog|omöj|n['’]t\b"
+    r"|\b(?:not?|never|cannot|unable|nicht|kein\w*|nein|nie|niemand|ne|pas|non|né|não|niet|geen|nikt|nic|nigdy"
     r"|не\w*|ні\w*|inte|ikke|ikkje|không)\b|[不没無未别]|ない|ません|없|못|안|아니|لا|ليس|لم|لن|नहीं|मत",
     _I,
 )
@@ -56,42 +67,45 @@ _OPENING = re.compile(r"[^:：\n]{0,120}[:：]")
 _LEAD = re.compile(
     r"\W*(?:(?:sure|certainly|of course)\b[^:\n]{0,30})?(?:here(?:['’]s| is)\b[^:\n]{0,40})?"
     r"\b(?:translat|transcri)\w*[^:\n]{0,20}:"
-    r"|\W*the (?:original )?(?:content|transcript(?:ion)?|text) of (?:this|the) (?:audio|speech|recording|clip)\b"
-    r"[^:\n]{0,40}:",
+    r"|\W*the (?:original )?(?:content|transcript(?:ion)?|text) of (?:this|the) (?:audio|recording|clip)\b"
+    r"[^:\n]{0,40}:"
+    r"|\W*(?:translate|transcribe) the speech\b",
     _I,
 )
-"""How those begin who were asked about what they heard."""
+"""How those begin who were asked about what they heard, or who repeat it."""
 _REFUSAL = re.compile(
-    r"\bas an? (?:(?:ai|artificial intelligence)\b(?: (?:language )?(?:model|assistant))?\s*,|(?:large )?language"
-    r" model\b)"
-    r"|\bi(?:['’]m| am) (?:just |only )?an? (?:ai )?(?:(?:large )?language model|ai assistant)\b"
-    r"|\bals (?:eine? )?(?:ki|künstliche intelligenz|sprachmodell)\b[^.!?]{0,20}\bkann\b"
-    r"|\ben tant qu(?:e |['’])(?:ia\b|intelligence artificielle|modèle)"
-    r"|\bcomo (?:una? )?(?:ia|inteligencia artificial|modelo de lenguaje)\s*,"
-    r"|\b(?:come|in quanto) (?:una? )?(?:ia|intelligenza artificiale|modello linguistico)\s*,"
-    r"|作为(?:一个|一名)?(?:ai|人工智能|语言模型|大?模型)",
+    r"\bas an? (?:(?:ai|artificial intelligence|large) )+language model\b|\bals (?:ki-|großes )?sprachmodell\b"
+    r"|\ben tant que modèle de langage\b|\bcomo (?:un )?modelo de (?:lenguaje|linguagem)\b"
+    r"|\bcome modello linguistico\b|作为(?:一个|一名)?(?:ai|人工智能|大)?语言模型",
     _I,
 )
-_UNABLE = re.compile(
-    r"\b(?:can(?:no|['’])t|can not|unable to|not able to)\b[^.!?]{0,20}"
-    r"\b(?:assist|help)\b[^.!?]{0,12}\bwith (?:that|this|your)\b|\bnot (?:able to )?(?:translate|transcribe)\b"
-    r"|\b(?:can(?:no|['’])t|unable to) (?:translate|transcribe)\b"
-    r"|\bkann\b[^.!?]{0,60}\bnicht (?:übersetzen|transkribieren)"
-    r"|\bne (?:peux|suis)\b[^.!?]{0,40}\b(?:traduire|vous aider)|\bno puedo\b[^.!?]{0,30}\b(?:traducir|ayudar)"
-    r"|\bnon posso\b[^.!?]{0,30}\b(?:tradurre|aiutar)|(?:无法|不能)[^。！？]{0,12}(?:翻译|协助)",
+_UNTRANSLATED = re.compile(
+    r"\b(?:can(?:no|['’])t|can not|unable to|not able to) (?:translate|transcribe)\b"
+    r"|\bkann\b[^.!?]{0,60}\bnicht (?:übersetzen|transkribieren)|\bne peux\b[^.!?]{0,40}\btraduire"
+    r"|\bno puedo\b[^.!?]{0,30}\btraducir|\bnon posso\b[^.!?]{0,30}\btradurre|(?:无法|不能)[^。！？]{0,12}翻译",
     _I,
 )
-_COMMAND = re.compile(r"<\|[a-z_]+\|>|\[/?INST\]")
-_PROMPT = re.compile(
-    r"\btranslate the following text from \w+ (?:in)?to \w+|^\W*(?:translate|transcribe) the speech\b", _I
+_HELPLESS = re.compile(
+    r"\b(?:can(?:no|['’])t|can not|unable to|not able to)\b[^.!?]{0,20}\b(?:assist|help)\b[^.!?]{0,12}\bwith"
+    r"|\bne peux\b[^.!?]{0,40}\bvous aider|\bno puedo\b[^.!?]{0,30}\bayudar|\bnon posso\b[^.!?]{0,30}\baiutar"
+    r"|(?:无法|不能)[^。！？]{0,12}协助",
+    _I,
 )
+"""What people who are sorry say as well as models."""
+_COMMAND = re.compile(r"<\|[a-z_]+\|>")
+_PROMPT = re.compile(r"\btranslate the following text from \w+ (?:in)?to \w+", _I)
 _REMARKS = (
     r"note|notes|explanation|translator['’]s note|anmerkung|hinweis|erklärung|remarque|explication|nota|notas"
     r"|explicación|spiegazione|注|说明|解释|注意"
 )
-_REMARK = re.compile(rf"(?:\s*[(\[（【]|\n\s*|(?<=[.!?。！？])\s+)[*_]*\b(?:{_REMARKS})\b[*_]*\s*[:：]", _I)
+_NOTE = rf"[*_]*\b(?:{_REMARKS})\b[*_]*\s*[:：]"
+_REMARK = re.compile(
+    rf"\s*[(\[（【]{_NOTE}[^)\]）】]*[)\]）】]?[\s.*_]*\Z|(?:\n|(?<=[.!?])\s|(?<=[。！？]))\s*{_NOTE}", _I
+)
 _REMARKING = re.compile(
-    rf"{_REMARKS}|beacht|bemerk|erklär|expli|spieg|opmerk|uwag|pozn|huom|примеч|объясн|поясн|説明|解説|설명", _I
+    rf"{_REMARKS}|beacht|bemerk|erklär|expli|spieg|opmerk|uwag|pozn|huom|примеч|объясн|поясн|説明|解説|설명"
+    r"|achtung|info|atten[tz]|atenci|aviso|merk",
+    _I,
 )
 _DRESSING = re.compile(r"\*\*[^\W\d][^*]*\*\*|```|^\s*#{1,6}\s+[^\W\d]|^\s*\*\s+[^\W\d]", _I)
 _QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』"}
@@ -131,31 +145,51 @@ def talk(text: str, language: str, source: Source | None) -> bool | None:
         return True if _COMMAND.search(text) else False if _PROMPT.search(text) or _LEAD.match(text) else None
     if _COMMAND.search(text) and not _COMMAND.search(source.text):
         return True
-    known = source.language in _KNOWN and not _TASK.search(source.text)
-    if known and (_PROMPT.search(text) or _opens(text, source.text) or _refuses(text, source.text)):
+    refuses = _refuses(text, source)
+    if refuses or (_silent(source) and (_PROMPT.search(text) or _opens(text, source.text))):
         return True
-    return False if _dressed(text, source.text) or _longer(text, language, source) else None
+    doubtful = refuses is False or _remark(text, source) is not None or _dressed(text, source.text)
+    return False if doubtful or len(text.strip()) > LONGER * _usual(language, source) + SLACK else None
 
 
-def remark(text: str, source: Source | None) -> int:
-    """Return how many characters of a text there are before it goes on to explain itself: all of them mostly."""
-    if source is None or source.language not in _KNOWN or _COLON.search(source.text):
-        return len(text)
-    found = None if _REMARKING.search(source.text) else _REMARK.search(text, 1)
-    return found.start() if found is not None and text[: found.start()].strip() else len(text)
+def remark(text: str, language: str, source: Source | None) -> int:
+    """Return how many characters of a text there are before it goes on to explain itself: all of them mostly.
+
+    A remark is left out only behind a text as long as its source would make it: others may be what somebody said.
+    """
+    start = None if source is None else _remark(text, source)
+    whole = source is not None and start is not None and len(text[:start].strip()) >= _usual(language, source)
+    return start if start is not None and whole else len(text)
+
+
+def _silent(source: Source) -> bool:
+    """Say whether a source certainly doesn't speak of translating."""
+    return source.language in _KNOWN and not _TASK.search(source.text)
+
+
+def _remark(text: str, source: Source) -> int | None:
+    """Return where a text may begin to explain itself."""
+    if source.language not in _KNOWN or _COLON.search(source.text) or _REMARKING.search(source.text):
+        return None
+    found = _REMARK.search(text, 1)
+    return found.start() if found is not None and text[: found.start()].strip() else None
 
 
 def _opens(text: str, known: str) -> bool:
     """Say whether a text begins by announcing itself."""
     found = _OPENING.match(text)
-    return found is not None and not _COLON.search(known) and _TASK.search(found[0]) is not None
+    return found is not None and not _COLON.search(known) and _TRANSLATION.search(found[0]) is not None
 
 
-def _refuses(text: str, known: str) -> bool:
-    """Say whether a text refuses, and its source neither does nor speaks of models."""
-    if any(spoken.search(known) for spoken in (_MODEL, _SORRY, _NOT)):
-        return False
-    return _REFUSAL.search(text) is not None or (_UNABLE.search(text) is not None and _SORRY.search(text) is not None)
+def _refuses(text: str, source: Source) -> bool | None:
+    """Say whether a text refuses its task, and for certain, where its source neither refuses nor speaks of models."""
+    if not _silent(source) or any(spoken.search(source.text) for spoken in (_MODEL, _SORRY, _NOT)):
+        return None
+    if _REFUSAL.search(text):
+        return True
+    if _SORRY.search(text) is None:
+        return None
+    return True if _UNTRANSLATED.search(text) else False if _HELPLESS.search(text) else None
 
 
 def _dressed(text: str, known: str) -> bool:
@@ -166,7 +200,6 @@ def _dressed(text: str, known: str) -> bool:
     return _DRESSING.search(text) is not None and not re.search(r"[*`#]", known)
 
 
-def _longer(text: str, language: str, source: Source) -> bool:
-    """Say whether a text says far more than its source can."""
-    usual = len(articles()[language]) / len(articles()[source.language])
-    return len(text.strip()) > LONGER * usual * len(source.text.strip()) + SLACK
+def _usual(language: str, source: Source) -> float:
+    """Return how many characters a source usually has in another language."""
+    return len(source.text.strip()) * len(articles()[language]) / len(articles()[source.language])

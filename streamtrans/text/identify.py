@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 from streamtrans.text.density import articles
@@ -28,6 +29,12 @@ LEAST_WORDS, LEAST_LETTERS = 3, 8
 """Below so many words, or Latin letters, nobody can tell ("plan", "bons assistants"; "no, so, so")."""
 LABELS = 176
 _SYLLABLES = frozenset(("CJK", "KANA", "HANGUL", "ETHIOPIC"))
+
+_NEAR = "da no nn sv fo|hr sr bs sl|pt gl es ca oc|bg mk|cs sk|id ms jv su|be uk ru|zh yue|az tr tk|tt ba|nl af"
+_CLOSE = frozenset(
+    (one, other) for family in f"{_NEAR}|hi mr ne|as bn".split("|") for one, other in permutations(family.split(), 2)
+)
+"""Languages that have whole sentences in common, whatever the identifier believes of them."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _CLAUSE = re.compile(r"[^.。।;；,，،、]{20,}")
@@ -73,6 +80,11 @@ def other_language(text: str, language: str, among: Iterable[str]) -> Other | No
     code = max(near, key=lambda each: shares.get(each, 0.0))
     share, own_share = shares.get(code, 0.0), shares.get(language, 0.0)
     return Other(code, share / max(own_share, 1e-9) if share >= LEAST_SHARE else 0.0, own_share)
+
+
+def close(one: str, other: str) -> bool:
+    """Say whether a sentence may be right in two languages at once."""
+    return (one, other) in _CLOSE
 
 
 def warm() -> None:

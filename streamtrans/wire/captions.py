@@ -203,7 +203,7 @@ def _message(caption: Caption, *, append: str, withdrawn: int, snapshot: bool) -
         heard_ms=milliseconds(caption.heard),
         incomplete=not caption.complete,
         other_language=caption.doubt.language or "" if caption.doubt else "",
-        held_back=caption.doubt is not None and caption.doubt.certain,
+        held_back=caption.doubt is not None and (caption.doubt.certain or caption.doubt.cut),
         chatter=caption.doubt is not None and caption.doubt.chatter,
         words=map(_word_to_proto, caption.words),
     )

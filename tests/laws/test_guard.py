@@ -301,7 +301,40 @@ def test_a_copy_of_the_transcript_is_held_back_as_a_text_in_its_language():
     assert doubt(already, Asked("de", (), taught=True, source=Source(already, "en"))) is None  # a German was heard
 
 
+COPIES = """
+da no jeg kommer fra en lille by i nord|da no vi har ikke tid til at snakke om det nu|no da jeg har ingen penger
+da no jeg vil gerne have en kop kaffe og et glas vand|da no han kommer ikke hjem i dag fordi han er syg
+da nn vi skal til byen i morgen med bil og tog|da sv det er en god ide at tage med|no sv det var en god dag for oss alle
+da no de bor i et stort hus ved havet|da no hun arbejder på et stort kontor i byen|hr sr to je dobro i lepo za sve nas
+hr sr danas idemo u grad po novi auto|hr bs moram ići kući jer je kasno|hr sl danas idemo u grad po novi auto
+gl pt a casa da minha avó é moi grande|pt gl a casa é grande e bonita|pt gl o tempo está bom hoje e eu vou sair
+pt es a casa é grande e bonita, mas velha|mk bg куќата е голема и убава за сите нас|bg mk нема време да чакаме тук
+sk cs kde je moja mama dnes v meste|cs sk dnes je pekný den na prechádzku v meste
+id ms saya akan pergi ke sekolah besok pagi
+ru uk я не знаю|be uk я не ведаю, дзе мой дом і мой горад|uk be я не знаю, де мій дім і моє місто
+""".strip().replace("\n", "|")
+
+
+@pytest.mark.parametrize("case", COPIES.split("|"))
+@pytest.mark.parametrize("in_words", [True, False])
+def test_what_is_right_in_two_languages_is_never_certainly_a_copy(case, in_words):
+    spoken, target, said = case.split(" ", 2)
+    found = doubt(said, Asked(target, (spoken, "en"), taught=True, source=Source(said, spoken), in_words=in_words))
+
+    assert found is None or not found.certain
+
+
+def test_a_copy_is_certain_where_its_language_is():
+    said = "it is far too late to go home by train"
+    short = "we must go home"
+    for target in ("de", "da", "pt"):
+        assert doubt(said, Asked(target, (), taught=True, source=Source(said, "en"))) == WRONG
+        found = doubt(short, Asked(target, (), taught=True, source=Source(short, "en")))
+        assert found == Doubt("en", certain=False)
+
+
 REMARK = (41, 42)
+CUT = Doubt(chatter=True, cut=True)
 
 
 @pytest.mark.parametrize("prefix", [(), PREFIX])
@@ -320,7 +353,8 @@ def test_what_a_text_says_of_itself_at_its_end_is_left_out(prefix):
 
     assert found.tokens == (*prefix, *GERMAN)
     assert len(found.logprobs) == len(found.ends) == len(found.tokens)
-    assert found.complete
+    assert (found.complete, found.doubt) == (True, CUT)
+    assert script.passes == len(GERMAN) + len(REMARK) + 1  # what is left is right: nothing is begun otherwise
     assert sounding(vocabulary, replace(asked, in_words=False)) is len
 
 
@@ -331,7 +365,19 @@ def test_what_was_promised_stays_whatever_it_is():
 
     found = converse(script, judged(talk, lambda _: None, lambda _: 1, kept=2))
 
-    assert found.tokens == GERMAN[:2]
+    assert (found.tokens, found.doubt) == (GERMAN[:2], CUT)
+
+
+@pytest.mark.parametrize("mode", ["live", "stable", "final"])
+def test_what_was_left_out_is_told(mode):
+    pieces = [" Donaudampfschifffahrt", " Geschwindigkeit", " Wahrscheinlichkeit", "\nHinweis: informell"]
+    shown, whole = translated(pieces, mode=mode), translated(pieces, mode=mode, guard=False)
+
+    assert shown.text
+    assert whole.text.startswith(shown.text)
+    assert "Hinweis" in whole.text
+    assert shown.doubt == CUT
+    assert doubted(shown) == f"what the model said about a text in German was left out: {shown.text.strip()}"
 
 
 def test_talk_is_begun_otherwise():

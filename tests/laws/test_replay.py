@@ -128,7 +128,16 @@ def doubts_of(events):
     return [event.doubt for taken in events for event in taken if isinstance(event, Caption)]
 
 
-DOUBTS = (None, None, None, Doubt(), Doubt("en"), Doubt("en", certain=True), Doubt(certain=True, chatter=True))
+DOUBTS = (
+    None,
+    None,
+    None,
+    Doubt(),
+    Doubt("en"),
+    Doubt("en", certain=True),
+    Doubt(certain=True, chatter=True),
+    Doubt(chatter=True, cut=True),
+)
 CONFIGS = st.builds(
     SessionConfig,
     targets=st.sampled_from([("de",), ("de", "zh")]),

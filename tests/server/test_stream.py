@@ -16,7 +16,7 @@ from streamtrans.client import (
     Summary,
 )
 from streamtrans.core import BadAudio, Doubt
-from streamtrans.stream import Session, SessionConfig, drive
+from streamtrans.stream import Session, SessionConfig, doubted, drive
 from streamtrans.testing.engine import InstantEngine
 
 
@@ -291,6 +291,20 @@ async def test_a_text_in_another_language_or_of_the_models_own_is_told(house, ce
     said = ("talked about it", "may be chatter") if chatter else ("wrote English", "seems to be English")
     assert (told.code, "held back: the model" in told.message) == ("CHATTER" if chatter else "WRONG_LANGUAGE", certain)
     assert said[not certain] in told.message
+
+
+async def test_what_was_left_out_at_the_end_of_a_text_is_told(house):
+    def explained(job, target):
+        return replace(house.grow(job, target), doubt=Doubt(chatter=True, cut=True) if job.last else None)
+
+    engine = InstantEngine(explained, house.Loud())
+    async with house.running(house.served(engine)) as (_, client):
+        events = await house.collect(client, house.speech(0.3, 2.0, 1.0), StreamOptions(("de",), mode="final"))
+    [final] = [event for event in events if isinstance(event, Caption)]
+    [told] = [event for event in events if isinstance(event, Notice)]
+    assert final.text
+    assert (told.code, doubted(final)) == ("CHATTER", told.message)
+    assert "was left out" in told.message
 
 
 async def test_that_nobody_spoke_is_told_before_the_summary(house):

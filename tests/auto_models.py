@@ -9,6 +9,9 @@ from transformers import (
     CanaryConfig,
     CanaryForConditionalGeneration,
     CanaryProcessor,
+    GlmAsrConfig,
+    GlmAsrForConditionalGeneration,
+    GlmAsrProcessor,
     MoonshineConfig,
     MoonshineForConditionalGeneration,
     ParakeetFeatureExtractor,
@@ -221,4 +224,39 @@ def make_audio_llm(folder: Path, *, window: int | None = None):
     made = saved(network, processor, folder)
     said = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(said | {"languages": ["en", "de"]}))
+    return made
+
+
+TURNS = (
+    "{% for message in messages %}<|user|>\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'audio' %}<|begin_of_audio|><|pad|><|end_of_audio|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endfor %}<|assistant|>\n"
+)
+
+
+def make_glm_asr(folder: Path):
+    """Save a GLM-ASR, whose processor makes the prompt of a transcript and of nothing else."""
+    torch.manual_seed(0)
+    names = ["<|pad|>", "<|user|>", "<|assistant|>", "<|begin_of_audio|>", "<|end_of_audio|>"]
+    tokenizer = fast(learnt(*names), eos_token="<|user|>")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
+    config = GlmAsrConfig(
+        audio_config={**sizes, "num_hidden_layers": 1, "num_mel_bins": 80, "max_position_embeddings": 1500},
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 2,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            **sizes,
+        },
+        audio_token_id=tokenizer.convert_tokens_to_ids("<|pad|>"),
+    )
+    network = GlmAsrForConditionalGeneration(config)
+    network.generation_config.eos_token_id = tokenizer.eos_token_id
+    processor = GlmAsrProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer, chat_template=TURNS)
+    made = saved(network, processor, folder)
+    (folder / "README.md").write_text("---\nlanguage:\n- en\n- zh\n- de\n---\n")
     return made

@@ -41,12 +41,23 @@ class DraftCosts:
 
     The defaults are those of the embedded model on one CPU thread (``streamtrans bench costs --shape nano``): a draft
     pays from an acceptance of one half on.
+
+    Raises:
+        BadConfig: a cost is no number of 0 or more, or ``longest`` is outside of 1 … 8.
     """
 
     guess: float = 0.3  # one guess of the speculative network; larger drafts less far ahead
     opening: float = 0.15  # a pass over two tokens instead of one; larger drafts more rarely
     verify: float = 0.03  # each further token in the pass that verifies; larger drafts less far ahead
     longest: int = 8  # most tokens of a draft
+
+    def __post_init__(self) -> None:
+        for name in ("guess", "opening", "verify"):
+            cost = getattr(self, name)
+            if type(cost) not in (int, float) or not 0 <= cost < math.inf:
+                raise BadConfig(f"{name} of drafts costs {cost!r} passes; give a number, 0 or more")
+        if type(self.longest) is not int or not 1 <= self.longest <= 8:
+            raise BadConfig(f"drafts of {self.longest!r} tokens at most; give a whole number, 1 to 8")
 
     def best(self, acceptance: float, most: int) -> int:
         """Return how many of at most ``most`` tokens to draft, each right with ``acceptance`` if all before are.

@@ -18,12 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from streamtrans.core import SAMPLE_RATE
+from streamtrans.core import SAMPLE_RATE, BadConfig
 from streamtrans.decode import DraftCosts
 from streamtrans.model.api import Forward, Propose, SpeechModel, anything
 
 BUDGET_S = 0.6
-"""What measuring may take; larger is steadier, and later to serve. At least one round is made after the first."""
+"""What measuring twice may take; larger is steadier, and later to serve. At least one round is made after the first."""
+
+AGREED = 0.2
+"""How far two measurements of what a draft costs may be apart to be kept; larger keeps what a busy machine said."""
 
 _READ = 16
 """Tokens that stand before a pass: the middle of a sentence."""
@@ -36,6 +39,8 @@ _log = logging.getLogger(__name__)
 def priced(model: SpeechModel, about: object, *, alone: bool) -> DraftCosts:
     """Return what drafts cost a model with a speculative network: as was measured here before, or measured now.
 
+    It is measured twice, and kept where both agree. Else something disturbed it: it serves this run, and no other.
+
     Args:
         model: nothing else may be asked of it meanwhile.
         about: what its costs depend on besides the machine: shape, precision, threads, versions.
@@ -44,11 +49,23 @@ def priced(model: SpeechModel, about: object, *, alone: bool) -> DraftCosts:
     file = _file(about)
     if file is not None and (kept := _read(file)) is not None:
         return kept
-    costs = measure(model, clock=time.thread_time if alone else time.perf_counter)
+    clock = time.thread_time if alone else time.perf_counter
+    first, costs = (measure(model, BUDGET_S / 2, clock) for _ in range(2))
     _log.info("drafts cost %s passes", costs)
-    if file is not None:
+    if not _agree(first, costs):
+        _log.info("measured before, %s: they are measured again next time", first)
+    elif file is not None:
         _keep(file, costs)
     return costs
+
+
+def _agree(one: DraftCosts, other: DraftCosts) -> bool:
+    """Say whether drafts of one token and of many cost about the same by both."""
+    pairs = [
+        [1 + costs.opening + count * (costs.guess + costs.verify) for costs in (one, other)]
+        for count in (1, one.longest)
+    ]
+    return all(max(pair) <= (1 + AGREED) * min(pair) for pair in pairs)
 
 
 def measure(
@@ -119,14 +136,14 @@ def _read(file: Path) -> DraftCosts | None:
     """Return what a file says, ``None`` where it says nothing that can be."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    names = [field.name for field in fields(DraftCosts)]
-    if not isinstance(said, dict) or sorted(said) != sorted(names):
+    if not isinstance(said, dict) or said.keys() != {field.name for field in fields(DraftCosts)}:
         return None
-    rates = [said[name] for name in names if name != "longest"]
-    known = all(isinstance(rate, float) and 0 <= rate < math.inf for rate in rates)
-    return DraftCosts(**said) if known and said["longest"] in range(1, 9) else None
+    try:
+        return DraftCosts(**said)
+    except BadConfig:
+        return None
 
 
 def _keep(file: Path, costs: DraftCosts) -> None:

@@ -79,6 +79,8 @@ COMPANIONS = (
     "spm_char.model",
     "tokenizer.model",
     "streaming.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
 )
 """What a folder may hold besides weights, at its top."""
 CARD = "README.md"

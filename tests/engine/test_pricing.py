@@ -11,6 +11,7 @@ from streamtrans.decode import COSTS, DraftCosts
 from streamtrans.engine import Engine, EngineConfig, priced
 from streamtrans.engine.pricing import measure
 from streamtrans.runtime import ModelChoice, load
+from streamtrans.stream import BadRecording
 from streamtrans.testing.toy import ToyConfig, ToyModel, toy_audio
 from streamtrans.vad import load_vad
 from tests.checkpoints import make_whisper_m2m
@@ -53,7 +54,30 @@ def test_costs_are_the_quickest_of_each_in_passes():
     assert model.calls > 8
 
 
-def test_what_was_measured_is_kept_for_this_machine_and_this_model(cache):
+@pytest.fixture
+def measured(monkeypatch):
+    """What is measured, one after another; the last one again and again."""
+    found = [DraftCosts()]
+
+    def measure(model, budget_s, clock):
+        model.calls += 1
+        return found.pop(0) if len(found) > 1 else found[0]
+
+    monkeypatch.setattr("streamtrans.engine.pricing.measure", measure)
+    return found
+
+
+def test_what_a_busy_machine_measured_serves_once_and_is_never_kept(cache, measured):
+    quiet, busy = DraftCosts(guess=0.3), DraftCosts(guess=0.7)
+    measured[:] = [quiet, busy, quiet, DraftCosts(guess=0.32), busy]
+    assert priced(Timed(), "model", alone=True) == busy
+    assert not list(cache.iterdir())
+    for _ in range(2):
+        assert priced(Timed(), "model", alone=True) == DraftCosts(guess=0.32)
+    assert measured == [busy]
+
+
+def test_what_was_measured_is_kept_for_this_machine_and_this_model(cache, measured):
     model = Timed()
     costs = priced(model, ["shape", "float32", 1], alone=True)
     calls = model.calls
@@ -68,9 +92,10 @@ def test_what_was_measured_is_kept_for_this_machine_and_this_model(cache):
     "said",
     ["", "[]", "{}", '{"guess": 1.0}', '{"guess": "1", "opening": 0.1, "verify": 0.1, "longest": 8}']
     + [f'{{"guess": {rate}, "opening": 0.1, "verify": 0.1, "longest": 8}}' for rate in ("-1.0", "NaN", "Infinity")]
-    + ['{"guess": 0.1, "opening": 0.1, "verify": 0.1, "longest": 0}'],
+    + [f'{{"guess": 0.1, "opening": 0.1, "verify": 0.1, "longest": {longest}}}' for longest in ("0", "8.0", "true")]
+    + ['{"guess": true, "opening": 0.1, "verify": 0.1, "longest": 8}', "[" * 100_000],
 )
-def test_a_file_that_says_nothing_is_measured_anew(cache, said):
+def test_a_file_that_says_nothing_is_measured_anew(cache, measured, said):
     costs = priced(Timed(), "model", alone=True)
     [file] = cache.iterdir()
     file.write_text(said)
@@ -122,8 +147,6 @@ def test_loading_takes_what_drafts_cost_here(cache, tiny):
     assert costs != COSTS
     assert all(math.isfinite(rate) and rate >= 0 for rate in (costs.guess, costs.opening, costs.verify))
     assert costs.guess > 0
-    assert costs_of(model=tiny, threads=1) == costs
-    assert len(list(cache.iterdir())) == 1
 
 
 @pytest.mark.parametrize("said", [{"top_k": "2"}, {"top_k": "inf"}, {"drafter": "echo"}])
@@ -143,5 +166,15 @@ def test_a_recording_is_computed_again_with_the_costs_of_then(tiny, monkeypatch)
     settings = json.loads(json.dumps(origin_of(choice, loaded).settings))
     recording = SimpleNamespace(name="a recording", origin=SimpleNamespace(settings=settings))
     assert _Loading.of(recording).engine.costs == loaded.config.costs
+    for name, wrong, told in (
+        ("guess", -0.5, "guess of drafts costs -0.5"),
+        ("verify", float("nan"), "verify of drafts costs nan"),
+        ("longest", 10**9, "drafts of 1000000000 tokens"),
+        ("longest", 0, "drafts of 0 tokens"),
+    ):
+        broken = json.loads(json.dumps(settings))
+        broken["engine"]["costs"][name] = wrong
+        with pytest.raises(BadRecording, match=told):
+            _Loading.of(SimpleNamespace(name="a recording", origin=SimpleNamespace(settings=broken)))
     del settings["engine"]["costs"]
     assert _Loading.of(recording).engine.costs == COSTS

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import peft
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,12 +21,13 @@ from streamtrans.decode import DraftContext, converse, decode, greedy, parse_dra
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.model import auto
 from streamtrans.model.api import Forward, Hearing, anything
-from streamtrans.model.loading import FAMILIES, load_model, load_speech
+from streamtrans.model.loading import COMPANIONS, FAMILIES, load_model, load_speech
 from streamtrans.runtime import ModelChoice, load
 from streamtrans.server.offer import what_is_served
 from tests.auto_models import (
     make_audio_llm,
     make_canary,
+    make_glm_asr,
     make_moonshine,
     make_seamless,
     make_speech2text,
@@ -65,6 +67,10 @@ def ask_llm(processor):
     chat = [{"role": "user", "content": [{"type": "audio", "audio": "x"}, wish]}]
     text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     return dict(processor(text=[text], audio=[AUDIO], return_tensors="pt", audio_kwargs={"sampling_rate": 16_000}))
+
+
+def ask_glm(processor):
+    return dict(processor.apply_transcription_request(AUDIO))
 
 
 KINDS = {
@@ -360,6 +366,8 @@ def bins(folder):
         (changed(model_type="canary_of_somebody"), "unknown model_type"),
         (changed(model_type="bert"), "unknown model_type"),
         (changed(translations=["en"]), "translations"),
+        (changed(has_lora_adapter=True), r"none is loaded.*adapter_config\.json"),
+        (lambda folder: (folder / "generation_config.json").write_text("{"), "not readable JSON"),
         (endless, "how a text ends"),
         (changed(translations={"en": [1]}), "translations"),
         (changed(translations={"tlh": ["de"]}), "translations"),
@@ -441,7 +449,7 @@ async def test_a_stream_is_read_live_and_promises_are_kept(made, monkeypatch):
             spoken = () if kind.source is None else (kind.source,)
             stream = client.translate(StreamOptions(targets=(kind.target,), source_languages=spoken), chunks(audio))
             captions = [event async for event in stream if isinstance(event, Caption)]
-            with pytest.raises(Unsupported, match="la"):
+            with pytest.raises(Unsupported, match="folder doesn't know 'la'; it knows"):
                 async for _ in client.translate(StreamOptions(targets=("la",)), chunks(audio)):
                     pass
     assert {caption.segment for caption in captions if caption.final} == {0, 1}
@@ -479,3 +487,38 @@ def test_who_only_translates_is_tried_by_what_it_can(tmp_path):
     with Engine(model, None, EngineConfig(slots=1)) as engine:
         job = Job(0, 0, len(AUDIO), True, AUDIO, (Target("de"),), "en")
         assert engine._device.try_silence(job) is None
+
+
+def test_what_may_not_begin_a_text_needs_prompts_of_one_length(tmp_path):
+    make_audio_llm(tmp_path)
+    generation(begin_suppress_tokens=[20])(tmp_path)
+    with pytest.raises(BadModel, match="prompts of several lengths"):
+        opened(tmp_path)
+
+
+def test_who_only_transcribes_is_asked_as_its_processor_asks_and_for_nothing_else(tmp_path):
+    _, processor = make_glm_asr(tmp_path)
+    model = opened(tmp_path)
+    assert model.translations == (("en", ("en",)), ("zh", ("zh",)), ("de", ("de",)))
+    line = ask_glm(processor)["input_ids"][0].tolist()
+    for asked in (model.prompt("en", "en"), model.prompt("de", None)):
+        assert tuple(line[-len(asked) :]) == asked
+    for target, source in (("de", "en"), ("en", "zh")):
+        with pytest.raises(UnsupportedLanguage, match=f"makes no {target} of {source}"):
+            model.prompt(target, source)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft's
+def test_an_adapter_beside_the_weights_is_fetched_and_loaded(canary, tmp_path):
+    folder = shutil.copytree(canary, tmp_path / "adapted")
+    torch.manual_seed(1)
+    wanted = peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    peft.get_peft_model(opened(folder).network, wanted).save_pretrained(folder)
+    changed(has_lora_adapter=True)(folder)
+    assert {path.name for path in folder.glob("adapter_*")} <= {*COMPANIONS}
+    found = []
+    for model in (opened(canary), opened(folder)):
+        prompt, memory = begin(model, KINDS["canary"])
+        [answer] = model.step([Forward((*prompt, *LINE), model.allocate(1).open(memory), rows=8)])
+        found.append(answer.logprobs)
+    assert found[0] != found[1]

@@ -54,7 +54,7 @@ def build(
     """Fill a network with the weights of its folder, and make a model of it.
 
     Raises:
-        BadModel: features or weights don't fit the network.
+        BadModel: features or weights don't fit the network, or a language can't be asked for.
     """
     tower, language = network.tower_shape, network.language_model.shape
     features = read_features(folder, tower.mels)
@@ -65,6 +65,13 @@ def build(
     model = AudioLanguageModel(
         folder.name, network, vocabulary, rules, features=features, manner=manner, device=device, dtype=dtype
     )
+    for code in manner.languages:
+        try:
+            model.prompt(code, code), model.prompt(code, None)
+        except ValueError as error:
+            raise BadModel(
+                f"{folder} can't ask for {code}, which is among its languages: {shown(str(error))}"
+            ) from None
     if packed is not None:
         model.pack(packed)
     model.ready()

@@ -11,6 +11,7 @@ chunks that are complete, need not be read again.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class AudioLanguageModel(Writer):
         super().__init__(name, vocabulary, rules, device=device, dtype=dtype)
         self.network = self._held(network)
         self.manner = manner
+        self._ask = functools.cache(manner.ask)  # some take milliseconds
         self.log_mel = LogMel(features, self.device, dtype)
         self.hop, self.each = features.hop, network.multi_modal_projector.each
         self.chunk = 2 * network.tower_shape.positions
@@ -152,7 +154,7 @@ class AudioLanguageModel(Writer):
     def prompt(self, target: str, source: str | None) -> Tokens:
         """Return the tokens that ask for a text in ``target``, which stand behind the audio."""
         written = known(self.name, "writes", target, self.languages)
-        return self.manner.ask(written, None if source is None else known(self.name, "hears", source, self.languages))
+        return self._ask(written, None if source is None else known(self.name, "hears", source, self.languages))
 
     def encode(self, audios: Sequence[Samples]) -> list[EncodedSpeech]:
         """Encode each stretch of audio ``(samples,)`` in one batch."""

@@ -56,9 +56,11 @@ class Hearing:
                 raise UnsupportedLanguage(
                     f"{self.folder.name} knows no {code} ({LANGUAGES[code]}); it knows {', '.join(self.languages)}"
                 )
-        made = [targets for spoken, targets in self.translations if source in (None, spoken)]
-        if self.translations and not any(target in targets for targets in made):
+        makers = [spoken for spoken, targets in self.translations if source in (None, spoken) and target in targets]
+        if self.translations and not makers:
             raise UnsupportedLanguage(f"{self.folder.name} makes no {target} of {source or 'what is spoken'}")
+        if len(makers) == 1:
+            source = makers[0]  # so a transcript is asked for where nothing else is made of speech
         if (target, source) not in self._asked:
             self._asked[target, source] = self._ask(target, source)
         return self._asked[target, source]
@@ -87,9 +89,16 @@ class Hearing:
 
     @property
     def begin(self) -> int:
-        """Positions of the prompt, where all have as many."""
-        spoken, made = next(iter(self.translations), (self.languages[0], self.languages))
-        return len(self.prompt(made[-1], spoken))
+        """Positions of the prompt.
+
+        Raises:
+            BadModel: prompts are of several lengths.
+        """
+        said = self.translations or tuple((code, self.languages) for code in self.languages[:2])
+        lengths = {len(self.prompt(target, spoken)) for spoken, made in said for target in made}
+        if len(lengths) > 1:
+            raise BadModel(f"{self.folder} has begin_suppress_tokens, which prompts of several lengths can't have here")
+        return lengths.pop()
 
     def _given(self, made: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a processor made, as the network wants it; of silence some make what is no number."""

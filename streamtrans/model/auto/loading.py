@@ -69,6 +69,8 @@ def load(folder: Path, *, device: torch.device, dtype: torch.dtype, packed: str 
     """
     del packed
     raw = read_json(folder / "config.json")
+    if (settings := folder / "generation_config.json").exists():
+        read_json(settings)  # transformers takes its own instead of one that is broken
     weight_files(folder)
     kind = str(raw["model_type"])
     if kind in NO_TEXT_OF_SPEECH:
@@ -140,6 +142,11 @@ def _network(folder: Path, kind: str) -> Any:
         raise BadModel(
             f"{folder}: the weights don't fit config.json: {len(lacking)} missing or of other sizes"
             f" ({', '.join(lacking[:3])}{', …' if len(lacking) > 3 else ''})"
+        )
+    if getattr(network.config, "has_lora_adapter", False) and not network._hf_peft_config_loaded:
+        raise BadModel(
+            f"{folder} was trained with an adapter, and none is loaded: it takes adapter_config.json,"
+            " adapter_model.safetensors and the package peft (pip install peft)"
         )
     for name, each in network.named_parameters():
         if each.dim() == 1 and not each.isfinite().all():

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import SAMPLE_RATE, AudioTooLong, BadAnswer, Tokens
+from streamtrans.core import SAMPLE_RATE, BadAnswer, Tokens
 from streamtrans.model.api import Choices, DecoderCache, Forward, Guess, Heard, Hearing, Memory, Propose
+from streamtrans.model.features import check_length
 from streamtrans.model.scoring import Rules, Scorer
 from streamtrans.text import Vocabulary, canonical, tokens_per_second
 
@@ -213,11 +214,7 @@ class AutoSpeechModel:
     def encode(self, audios: Sequence[Samples]) -> list[Memory]:
         """Encode each stretch of audio, one after another."""
         for audio in audios:
-            if len(audio) > self.max_samples:
-                raise AudioTooLong(
-                    f"a segment of {len(audio) / SAMPLE_RATE:.1f} s exceeds the model's"
-                    f" {self.max_samples / SAMPLE_RATE:.1f} s; let the segmenter cut earlier (max_segment_ms)"
-                )
+            check_length(audio, self.max_samples)
             if not np.isfinite(audio).all():
                 raise BadAnswer(f"{self.name} hears numbers that aren't finite in this audio")
         return [self.ear.hear(np.pad(audio, (0, max(0, LEAST - len(audio))))) for audio in audios]

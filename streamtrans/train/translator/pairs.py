@@ -1,6 +1,6 @@
 """Pairs of sentences on their way to the network: drawn, cut into pieces, laid out in batches of equal work.
 
-Law: a batch is a function of (tables, seed, step), and nothing that is scored is ever learnt from.
+Law: a batch is a function of (tables, manifest, seed, step), and nothing that is scored is ever learnt from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from streamtrans.core import BadConfig, Tokens
-from streamtrans.corpus import Row, normalise
+from streamtrans.corpus import Row, normalise, read_manifest
 from streamtrans.corpus.parallel import read_parallel
 from streamtrans.train.batches import stack_tokens
 from streamtrans.train.translator.recipe import TranslatorRecipe
@@ -58,9 +58,12 @@ class Pairs:
         """Read the tables.
 
         Raises:
-            BadConfig: one can't be read, or there is nothing in a direction.
+            BadConfig: one can't be read, or the manifest, or there is nothing in a direction.
         """
         self.recipe = recipe
+        self.scored = _texts(recipe)
+        """Those of the manifest."""
+        self._never = {_spelt(pair.text, pair.source) for pair in self.scored}
         text = recipe.text
         self._rows = read_parallel(
             Path(text.tables), text.shares, recipe.seed, most_words=text.most_words, uncased=text.uncased
@@ -111,9 +114,29 @@ class Pairs:
         return able if able and self._is_held({pair.source: pair.text for pair in able}) == held else []
 
     def _is_held(self, read: Mapping[str, str]) -> bool:
-        """Say whether one of the sentences is held out, however it is spelt and wherever it stands."""
-        numbers = (zlib.crc32(normalise(text, language).encode()) % 1000 for language, text in read.items())
-        return min(numbers) < self.recipe.held.per_mille
+        """Say whether one of the sentences is held out or scored, however it is spelt and wherever it stands."""
+        spelt = {_spelt(text, language) for language, text in read.items()}
+        held = min(zlib.crc32(text) % 1000 for text in spelt) < self.recipe.held.per_mille
+        return held or not spelt.isdisjoint(self._never)
+
+
+def _spelt(text: str, language: str) -> bytes:
+    return normalise(text, language).encode()
+
+
+def _texts(recipe: TranslatorRecipe) -> tuple[Pair, ...]:
+    """Return the texts of the manifest in the directions of the recipe."""
+    if not recipe.held.manifest:
+        return ()
+    found, problems = read_manifest(recipe.held.manifest)
+    if problems:
+        raise BadConfig(problems[0])
+    return tuple(
+        Pair(each.language, target, each.text, each.texts[target])
+        for each in found
+        for target in recipe.directions.get(each.language, ())
+        if target in each.texts and each.text
+    )
 
 
 def beginning(pair: Pair, share: float) -> Pair:
@@ -131,7 +154,11 @@ def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
 
 
 def batches(pairs: Pairs, vocabulary: TextVocabulary, step: int) -> Iterator[PairBatch]:
-    """Yield batches from a step on, without end."""
+    """Yield batches from a step on, without end.
+
+    Raises:
+        BadConfig: all pairs are longer than the positions of the network.
+    """
     seed = pairs.recipe.seed
     pool = step // POOL
     while True:
@@ -140,7 +167,11 @@ def batches(pairs: Pairs, vocabulary: TextVocabulary, step: int) -> Iterator[Pai
             for pair in pairs.draw(pool)
         ]
         order = np.random.default_rng([seed, 12, pool]).permutation(POOL)
-        made = _shared_out([line for line in lines if max(map(len, line)) <= pairs.recipe.network.positions])
+        most = pairs.recipe.network.positions
+        short = [line for line in lines if max(map(len, line)) <= most]
+        if not short:
+            raise BadConfig(f"[network]: positions is {most}, and no pair of {len(lines)} is so short; give more")
+        made = _shared_out(short)
         for number, place in enumerate(order, start=pool * POOL):
             if number >= step:
                 yield lay_out(made[place], vocabulary)

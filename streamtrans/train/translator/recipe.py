@@ -5,7 +5,7 @@ An unknown key is an error that names the nearest known one; relative paths are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from streamtrans.core import BadConfig
@@ -28,6 +28,9 @@ class TranslatorNetwork:
     """Tokens that a text may have."""
 
     def __post_init__(self) -> None:
+        for name in (each.name for each in fields(self)):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise BadConfig(f"[network]: {name} is {getattr(self, name)!r}; give a whole number, at least 1")
         if not 1 <= self.decoder_layers < self.encoder_layers:
             raise BadConfig(f"[network]: decoder_layers must be 1 to {self.encoder_layers - 1}, below encoder_layers")
         if self.d_model % (2 * self.heads):
@@ -121,11 +124,15 @@ def load_translator_recipe(path: str | Path) -> TranslatorRecipe:
         ("held", HeldRecipe),
     )
     for name, kind in tables:
+        if not isinstance(raw.get(name, {}), dict):
+            raise BadConfig(f"{path}: {name} is {raw[name]!r}; it must be a table, [{name}]")
         if name in raw:
             raw[name] = build(kind, raw[name], f"{path}: [{name}]")
-    raw["directions"] = {
-        canonical(source): tuple(canonical(target) for target in to) for source, to in raw["directions"].items()
-    }
+    said = raw["directions"]
+    listed = said if isinstance(said, dict) and all(isinstance(to, list) for to in said.values()) else {}
+    if not all(isinstance(code, str) for to in listed.values() for code in to):
+        listed = {}
+    raw["directions"] = {canonical(source): tuple(map(canonical, to)) for source, to in listed.items()}
     if not any(raw["directions"].values()) or any(source in to for source, to in raw["directions"].items()):
         raise BadConfig(f'{path}: [directions] names what is read and what is written of it, such as en = ["de"]')
     return build(TranslatorRecipe, raw, str(path))

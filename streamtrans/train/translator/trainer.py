@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
 from streamtrans.core import BadConfig
-from streamtrans.corpus import read_manifest
 from streamtrans.decode import greedy
 from streamtrans.metrics import bleu, chrf
 from streamtrans.model.api import TextModel, Written
@@ -82,9 +82,10 @@ class _Run:
         self.model = self.folder / "model"
         (self.folder / "held").mkdir(parents=True, exist_ok=True)
         self.pairs = Pairs(recipe)
-        self.held = {"held": self.pairs.held, "manifest": _texts(recipe)}
+        self.held = {"held": self.pairs.held, "manifest": self.pairs.scored}
         learn_vocabulary(recipe, self.pairs.texts(), self.model)
         self.vocabulary = TextVocabulary(self.model)
+        _check_room(recipe, self.vocabulary, [pair for pairs in self.held.values() for pair in pairs])
         torch.manual_seed(recipe.seed)
         self.network = M2M100ForConditionalGeneration(_network(recipe, self.vocabulary)).to(config.device).train()
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -228,19 +229,15 @@ def _scores(made: list[tuple[Pair, str]]) -> dict[str, float]:
     return {"bleu": round(bleu(found, wanted, target), 2), "chrf": round(chrf(found, wanted), 2)}
 
 
-def _texts(recipe: TranslatorRecipe) -> tuple[Pair, ...]:
-    """Return the texts of the manifest in the directions of the recipe."""
-    if not recipe.held.manifest:
-        return ()
-    found, problems = read_manifest(recipe.held.manifest)
-    if problems:
-        raise BadConfig(problems[0])
-    return tuple(
-        Pair(each.language, target, each.text, each.texts[target])
-        for each in found
-        for target in recipe.directions.get(each.language, ())
-        if target in each.texts and each.text
-    )
+def _check_room(recipe: TranslatorRecipe, vocabulary: TextVocabulary, held: Sequence[Pair]) -> None:
+    """Refuse texts that are to be translated while training and are longer than the network's positions.
+
+    Raises:
+        BadConfig: one is.
+    """
+    longest = max((len(vocabulary.question(pair.target, pair.text)) for pair in held), default=0)
+    if longest > (most := recipe.network.positions):
+        raise BadConfig(f"[network]: positions is {most}, and a text that is held out takes {longest}; give as many")
 
 
 def _network(recipe: TranslatorRecipe, vocabulary: TextVocabulary) -> M2M100Config:

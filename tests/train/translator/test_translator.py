@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -135,6 +136,20 @@ def test_what_is_scored_is_never_learnt_from_wherever_it_stands(toy):
     assert {pair.target for pair in learnt} == {"de", "fr"}
 
 
+def test_what_the_manifest_says_is_never_learnt_from_though_it_stands_in_a_table(toy, tmp_path):
+    plain = load_translator_recipe(toy)
+    plain = replace(plain, held=replace(plain.held, per_mille=1, manifest=""))
+    pair = next(pair for pair in Pairs(plain).draw(0) if len(pair.text.split()) > 4)
+    whole = next(text for text in Pairs(plain).texts() if text.startswith(pair.text))
+    (tmp_path / "unheard.wav").touch()
+    said = f"audio\tlanguage\ten\tde\nunheard.wav\ten\t{whole.upper()}!\tx\n"
+    (tmp_path / "people.tsv").write_text(said, encoding="utf-8")
+    pairs = Pairs(replace(plain, held=replace(plain.held, manifest=str(tmp_path / "people.tsv"))))
+    assert [pair.text for pair in pairs.scored] == [f"{whole.upper()}!"]
+    assert whole not in set(pairs.texts())
+    assert not [each for pool in range(3) for each in pairs.draw(pool) if each.text == whole]
+
+
 def test_batches_follow_from_the_step_and_hold_about_equally_many_tokens(toy, trained):
     pairs, vocabulary = Pairs(load_translator_recipe(toy)), TextVocabulary(trained / "model")
     first, later = (batches(pairs, vocabulary, step) for step in (0, 5))
@@ -161,6 +176,15 @@ def test_a_beginning_has_equal_shares_of_both_texts():
     [
         ('en = ["de", "fr"]', 'en = ["en"]', "what is written of it"),
         ('en = ["de", "fr"]', 'en = ["it"]', "no row of the tables"),
+        ('en = ["de", "fr"]', "en = 3", "what is written of it"),
+        ('en = ["de", "fr"]', "en = [3]", "what is written of it"),
+        ('en = ["de", "fr"]', 'en = "de"', "what is written of it"),
+        ('[directions]\nen = ["de", "fr"]', 'directions = "x"', "what is written of it"),
+        ('[directions]\nen = ["de", "fr"]', 'directions = ["x"]', "what is written of it"),
+        ("heads = 2", "heads = 0", "heads is 0; give a whole number"),
+        ("positions = 128", 'positions = "x"', "positions is 'x'; give a whole number"),
+        ("positions = 128", "positions = 3", "positions is 3, and a text that is held out takes"),
+        ("[held]", "[[held]]", "held is .*; it must be a table"),
         ("decoder_layers = 2", "decoder_layers = 3", "decoder_layers must be 1 to 2"),
         ("d_model = 32", "d_model = 30", "does not divide"),
         ("warmup = 2", "warmpu = 2", "did you mean 'warmup'"),

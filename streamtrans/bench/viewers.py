@@ -9,8 +9,10 @@ a run   |- all read -|-------- the viewers stand still --------|- all read -|   
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Annotated, Any
@@ -75,8 +77,17 @@ class Viewers:
 
     async def _measure(self, progress: Progress) -> list[dict[str, Any]]:
         speech = speeches(1 + self.others, self.still + 2 * self.around)
-        pairs: list[dict[str, Any]] = []
+        # Viewers have a process of their own: what they cost here would be taken for lag of the server's.
+        own = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         wish = Wish(self.choice, slots=max(16, 4 * len(speech)), sessions=len(speech), cores=0)
+        with own:
+            await asyncio.get_running_loop().run_in_executor(own, str)  # it has started
+            return await self._pairs(wish, speech, own, progress)
+
+    async def _pairs(
+        self, wish: Wish, speech: Sequence[Samples], own: Executor, progress: Progress
+    ) -> list[dict[str, Any]]:
+        pairs: list[dict[str, Any]] = []
         async with served(wish) as (process, before):
             address = f"127.0.0.1:{before['port']}"
             async with TranslationClient(address) as client, asyncio.TaskGroup() as group:  # all is used once
@@ -87,11 +98,13 @@ class Viewers:
                 for name in ("with", "without") if number % 2 == 0 else ("without", "with"):
                     progress(f"pair {number + 1}, {name} viewers", number, self.pairs)
                     viewers = self.viewers if name == "with" else 0
-                    found[name] = await self._run(address, process.pid, speech, viewers)
+                    found[name] = await self._run(address, process.pid, speech, viewers, own)
                 pairs.append(found)
         return pairs
 
-    async def _run(self, address: str, process: int, speech: Sequence[Samples], viewers: int) -> dict[str, Any]:
+    async def _run(
+        self, address: str, process: int, speech: Sequence[Samples], viewers: int, own: Executor
+    ) -> dict[str, Any]:
         """Let all speak, the first to viewers too; return the figures of the time in which those stand still."""
         lags: list[float] = []
         token: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -111,9 +124,10 @@ class Viewers:
             for number, audio in enumerate(speech):
                 told = first if number == 0 else other
                 group.create_task(speak(client, audio, _OPTIONS, number * STAGGER_S, told=told))
-            for _ in range(viewers):
-                group.create_task(self._watch(address, await token, ends))
             growing = group.create_task(self._grown(process))
+            if viewers:
+                plan = address, await token, viewers, self.around, self.still
+                ends = await asyncio.get_running_loop().run_in_executor(own, stand_still, *plan)
         growth_mb = growing.result()
         lag_ms = round(1000 * percentile(lags, 99)) if lags else None
         return {
@@ -123,20 +137,6 @@ class Viewers:
             "let_go": ends["RESOURCE_EXHAUSTED"],
         }
 
-    async def _watch(self, address: str, token: str, ends: Counter[str]) -> None:
-        """Read along, stand still, and read on; note how the call ended."""
-        async with grpc.aio.insecure_channel(address, options=_NARROW) as channel:
-            call = ServiceStub(channel).WatchCaptions(WatchRequest(viewer_token=token, language="de"))
-            clock = asyncio.get_running_loop().time
-            stops, began = clock() + self.around, False
-            try:
-                async for _ in call:
-                    if not began and clock() > stops:
-                        began = True
-                        await asyncio.sleep(self.still)
-            except grpc.aio.AioRpcError as error:
-                ends[error.code().name] += 1
-
     async def _grown(self, process: int) -> float:
         """Return by how many MB the server's memory was larger at most, while viewers stood still, than before."""
         await asyncio.sleep(self.around)
@@ -145,3 +145,29 @@ class Viewers:
             await asyncio.sleep(_LOOK_S)
             most = max(most, weigh(process).anonymous_mb)
         return round(most - before, 2)
+
+
+def stand_still(address: str, token: str, viewers: int, around: float, still: float) -> Counter[str]:
+    """Let viewers read for ``around`` seconds, stand still, and read on; return how often calls ended how."""
+    ends: Counter[str] = Counter()
+
+    async def watch() -> None:
+        async with grpc.aio.insecure_channel(address, options=_NARROW) as channel:
+            call = ServiceStub(channel).WatchCaptions(WatchRequest(viewer_token=token, language="de"))
+            clock = asyncio.get_running_loop().time
+            stops, began = clock() + around, False
+            try:
+                async for _ in call:
+                    if not began and clock() > stops:
+                        began = True
+                        await asyncio.sleep(still)
+            except grpc.aio.AioRpcError as error:
+                ends[error.code().name] += 1
+
+    async def all_of_them() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(viewers):
+                group.create_task(watch())
+
+    asyncio.run(all_of_them())
+    return ends

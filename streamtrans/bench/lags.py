@@ -23,6 +23,7 @@ from streamtrans.bench.server import Wish
 from streamtrans.client import StreamEvent, StreamOptions, TranslationClient
 from streamtrans.core import BadConfig, Caption, Group, Mode, Option, check_mode
 from streamtrans.evaluate.manifest import Talk, read_talks
+from streamtrans.evaluate.spoken import sample
 from streamtrans.metrics import percentile
 from streamtrans.runtime import ModelChoice, identities
 
@@ -80,7 +81,7 @@ class Lags:
         known = [talk for talk in read_talks(self.manifest) if talk.language in self.source]
         if not known:
             raise BadConfig(f"{self.manifest} has no recording in {', '.join(self.source)}")
-        talks = [known[at * len(known) // self.rows] for at in range(self.rows)] if len(known) > self.rows else known
+        talks = sample(known, self.rows)
         ways = {guard: Way(replace(self.choice, guard=guard.split()[1]), self.to) for guard in (OFF, ON)}
         if self.choice.translator is not None:
             ways[ALONE] = Way(replace(self.choice, guard="on", translator=None), ())

@@ -30,6 +30,7 @@ from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.dev import ratio
 from streamtrans.evaluate.machine import describe_machine
 from streamtrans.evaluate.manifest import Talk, read_talks
+from streamtrans.evaluate.spoken import sample
 from streamtrans.metrics import percentile, word_error_rate
 from streamtrans.runtime import identity
 from streamtrans.text import Tokenizer
@@ -71,13 +72,13 @@ class Race:
         wanted = some_of(self.entrants, ENTRANTS, "--entrants")
         threads = self.threads or describe_machine().cores
         detector, tokenizer = SileroVad(), Tokenizer.load(self.weights)
-        recordings = [_cut(talk, detector, tokenizer) for talk in _spread(self._talks(), self.rows)]
+        recordings = [_cut(talk, detector, tokenizer) for talk in sample(self._talks(), self.rows)]
         with ExitStack() as stack:
             runners, missing = stack.enter_context(self._started(wanted, threads))
             if not runners:
                 raise BadConfig(f"nobody can race: {'; '.join(f'{who}: {why}' for who, why in missing.items())}")
             offline = _read_offline(runners, recordings, progress)
-            live = _read_live(runners, _spread(recordings, self.live_rows), self.step, progress)
+            live = _read_live(runners, sample(recordings, self.live_rows), self.step, progress)
             memory = {name: runner.memory_mb for name, runner in runners.items()}
         figures = {
             "weights": identity(str(self.weights)),
@@ -155,13 +156,6 @@ class Recording:
 def _cut(talk: Talk, detector: SileroVad, tokenizer: Tokenizer) -> Recording:
     audio = talk.load()
     return Recording(talk, audio, segment(detector, audio).segments, tokens_per_second(tokenizer, talk.language))
-
-
-def _spread(rows: Sequence[Any], count: int | None) -> list[Any]:
-    """Return ``count`` rows evenly spread; all where there are no more."""
-    if count is None or count >= len(rows):
-        return list(rows)
-    return [rows[index * len(rows) // count] for index in range(count)]
 
 
 def _in_turn(runners: Mapping[str, Running], number: int) -> list[Running]:

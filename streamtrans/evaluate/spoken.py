@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from streamtrans.corpus import (
     spoken_for_evaluation,
 )
 from streamtrans.corpus.augment import CLEAN
+
+T = TypeVar("T")
 
 DEV_TABLE = "massive_dev.tsv"
 PREPARED = Path("data/text")
@@ -60,7 +63,7 @@ def evaluation_speaker() -> Callable[[Row, str], Utterance]:
     return lambda row, language: spoken_for_evaluation(row, language, speaker)
 
 
-def sample(rows: Sequence[Row], count: int | None) -> list[Row]:
+def sample(rows: Sequence[T], count: int | None) -> list[T]:
     """Return ``count`` rows evenly spread over ``rows``, always the same; all where there are no more.
 
     Raises:

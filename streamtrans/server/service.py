@@ -321,22 +321,16 @@ class TranslationService(ServiceBase):  # type: ignore[misc]  # generated withou
         await self._take_from_calls(resume.token, holder)
         with self._sessions.place(peer), holder.place():  # before the stream is taken: it may be asked for again
             speaker = self.registry.take(resume.token, holder)
-            if (
-                speaker is not None
-                and speaker.keeper is not None
-                and not await self._still_ours(speaker, speaker.keeper)
-            ):
-                speaker = None
-            if speaker is None:
+            if speaker is None or not await self._still_ours(speaker):
                 speaker = await self._take_over(resume, holder)
             stream.admitted()
             _log.info("session %s goes on", speaker.live.session_id)
             await self._attend(speaker, link, self._config, resume)
 
-    async def _still_ours(self, speaker: Speaker, keeper: Keeper) -> bool:
+    async def _still_ours(self, speaker: Speaker) -> bool:
         """Say whether no other server has gone on with the stream; what is left of it here ends then."""
         try:
-            ours = await keeper.owns()
+            ours = speaker.keeper is None or await speaker.keeper.owns()
         except Refusal:
             self.registry.keep(speaker)
             raise

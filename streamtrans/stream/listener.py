@@ -24,9 +24,6 @@ from streamtrans.stream.leveller import SILENCE, Leveller, Loudest, raised
 
 Samples = npt.NDArray[np.float32]
 
-_LITTLE = samples(500)
-"""Samples that a detector is soon through with. Whoever sends more at once wants it heard at once."""
-
 
 class AudioBuffer:
     """Samples ``[start, end)`` of one stream in one array that moves and grows as needed."""
@@ -86,7 +83,6 @@ class Listener:
         self._heard_before = 0 if before is None else before.known
         self._segmenter = Segmenter(rules, window, first * window, before or Before())
         self._window = window
-        self._threshold = rules.threshold
         self._vad = vad
         self._limit = max(1, samples(detect_limit_ms) // window)
         self._state: object | None = None
@@ -105,12 +101,6 @@ class Listener:
     def received(self) -> int:
         """Samples heard."""
         return self._audio.end
-
-    @property
-    def quiet(self) -> bool:
-        """Whether nobody seems to speak, nothing is to be closed, and little waits for the detector."""
-        waiting = self.received - self._requested * self._window
-        return not (self.ended or self._flushes) and self._newest < self._threshold and waiting < _LITTLE
 
     @property
     def position(self) -> int:

@@ -31,11 +31,6 @@ from streamtrans.stream.progress import Cursors, SessionStats
 
 Result = Detection | Reading
 
-QUIET_S = 0.25
-"""While nobody speaks, what a stream hears is looked through at these steps of the clock. They are the same for all
-streams, so that one pass of the detector looks through many. Larger: cheaper silence; that speech has begun is noticed
-later, which must be before its first reading falls due."""
-
 
 class SessionLike(Protocol):
     """What can be pumped: a :class:`~streamtrans.stream.Session`, which says what these do, or what records one."""
@@ -63,9 +58,6 @@ class SessionLike(Protocol):
     def events(self) -> list[Event]: ...
 
     @property
-    def quiet(self) -> bool: ...
-
-    @property
     def finished(self) -> bool: ...
 
     @property
@@ -90,8 +82,8 @@ async def pump(
 
     Whoever feeds the session sets ``changed`` after every ``hear``, ``end_utterance`` and ``end``, from a
     task of the same loop. While the engine works, hearing goes on, and the next job takes all that has come
-    in meanwhile. While nobody speaks it is asked every :data:`QUIET_S`. What is lost is asked again, and what takes too
-    long is given up, by ``patience``. When the pump is cancelled, what the engine hasn't begun is withdrawn.
+    in meanwhile. What is lost is asked again, and what takes too long is given up, by ``patience``. When the pump is
+    cancelled, what the engine hasn't begun is withdrawn.
 
     Raises:
         BadConfig: the engine can't decode so many languages at once.
@@ -100,13 +92,10 @@ async def pump(
     asker = _Asker(session, engine, patience or Patience())
     under_way: dict[asyncio.Future[Result], _Asked] = {}
     waiter: asyncio.Task[bool] | None = None
-    looked = 0.0
     try:
         while True:
             changed.clear()
-            rest = _rest(session, looked)
-            asked = [] if rest else [*map(asker.ask, session.requests())]
-            looked = looked if rest else time.monotonic()
+            asked = [*map(asker.ask, session.requests())]
             events = session.events()
             if events:
                 await emit(events)
@@ -115,7 +104,7 @@ async def pump(
             under_way |= {awaitable(each.reply): each for each in asked}
             waiter = waiter or asyncio.ensure_future(changed.wait())
             awaited: set[asyncio.Future[Any]] = {waiter, *under_way}
-            left = min([*map(asker.left, under_way.values()), *([rest] if rest else [])], default=None)
+            left = min(map(asker.left, under_way.values()), default=None)
             await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if waiter.done():
                 waiter = None
@@ -133,14 +122,6 @@ async def pump(
             future.cancel()  # where it has failed meanwhile, asyncio takes this as having looked at it
         if waiter is not None:
             waiter.cancel()
-
-
-def _rest(session: SessionLike, looked: float) -> float:
-    """Return the seconds for which a stream that was ``looked`` through may be left alone, 0 where somebody speaks."""
-    if not session.quiet:
-        return 0.0
-    due = (looked // QUIET_S + 1) * QUIET_S
-    return max(0.0, due - time.monotonic())
 
 
 def drive(session: SessionLike, engine: EngineLike, audio: Samples, *, chunk: int = 1_600) -> list[Event]:

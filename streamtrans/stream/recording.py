@@ -233,11 +233,6 @@ class Recorder:
             self._give_up(error)
 
     @property
-    def quiet(self) -> bool:
-        """As of the session."""
-        return self._session.quiet
-
-    @property
     def finished(self) -> bool:
         """As of the session."""
         return self._session.finished

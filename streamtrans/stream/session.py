@@ -233,11 +233,6 @@ class Session:
         return taken
 
     @property
-    def quiet(self) -> bool:
-        """Whether nobody speaks and nothing is left to say: nothing is lost if :meth:`requests` is called later."""
-        return not self._segments and self._listener.quiet
-
-    @property
     def finished(self) -> bool:
         """Whether the stream has ended and all final captions are out."""
         return self._listener.done and not self._segments

@@ -7,6 +7,7 @@ LESS = """
 import asyncio, importlib, os, pkgutil, signal, subprocess, sys, tempfile
 import aiohttp, aiortc, discord, grpc.aio, livekit.agents, numpy, pipecat.services.stt_service, rich, soundfile
 import huggingface_hub, textual.app, tokenizers, torch, transformers, typer
+from transformers import M2M100ForConditionalGeneration  # loads what torch has for several processes
 for missing in ("resource", "fcntl", "pwd", "grp", "termios", "pty", "tty", "posix_spawn"):
     sys.modules[missing] = None
 for missing in ("fork", "getloadavg", "sysconf", "sched_getaffinity", "geteuid", "getuid", "uname"):

@@ -1,17 +1,13 @@
 import asyncio
 import gc
-import importlib
 import time
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 
 from streamtrans.core import BadConfig, Caption, Detect, EngineClosed, Health, Job, Lost, Reply
 from streamtrans.stream import Patience, drive, pump, replay
 from streamtrans.testing.engine import Relay
-
-pump_module = importlib.import_module("streamtrans.stream.pump")
 
 
 class SlowEngine(Relay):
@@ -55,70 +51,6 @@ async def test_live_captions_are_the_recordings_captions(stage):
     await asyncio.gather(pump(session, engine, changed=changed, emit=emit), feed(session, audio, changed))
     assert session.finished
     assert events == expected
-
-
-class Looking(Relay):
-    """Counts the windows of every detection that is asked for."""
-
-    def __init__(self, engine):
-        super().__init__(engine)
-        self.windows = []
-
-    def submit(self, request):
-        if isinstance(request, Detect):
-            self.windows.append(len(request.windows))
-        return super().submit(request)
-
-
-async def told_nothing(news):
-    """Take what has happened, and tell nobody."""
-
-
-@pytest.mark.parametrize(("spans", "least", "most"), [([], 1, 8), ([(0, 3)], 15, 100)])
-async def test_who_is_silent_is_looked_through_now_and_then_and_a_speaker_all_the_time(stage, spans, least, most):
-    session, engine = stage.make(spans)
-    looking, changed = Looking(engine), asyncio.Event()
-    pumping = asyncio.create_task(pump(session, looking, changed=changed, emit=told_nothing))
-    audio = stage.say(1)
-    for start in range(0, len(audio), 800):
-        session.hear(audio[start : start + 800])
-        changed.set()
-        await asyncio.sleep(0.05)
-    asked = len(looking.windows)
-    session.end()
-    changed.set()
-    await asyncio.wait_for(pumping, 10)
-    assert least <= asked <= most
-    assert sum(looking.windows) == -(-len(audio) // 512)
-
-
-async def test_streams_are_looked_through_at_the_same_moments(stage, monkeypatch):
-    clock = SimpleNamespace(monotonic=lambda: 100.24)
-    monkeypatch.setattr(pump_module, "time", clock)
-    session, _ = stage.make([])
-    assert pump_module._rest(session, 0.0) == 0  # a first look is overdue
-    assert pump_module._rest(session, 100.01) == pump_module._rest(session, 100.2) == pytest.approx(0.01)
-    clock.monotonic = lambda: 100.2501
-    assert pump_module._rest(session, 100.2) == 0
-    assert pump_module._rest(session, 100.2502) == pytest.approx(0.2499)
-
-
-async def test_nobody_waits_who_has_ended_or_sends_much_at_once(stage, monkeypatch):
-    monkeypatch.setattr(pump_module, "QUIET_S", 3_600)
-    session, engine = stage.make([])
-    looking, changed = Looking(engine), asyncio.Event()
-    pumping = asyncio.create_task(pump(session, looking, changed=changed, emit=told_nothing))
-    await asyncio.sleep(0)
-    for start in range(0, 32_000, 16_000):
-        session.hear(stage.say(2)[start : start + 16_000])
-        changed.set()
-        await asyncio.sleep(0.01)
-    assert sum(looking.windows) >= 31  # a second of it at least
-    session.hear(stage.say(0.2))
-    session.end()
-    changed.set()
-    await asyncio.wait_for(pumping, 10)
-    assert session.finished
 
 
 async def test_hearing_goes_on_while_the_engine_works(stage):

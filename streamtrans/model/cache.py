@@ -26,7 +26,6 @@ from streamtrans.model.layers import attend
 Heads = Sequence[tuple[int, int]]
 """Heads of the decoder's attention to the encoder: (layer, head)."""
 
-
 _VECTOR = 16
 """Frames that model.fused reads at once."""
 
@@ -393,8 +392,7 @@ def words_looked_at(weights: Tensor, batch: SlotBatch) -> list[list[int]]:
     words = [[reach > 0 for reach in reaches] + [False] * (batch.frames - len(reaches)) for reaches in batch.reach]
     mean = weights.to(torch.promote_types(weights.dtype, torch.float32)).mean(1)
     most, frames = (mean * torch.tensor(words, device=weights.device)[:, None]).max(-1)
-    found: list[list[int]] = frames.masked_fill(most == 0, -1).tolist()
-    return found
+    return frames.masked_fill(most == 0, -1).tolist()  # type: ignore[no-any-return]
 
 
 def bias(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,6 +7,7 @@ of a request. A decoder reads sound in its prompt; what asks for a language come
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ TRANSCRIBING = frozenset(
 _SILENCE: Samples = np.zeros(LEAST, np.float32)
 
 
-class Hearing:
+class Hearing(ABC):
     """What both kinds have in common.
 
     Args:
@@ -65,12 +66,13 @@ class Hearing:
             self._asked[target, source] = self._ask(target, source)
         return self._asked[target, source]
 
+    @abstractmethod
     def _known(self) -> tuple[tuple[str, ...], Pairs]:
         """Return the languages, and what becomes of each that may be spoken; nothing: any of the languages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ask(self, target: str, source: str | None) -> Tokens:
-        raise NotImplementedError
+        """Return the tokens that ask for a text in a language it knows."""
 
     def _said(self) -> Pairs:
         """Read ``translations`` of ``config.json``.

@@ -6,6 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
+from streamtrans.allocator import give_back
 from streamtrans.core import Job, Reading, StateHandle, Tokens, milliseconds
 from streamtrans.engine import EngineStats
 from streamtrans.runtime import ModelChoice, load
@@ -41,6 +42,7 @@ class Worker:
     """The actor: its methods are called from elsewhere, many at once."""
 
     def __init__(self, choice: ModelChoice, slots: int) -> None:
+        give_back()
         self._loaded = load(choice, slots=slots)
 
     async def offer(self) -> Offer:

@@ -16,6 +16,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from streamtrans.allocator import give_back
 from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Health, Job, Target
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Doors, Kind, kinds
@@ -236,6 +237,7 @@ async def serve(
         EngineClosed: the engine stopped by itself; whoever started the process may start it again.
         Exception: whatever kept the model from loading.
     """
+    give_back()
     asked_to_stop = asyncio.Event()
     with _signals(asked_to_stop):
         async with TranslationServer(config, engine_factory) as server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import json
 import math
@@ -22,6 +21,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from streamtrans.allocator import keep_freed
 from streamtrans.core import BadConfig, StreamtransError
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.network import Network, spread_layers
@@ -36,7 +36,6 @@ from streamtrans.train.stopping import handled, stoppable
 from streamtrans.train.vocabulary import frequent_tokens, prepare_vocabularies
 
 CLIP = 1.0
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's mallopt parameters
 MASKED_TIME, MASKED_BANDS = 0.12, 12
 """SpecAugment: the largest share of frames and the largest number of mel bands hidden at once."""
 
@@ -111,18 +110,8 @@ def _run_worker(rank: int, config: TrainConfig, name: str, port: int, errors: An
         raise
 
 
-def keep_memory() -> None:
-    """Tell glibc to keep freed memory: a step's large tensors come and go, and fresh pages cost a tenth of it."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # another C library; training is only slower
-    libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
 def _run(rank: int, config: TrainConfig, name: str, port: int) -> None:
-    keep_memory()
+    keep_freed()
     torch.set_num_threads(1 if config.device == "cpu" else torch.get_num_threads())
     if config.workers > 1:
         dist.init_process_group(

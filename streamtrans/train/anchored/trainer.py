@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from streamtrans.allocator import keep_freed
 from streamtrans.core import BadConfig
 from streamtrans.corpus import Recording, read_manifest
 from streamtrans.model.config import read_features
@@ -39,7 +40,6 @@ from streamtrans.train.anchored.weights import load_start
 from streamtrans.train.diverged import Diverged
 from streamtrans.train.optim import learning_rate
 from streamtrans.train.stopping import Stopping, stoppable
-from streamtrans.train.trainer import keep_memory
 
 CLIP = 1.0
 
@@ -67,7 +67,7 @@ def train_anchored(config: AnchoredConfig) -> Path:
     """
     recipe = load_anchored(config.recipe)
     folder = Path(config.runs) / recipe.name
-    keep_memory()
+    keep_freed()
     torch.set_num_threads(1)
     for stage in recipe.stages if config.stage is None else (recipe.stage(config.stage),):
         if not (folder / stage.name / "done").exists():

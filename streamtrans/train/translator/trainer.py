@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
+from streamtrans.allocator import keep_freed
 from streamtrans.core import BadConfig
 from streamtrans.decode import greedy
 from streamtrans.metrics import bleu, chrf
@@ -35,7 +36,6 @@ from streamtrans.train.finetune.evaluation import converse_all
 from streamtrans.train.losses import cross_entropy
 from streamtrans.train.optim import learning_rate, make_optimizers, set_learning_rate
 from streamtrans.train.stopping import stoppable
-from streamtrans.train.trainer import keep_memory
 from streamtrans.train.translator.pairs import Pair, PairBatch, Pairs, batches
 from streamtrans.train.translator.recipe import TranslatorRecipe, load_translator_recipe
 from streamtrans.train.translator.vocabulary import COMMANDS, TextVocabulary, learn_vocabulary
@@ -66,7 +66,7 @@ def train_translator(config: TranslatorConfig) -> Path:
         Stopped: a signal came; the step it came in is saved.
     """
     recipe = load_translator_recipe(config.recipe)
-    keep_memory()
+    keep_freed()
     disable_progress_bar()
     if config.device == "cpu":
         torch.set_num_threads(1)

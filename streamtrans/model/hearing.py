@@ -26,6 +26,7 @@ from torch import Tensor
 from streamtrans.model.api import Heard, Hearing
 from streamtrans.model.cache import CrossingPair, EncodedSpeech
 from streamtrans.model.config import NetworkConfig
+from streamtrans.model.ear import Ear, Sound
 from streamtrans.model.features import LogMel
 from streamtrans.model.layers import Blocks, SpeechEncoder
 
@@ -106,11 +107,22 @@ class BlockHearing:
         blocks: how far attention looks.
         project: what makes crossing keys and values of features: the decoder's layers first, then KVSPN's blocks.
         config: of the network.
+        ear: all of these for one call, where there can be such.
     """
 
     def __init__(
-        self, encoder: SpeechEncoder, log_mel: LogMel, blocks: Blocks, project: Project, config: NetworkConfig
+        self,
+        encoder: SpeechEncoder,
+        log_mel: LogMel,
+        blocks: Blocks,
+        project: Project,
+        config: NetworkConfig,
+        *,
+        ear: Ear | None = None,
     ) -> None:
+        self.ear = ear
+        if ear is not None:
+            ear.hear_in(blocks)
         self.encoder, self.log_mel, self.blocks, self.project = encoder, log_mel, blocks, project
         self.positions, self.decoder_layers = config.max_source_positions, config.decoder_layers
         self.hop, self.half = log_mel.config.hop, log_mel.config.window // 2
@@ -172,6 +184,9 @@ class BlockHearing:
     # ---- doing it ----
 
     def _encode(self, plans: Sequence[_Plan]) -> list[_Fresh]:
+        if self.ear is not None:
+            made = self.ear.hear([self._stretch(plan) for plan in plans])
+            return [_Fresh(*(part.to(self.dtype) for part in parts)) for parts in made]
         mel, real = self._mel(plans)
         past = [plan.state.context for plan in plans]
         known = [context.shape[-2] for context in past]
@@ -191,21 +206,23 @@ class BlockHearing:
 
     def _mel(self, plans: Sequence[_Plan]) -> tuple[Tensor, Tensor]:
         """Return columns ``(B, M, 2 + T)``, the first two of them from before the frames, and which are real."""
-        sounds, firsts, ends = [], [], []
-        for plan in plans:
-            column = 2 * plan.state.frames - 2
-            total = self.log_mel.config.frames(plan.total)
-            end = total if plan.upto > plan.frames else 2 * plan.frames + 1
-            sounds.append(self._sound(plan, column, end))
-            firsts.append(max(0, -column))
-            ends.append(end - column)
+        stretches = [self._stretch(plan) for plan in plans]
+        sounds, ends = [each.samples for each in stretches], [each.end for each in stretches]
         longest = max(ends)
         length = (longest - 1) * self.hop + 2 * self.half
         padded = np.stack([np.pad(sound, (0, length - len(sound))) for sound in sounds])
         mel = self.log_mel.windows(torch.from_numpy(padded).to(self.device), longest)
         columns = torch.arange(longest, device=self.device)
-        first, end = torch.tensor([firsts, ends], device=self.device)[..., None]
+        first, end = torch.tensor([[each.begin for each in stretches], ends], device=self.device)[..., None]
         return mel, (columns >= first) & (columns < end)
+
+    def _stretch(self, plan: _Plan) -> Sound:
+        """Return what is new of a run, from two columns before its frames on."""
+        column = 2 * plan.state.frames - 2
+        total = self.log_mel.config.frames(plan.total)
+        end = total if plan.upto > plan.frames else 2 * plan.frames + 1
+        sound = self._sound(plan, column, end)
+        return Sound(sound, max(0, -column), end - column, plan.new, plan.state.context)
 
     def _sound(self, plan: _Plan, column: int, end: int) -> Samples:
         """Return what the mel frames ``[column, end)`` of the run read, mirrored at its edges as in a clip.

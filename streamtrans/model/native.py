@@ -1,4 +1,5 @@
-"""``fused.c`` as a library: compiled where a compiler is, once for a machine, kept where nobody else writes.
+"""``fused.c`` and ``hearing.c`` as a library: compiled where a compiler is, once for a machine, kept where nobody else
+writes.
 
 Nothing is compiled or loaded at import. What can't be had costs speed and changes nothing: :func:`library` says
 ``None``, :func:`why_not` in words why. ``STREAMTRANS_FUSED=0`` says so, too.
@@ -25,7 +26,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("fused.c")
+SOURCE = Path(__file__).with_name("hearing.c")
+"""It includes the other."""
 SWITCH = "STREAMTRANS_FUSED"
 LANES, PANEL = 16, 32
 """Numbers that are computed at once, and outputs that a panel of weights has; panels come in pairs."""
@@ -89,6 +91,41 @@ class Shape(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("blocks", "heads", "width", "kind")),
         *((name, ctypes.c_int64) for name in ("slot", "head", "time", "frames")),
         *((name, ctypes.c_int32) for name in ("chain", "watched_frames")),
+    )
+
+
+class Layer(ctypes.Structure):
+    """As in ``hearing.c``."""
+
+    _fields_ = (
+        *((name, Norm) for name in ("before", "mlp_norm")),
+        *((name, Linear) for name in ("qkv", "out", "up", "down")),
+    )
+
+
+class Ear(ctypes.Structure):
+    """As in ``hearing.c``."""
+
+    _fields_ = (
+        *((name, Linear) for name in ("spectrum", "filters", "first", "second")),
+        ("norm", Norm),
+        ("layers", ctypes.POINTER(Layer)),
+        ("crossings", ctypes.POINTER(Linear)),
+        *((name, ctypes.c_void_p) for name in ("cosines", "sines")),
+        *((name, ctypes.c_int32) for name in ("depth", "readers", "heads", "reader_heads")),
+        *((name, ctypes.c_int32) for name in ("width", "inner", "reader_width")),
+        *((name, ctypes.c_int32) for name in ("hop", "bins", "mels", "block", "left")),
+    )
+
+
+class Run(ctypes.Structure):
+    """As in ``hearing.c``."""
+
+    _fields_ = (
+        ("sound", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("begin", "end", "frames", "known")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "own_keys", "own_values")),
+        *((name, ctypes.c_void_p) for name in ("cross_keys", "cross_values")),
     )
 
 
@@ -188,6 +225,7 @@ def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int
     found.streamtrans_pass.argtypes = [*(pointer,) * 4, number, pointer, number, pointer, number]
     found.streamtrans_linear.argtypes = [pointer, pointer, number, pointer, ctypes.c_long, number]
+    found.streamtrans_hear.argtypes = [pointer, pointer, number, number]
     found.streamtrans_choose.argtypes = [pointer, number, number, ctypes.c_long, *(pointer,) * 7]
     found.streamtrans_choose.restype = None
     return found
@@ -312,5 +350,6 @@ def _key(flags: Sequence[str]) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    parts = (SOURCE.read_text(encoding="utf-8"), torch.__version__, platform.machine(), platform.processor())
+    sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCE.parent.glob("*.c"))]
+    parts = (*sources, torch.__version__, platform.machine(), platform.processor())
     return hashlib.sha256("\0".join((*parts, *told, *flags)).encode()).hexdigest()[:32]

@@ -5,7 +5,6 @@ Law: a model remembers nothing between calls, and a batch of one equals a row of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from streamtrans.core import BadAnswer, BadConfig, BadModel, Tokens
+from streamtrans.core import BadConfig, BadModel, Tokens
 from streamtrans.model.api import Forward, Guess, Heard, Hearing, Propose
 from streamtrans.model.cache import (
     Alignment,
@@ -30,11 +29,12 @@ from streamtrans.model.cache import (
     middles,
 )
 from streamtrans.model.config import NetworkConfig
+from streamtrans.model.ear import Ear, check_finite, make_ear
 from streamtrans.model.features import FeatureConfig, LogMel, check_length
 from streamtrans.model.fused import Passage, Stack, decoder_stack
 from streamtrans.model.guessing import Guesser
 from streamtrans.model.hearing import BlockHearing
-from streamtrans.model.layers import Blocks
+from streamtrans.model.layers import Attention, Blocks
 from streamtrans.model.linear import JOINED, make_panels, pack
 from streamtrans.model.network import Network
 from streamtrans.model.scoring import Rules
@@ -89,6 +89,8 @@ class TorchSpeechModel(Writer):
         self.manner = manner
         self.zero_shot = False
         self.log_mel = LogMel(features, self.device, dtype)
+        self.ear: Ear | None = None
+        """Its encoder, where hearing in blocks can be one call."""
         self._hearing: BlockHearing | None = None
         self.hear_in(Blocks(config.encoder_block, config.encoder_left) if config.encoder_block else None)
         self.guesser = Guesser(self.network, self.suppression, tokenizer.eot) if self.has_speculator else None
@@ -121,6 +123,9 @@ class TorchSpeechModel(Writer):
         return self.network.speculator is not None
 
     def _pack(self, precision: str) -> None:
+        if self._hearing is not None and precision != JOINED:
+            self.ear = make_ear(self.network.model.encoder, self.log_mel, self._readers(), precision, self.name)
+            self.hear_in(self.blocks)
         make = pack(self.network, precision)
         if precision != JOINED and self.guesser is not None:
             self.guesser.pack(precision, make)
@@ -177,6 +182,9 @@ class TorchSpeechModel(Writer):
             check_length(hearing.audio, self.max_samples)
         if self._hearing is None:
             return self._listen_anew(hearings)
+        if self.ear is not None and self.ear.readers != self._readers():  # who measures takes some away
+            self.ear = None
+            self.hear_in(self.blocks)
         found = self._hearing.listen(hearings)
         whole = [at for at, hearing in enumerate(hearings) if hearing.whole]
         for at, anew in zip(whole, self._listen_anew([hearings[at] for at in whole]), strict=True):
@@ -202,7 +210,8 @@ class TorchSpeechModel(Writer):
                 f"{self.name} can't hear in blocks of {blocks.size} frames: that takes rotary positions, features of"
                 " fixed scaling, and audio of any length; set encoder_block to 0"
             )
-        self._hearing = BlockHearing(self.network.model.encoder, self.log_mel, blocks, self._crossings, self.config)
+        encoder = self.network.model.encoder
+        self._hearing = BlockHearing(encoder, self.log_mel, blocks, self._crossings, self.config, ear=self.ear)
 
     @torch.inference_mode()
     def remember(self, features: Tensor, frames: Sequence[int]) -> list[EncodedSpeech]:
@@ -240,15 +249,17 @@ class TorchSpeechModel(Writer):
             samples = torch.nn.functional.pad(samples, (0, self.max_samples - len(samples)))
         return self.log_mel(samples[None])
 
-    def _crossings(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return keys ``(B, H, D, S)`` and values ``(B, H, S, D)`` for the decoder's layers, then KVSPN's blocks."""
+    def _readers(self) -> list[Attention]:
+        """Return what attends to the encoder: the decoder's layers, then KVSPN's blocks."""
         readers = [layer.encoder_attn for layer in self.network.model.decoder.layers]
         if self.network.speculator is not None:
             readers += [block.encoder_attn for block in self.network.speculator.blocks]
-        projected = [reader.keys_values(features) for reader in readers]
-        total = sum(part.sum(dtype=self.scorer.dtype) for pair in projected for part in pair)
-        if not math.isfinite(total):
-            raise BadAnswer(f"{self.name} hears numbers that aren't finite in this audio, so nothing can be read of it")
+        return readers
+
+    def _crossings(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return keys ``(B, H, D, S)`` and values ``(B, H, S, D)`` for the decoder's layers, then KVSPN's blocks."""
+        projected = [reader.keys_values(features) for reader in self._readers()]
+        check_finite(self.name, float(sum(part.sum(dtype=self.scorer.dtype) for pair in projected for part in pair)))
         return [(keys.transpose(-1, -2), values) for keys, values in projected]
 
     def _pass(self, asked: Sequence[Forward], caches: Sequence[SlotCache]) -> tuple[Tensor, Frames]:

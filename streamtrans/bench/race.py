@@ -3,7 +3,8 @@
 Each runs in a process of its own and is asked in turn, recording by recording: what else the machine does hits all of
 them. Greedy, one try, the same detector's segments, the same threads. Offline the segments of a recording are read
 joined as far as a window of Whisper goes; live each segment is read again every half second as it grows, as for
-captions while people speak. Unpadded, stock Whisper hears what it wasn't trained on: look at its errors too.
+captions while people speak. Unpadded, stock Whisper hears what it wasn't trained on: look at its errors too. Loops are
+left out of everybody's text, as captions leave them out, and counted; their time counts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -19,8 +20,9 @@ from typing import Annotated, Any
 
 from streamtrans.audio import Samples
 from streamtrans.bench.measurement import Progress, Report, Table, languages, names, silent, some_of
-from streamtrans.bench.racing import BESIDE, ENTRANTS, OURS, Entrant
-from streamtrans.bench.racing.convert import converted, form
+from streamtrans.bench.racing import BESIDE, ENTRANTS, WINDOW, Entrant
+from streamtrans.bench.racing.convert import as_stock, converted, form
+from streamtrans.bench.racing.loops import without_loops
 from streamtrans.bench.racing.pace import paced
 from streamtrans.bench.racing.running import Read, Running, started
 from streamtrans.bench.segments import segment
@@ -36,9 +38,6 @@ from streamtrans.runtime import identity
 from streamtrans.text import Tokenizer
 from streamtrans.text.density import tokens_per_second
 from streamtrans.vad import SileroVad
-
-WINDOW = 30 * SAMPLE_RATE
-"""What stock Whisper is padded to, so the most that anybody reads at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,27 +118,39 @@ class Race:
 
     def _weights(self, name: str, folder: Path) -> Path | str:
         """Return the folder that an entrant reads, or why there is none."""
-        who, precision, _ = name.split()
-        if who == BESIDE:
-            return self.beside or "no model of ours is named to race beside; give --beside"
-        if who == OURS or not (needed := form(who, precision)):
-            return self.weights
-        return converted(self.weights, folder, needed)
+        entrant = Entrant.named(name, "", 1)
+        needed = form(entrant.program, entrant.precision)
+        if not entrant.beside:
+            return converted(self.weights, folder, needed) if needed else self.weights
+        if self.beside is None:
+            return "no model of ours is named to race beside; give --beside"
+        if not needed:
+            return self.beside
+        stock = as_stock(self.beside, self.weights, folder / BESIDE)
+        return converted(stock, stock.parent, needed) if isinstance(stock, Path) else stock
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording ``(samples,)``, the segments ``[start, end)`` of speech in it, and tokens per second at most."""
+    """A recording ``(samples,)``, the segments ``[start, end)`` of speech in it, and tokens per second at most.
+
+    Without a ``tokenizer`` texts are left as they were written.
+    """
 
     talk: Talk
     audio: Samples
     segments: tuple[tuple[int, int], ...]
     rate: float = 0.0
+    tokenizer: Tokenizer | None = None
 
     def read(self, runner: Running, start: int, end: int) -> Read:
-        """Have ``[start, end)`` read, in as many tokens as an engine of ours allows."""
+        """Have ``[start, end)`` read, in as many tokens as an engine of ours allows; loops don't count as text."""
         most = EngineConfig().limit(sys.maxsize, (), end - start, self.rate)
-        return runner.read(self.audio[start:end], self.talk.language, most)
+        read = runner.read(self.audio[start:end], self.talk.language, most)
+        if self.tokenizer is None:
+            return read
+        text = without_loops(read.text, self.tokenizer, most)
+        return replace(read, text=text, looped=text != read.text)
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -155,7 +166,8 @@ class Recording:
 
 def _cut(talk: Talk, detector: SileroVad, tokenizer: Tokenizer) -> Recording:
     audio = talk.load()
-    return Recording(talk, audio, segment(detector, audio).segments, tokens_per_second(tokenizer, talk.language))
+    found = segment(detector, audio).segments
+    return Recording(talk, audio, found, tokens_per_second(tokenizer, talk.language), tokenizer)
 
 
 def _in_turn(runners: Mapping[str, Running], number: int) -> list[Running]:
@@ -185,6 +197,7 @@ def _read_offline(
         name: {
             "real_time_factor": ratio(_wall(reads), seconds),
             "cpu_per_audio_second": ratio(sum(read.cpu_s for each in reads for read in each), seconds),
+            "loops": _loops(reads),
             "ratio": _paired([_wall([each]) for each in reads], [_wall([each]) for each in found[first]]),
             **_compared(recordings, texts[name], texts[first]),
         }
@@ -210,6 +223,7 @@ def _read_live(
     return {
         name: {
             **_live_costs(reads, lengths),
+            "loops": _loops(reads),
             "ratio": _paired([_wall([each]) for each in reads], [_wall([each]) for each in found[first]]),
             **_compared(recordings, said[name], said[first]),
         }
@@ -276,6 +290,10 @@ def _wall(reads: Sequence[Sequence[Read]]) -> float:
     return sum(read.wall_s for each in reads for read in each)
 
 
+def _loops(reads: Sequence[Sequence[Read]]) -> int:
+    return sum(read.looped for each in reads for read in each)
+
+
 def _joined(reads: Sequence[Read]) -> str:
     return " ".join(read.text for read in reads)
 
@@ -289,8 +307,9 @@ def _paired(mine: Sequence[float], base: Sequence[float]) -> float:
 def race_tables(figures: Mapping[str, Any]) -> list[Table]:
     """Lay out what was measured."""
     where = f"{describe_machine().cpu}, threads: {figures['threads']}"
-    offline = ("real_time_factor", "cpu_per_audio_second", "ratio", "mean_error_rate", "same_text")
-    live = ("ms_per_update", "ms_p95", "ratio", "first_words_ms", "lag_p50_ms", "lag_p95_ms", "mean_error_rate")
+    offline = ("real_time_factor", "cpu_per_audio_second", "ratio", "mean_error_rate", "loops", "same_text")
+    costs, delays = ("ms_per_update", "cpu_ms_per_update", "ratio"), ("first_words_ms", "lag_p50_ms", "lag_p95_ms")
+    live = (*costs, *delays, "mean_error_rate", "loops")
     tables = []
     for kind, columns in (("offline", offline), ("live", live)):
         rows = [

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from streamtrans.bench.race import Race, Recording, race_tables
-from streamtrans.bench.racing import ENTRANTS
-from streamtrans.bench.racing.convert import converted, form
+from streamtrans.bench.racing import ENTRANTS, Entrant
+from streamtrans.bench.racing.convert import as_stock, converted, form
 from streamtrans.bench.racing.ggml import write_ggml
+from streamtrans.bench.racing.loops import without_loops
+from streamtrans.bench.racing.ours import Ours
 from streamtrans.bench.racing.pace import paced
 from streamtrans.bench.racing.running import Read
 from streamtrans.bench.racing.theirs import log_mel
@@ -22,6 +24,7 @@ from streamtrans.core import BadConfig, BadModel
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.features import FeatureConfig, LogMel, mel_filters
 from streamtrans.model.network import Network
+from streamtrans.text import Tokenizer
 from tests.published import PLAIN, PUBLISHED, write_vocabulary
 
 WORDS = range(300, 2_000)
@@ -155,6 +158,44 @@ def test_who_is_not_installed_is_left_out_and_said(stock, manifest, tmp_path, mo
     assert gone not in figures["offline"]
 
 
+def test_a_silence_behind_speech_that_grows_is_no_part_of_it(stock):
+    """What is read with a silence behind is what is read so afresh, and the last reading is its draft all the same."""
+    name = "ours float32 +1s"
+    going, speech = Ours(Entrant.named(name, str(stock), 1)), np.random.default_rng(3).normal(0, 0.1, 32_000)
+    quiet = np.zeros(16_000, np.float32)
+    for end in (8_000, 16_000, 32_000):
+        audio = np.concatenate([speech[:end].astype(np.float32), quiet])
+        fresh = Ours(Entrant.named(name, str(stock), 1))
+        assert going.read(audio, "en", 50) == fresh.read(audio, "en", 50)
+    assert going.engine.stats.decode.drafted > 0
+    assert Entrant.named(name, "", 1).tail == 16_000
+    assert all(Entrant.named(f"ours int8 {audio}", "", 1).tail == 0 for audio in ("padded", "unpadded"))
+
+
+def test_programs_of_others_read_weights_beside_as_stock_ones(stock, tmp_path):
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    tensors = {key: tensor + 1 for key, tensor in load_file(stock / "model.safetensors").items()}
+    save_file(tensors, beside / "model.safetensors")
+    made = as_stock(beside, stock, tmp_path / "made")
+    found = load_file(made / "model.safetensors")
+    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert (made / "config.json").read_text() == (stock / "config.json").read_text()
+    save_file({**tensors, "model.decoder.embed_tokens.weight": torch.ones(4, 64)}, beside / "model.safetensors")
+    assert "other tensors than stock" in as_stock(beside, stock, tmp_path / "again")
+    race = Race(manifest=tmp_path, weights=stock, beside=beside)
+    assert "other tensors" in race._weights("faster-whisper-beside int8 +1s", tmp_path / "once more")
+    assert race._weights("beside int8 +1s", tmp_path) == beside
+
+
+def test_loops_are_left_out_of_texts_and_what_people_repeat_is_not(stock):
+    tokenizer = Tokenizer.load(stock)
+    loop = "press 1 to call " * 9
+    assert without_loops(loop, tokenizer, 1_000).split() == ["press", "1", "to", "call"]
+    once = "no, no, no, I will not press 1"
+    assert without_loops(once, tokenizer, 1_000) == once
+
+
 def test_ggml_holds_every_weight_under_its_name(stock, tmp_path):
     weights = Network(NetworkConfig.of(json.loads((stock / "config.json").read_text()))).state_dict()
     for precision, error in (("float16", 1e-3), ("q8_0", 1e-2)):
@@ -276,7 +317,8 @@ def test_what_cant_race_is_refused_by_name(manifest, stock, tmp_path):
 
 
 def test_tables_hold_whoever_ran():
-    offline = {"real_time_factor": 0.1, "cpu_per_audio_second": 0.2, "ratio": 1, "mean_error_rate": 0.1, "same_text": 1}
+    offline = {"real_time_factor": 0.1, "cpu_per_audio_second": 0.2, "ratio": 1, "mean_error_rate": 0.1}
+    offline |= {"loops": 2, "same_text": 1}
     figures = {"threads": 1, "offline": {"ours": offline}, "live": {}, "memory": {"ours": {"peak_rss_mb": 300}}}
     [table] = race_tables(figures)
-    assert table.rows == [("ours", 0.1, 0.2, 1, 0.1, 1, 300)]
+    assert table.rows == [("ours", 0.1, 0.2, 1, 0.1, 2, 1, 300)]

@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from safetensors import safe_open
+
 from streamtrans.core import BadModel
 
 _MISSING = 3
 """The exit status that says that a package isn't installed; its name is all that is printed."""
 
+_WEIGHTS = "model.safetensors"
 _COMPANIONS = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json")
 
 
@@ -44,6 +47,27 @@ def converted(weights: Path, folder: Path, name: str) -> Path | str:
         if done.returncode:
             raise BadModel(f"{weights} can't be converted for {name}: {done.stderr.strip()[-400:]}")
     return made
+
+
+def as_stock(model: Path, stock: Path, folder: Path) -> Path | str:
+    """Return a folder below ``folder`` that others take for a stock Whisper, with the weights of ``model``.
+
+    As text, why there is none: its tensors must have the shapes of those in ``stock``.
+    """
+    made = folder / "stock"
+    if not made.exists():
+        if _shapes(model) != _shapes(stock):
+            return f"{model.name} has other tensors than {stock.name}: programs of others can't read it"
+        made.mkdir(parents=True)
+        for file in _COMPANIONS:
+            shutil.copy(stock / file, made / file)
+        shutil.copy(model / _WEIGHTS, made / _WEIGHTS)
+    return made
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    with safe_open(folder / _WEIGHTS, "numpy") as tensors:
+        return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 -- it isn't a dict
 
 
 def convert(weights: Path, folder: Path, name: str) -> None:

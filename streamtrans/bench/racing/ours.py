@@ -13,6 +13,7 @@ from streamtrans.bench.racing import BESIDE, Entrant
 from streamtrans.core import BadModel, Job, Reading, StateHandle, Target, Tokens
 from streamtrans.engine import Engine, EngineConfig
 from streamtrans.model.loading import load_model
+from streamtrans.stream.guards import without_loop
 from streamtrans.vad import load_vad
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Ours:
         model.manner = replace(model.manner, padded=entrant.padded)
         self.vocabulary = model.vocabulary
         self.engine = Engine(cast("SpeechModel", model), load_vad, EngineConfig(slots=1, max_batch=1, guard=False))
+        self.tail = entrant.tail
         self.heard: Samples = np.zeros(0, np.float32)
         self.state: StateHandle | None = None
         self.tokens: Tokens = ()
@@ -42,17 +44,19 @@ class Ours:
     def read(self, audio: Samples, language: str, most: int) -> str:
         """Read it all; ``most`` is what the engine allows anyway."""
         del most
-        before = len(self.heard)
-        grown = 0 < before < len(audio) and np.array_equal(audio[:before], self.heard)
+        # Silence that was put behind what was heard isn't what came next: then all is sent again.
+        before, speech = len(self.heard), np.trim_zeros(audio, "b") if self.tail else audio
+        grown = 0 < before < len(speech) and np.array_equal(speech[:before], self.heard)
         state, draft = (self.state, self.tokens) if grown else (None, ())
         target = Target(language, draft=draft)
         new = audio if state is None else audio[before:]
-        job = Job(0, 0, len(audio), False, new, (target,), language, state, keep=True)
+        job = Job(0, 0, len(audio), False, new, (target,), language, state, keep=not self.tail)
         if not grown and self.state is not None:
             job = replace(job, forget=self.state)
         reading = self.engine.submit(job).result()
         if not isinstance(reading, Reading):
             raise TypeError(f"a job is answered by a Reading, not by a {type(reading).__name__}")
         [hypothesis] = reading.hypotheses
-        self.heard, self.state, self.tokens = audio, reading.state, hypothesis.tokens
-        return self.vocabulary.decode(hypothesis.tokens)
+        kept = without_loop(hypothesis.tokens, 0, self.vocabulary.decode, complete=hypothesis.complete)
+        self.heard, self.state, self.tokens = speech, reading.state, hypothesis.tokens[:kept]
+        return self.vocabulary.decode(self.tokens)

@@ -19,11 +19,15 @@ from streamtrans.core import BadModel
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was written, and what it took: seconds on the clock, and of processors."""
+    """What was written, and what it took: seconds on the clock, and of processors.
+
+    ``looped``: it went on with a loop, which was left out of the text.
+    """
 
     text: str
     wall_s: float
     cpu_s: float
+    looped: bool = False
 
 
 class Running:

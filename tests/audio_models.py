@@ -9,10 +9,13 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import LlamaConfig, VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
 
 from streamtrans.compress.speculator import add_speculator
-from tests.checkpoints import make_qwen2_audio
+from streamtrans.model.audio_lm.network import AudioNetwork, Stacking
+from streamtrans.model.audio_lm.qwen2_audio import shapes
+from tests.checkpoints import make_qwen2_audio, write_tokenizer
 from tests.translators import enlarged
 
 CHUNK_S, POSITIONS = 2, 100
@@ -105,5 +108,40 @@ def make_drafting_qwen(folder: Path, **shape: int) -> None:
         add_speculator(whole, folder, blocks=2)
 
 
+def make_drafting_stacked(folder: Path, *, positions: int = POSITIONS) -> None:
+    """Save a random model of our own kind, with a KVSPN that nobody has trained; transformers has none of it."""
+    torch.manual_seed(5)
+    with tempfile.TemporaryDirectory() as whole:
+        size = write_tokenizer(Path(whole))
+        audio = {
+            "num_mel_bins": 80,
+            "d_model": 16,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 16,
+            "max_source_positions": positions,
+        }
+        text = {
+            "model_type": "qwen2",
+            "vocab_size": size,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "tie_word_embeddings": True,
+        }
+        kind = {"model_type": "stacked_audio", "languages": ["en", "de", "zh"], "stacked": 4}
+        raw = {**kind, "audio_config": audio, "text_config": text}
+        tower, language = shapes(raw)
+        network = enlarged(AudioNetwork(tower, Stacking(16, 16, 4), language))
+        (Path(whole) / "config.json").write_text(json.dumps(raw))
+        (Path(whole) / "preprocessor_config.json").write_text(json.dumps({"feature_size": 80}))
+        save_file(network.state_dict(), Path(whole) / "model.safetensors")
+        shutil.rmtree(folder, ignore_errors=True)
+        add_speculator(whole, folder, blocks=2)
+
+
 MAKERS = {"qwen2_audio": make_qwen, "voxtral": make_voxtral}
-LAWFUL = {**MAKERS, "qwen2_audio with KVSPN": make_drafting_qwen}
+LAWFUL = {**MAKERS, "qwen2_audio with KVSPN": make_drafting_qwen, "stacked_audio with KVSPN": make_drafting_stacked}

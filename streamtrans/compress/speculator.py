@@ -13,7 +13,11 @@ from streamtrans.model.causal.kvspn import CausalKvspn, Speculation
 from streamtrans.model.config import read_json, shown
 from streamtrans.model.loading import find_folder
 
-_SHAPES = {"qwen2_audio": lambda raw: qwen2_audio.shapes(raw)[-1], "voxtral": lambda raw: voxtral.shapes(raw)[-1]}
+_SHAPES = {
+    "qwen2_audio": lambda raw: qwen2_audio.shapes(raw)[-1],
+    "voxtral": lambda raw: voxtral.shapes(raw)[-1],
+    "stacked_audio": lambda raw: qwen2_audio.shapes(raw)[-1],
+}
 
 
 def add_speculator(source: str | Path, destination: str | Path, *, blocks: int = 3, seed: int = 0) -> int:

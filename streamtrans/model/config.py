@@ -31,6 +31,7 @@ RANGES = {
     "speculator_ffn_dim": (0, 1_000_000),
     "speculator_window": (0, 100_000),
     "draft_vocabulary": (0, 10_000_000),
+    "encoder_width": (0, 65_536),
     "encoder_block": (0, 1_000_000),
     "encoder_left": (0, 1_000_000),
 }
@@ -73,6 +74,8 @@ class NetworkConfig:
     """Share of KVSPN's guesses that the base takes, as measured: what adaptive drafts begin with."""
     speculator_own_keys: bool = False
     """KVSPN writes keys of its own for tokens that the base has not read; without, they are a hole."""
+    encoder_width: int = 0
+    """Width of the encoder; 0: the decoder's, which is ``d_model``."""
     encoder_rotary: bool = False
     """Rotary positions in the encoder, in the place of Whisper's sinusoids."""
     encoder_block: int = 0
@@ -95,12 +98,17 @@ class NetworkConfig:
 
     def _check_fit(self) -> None:
         """Refuse numbers that don't go together."""
-        for name, heads in (
-            ("encoder", self.encoder_attention_heads),
-            ("decoder", self.decoder_attention_heads),
+        for name, width, heads in (
+            ("encoder", self.encoder_width or self.d_model, self.encoder_attention_heads),
+            ("decoder", self.d_model, self.decoder_attention_heads),
         ):
-            if self.d_model % heads:
-                raise BadModel(f"d_model {self.d_model} does not divide by the {heads} attention heads of the {name}")
+            if width % heads:
+                told = "encoder_width" if width != self.d_model else "d_model"
+                raise BadModel(f"{told} {width} does not divide by the {heads} attention heads of the {name}")
+        if self.encoder_width and self.text_encoder_layers:
+            raise BadModel(
+                "a text encoder is as wide as the decoder: encoder_width doesn't go with text_encoder_layers"
+            )
         if self.speculator_input == "hidden" and self.speculator_own_keys:
             raise BadModel(
                 "a speculator that starts from hidden states has nothing unread: leave speculator_own_keys out"

@@ -71,11 +71,11 @@ class CrossModelAttention(nn.Module):
 class KvspnBlock(FeedForward):
     """Cross-model attention with the norm on its output, then a decoder layer's cross-attention and MLP."""
 
-    def __init__(self, width: int, heads: int, inner: int, own_keys: bool) -> None:
+    def __init__(self, width: int, heads: int, inner: int, own_keys: bool, heard: int) -> None:
         super().__init__()
         self.base_attn = CrossModelAttention(width, heads, own_keys)
         self.base_attn_layer_norm = nn.LayerNorm(width)
-        self.encoder_attn = Attention(width, heads)
+        self.encoder_attn = Attention(width, heads, heard=heard)
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
         self.make_feed_forward(width, inner)
 
@@ -94,12 +94,20 @@ class Kvspn(nn.Module):
     """Tokens ``(V',)`` that are scored, sorted; ``None`` where all are."""
 
     def __init__(
-        self, *, blocks: int, width: int, heads: int, inner: int, own_keys: bool = False, vocabulary: int = 0
+        self,
+        *,
+        blocks: int,
+        width: int,
+        heads: int,
+        inner: int,
+        own_keys: bool = False,
+        vocabulary: int = 0,
+        heard: int = 0,
     ) -> None:
         super().__init__()
         self.register_buffer("draft_tokens", torch.arange(vocabulary) if vocabulary else None)
         self.blocks: Sequence[KvspnBlock] = nn.ModuleList(  # type: ignore[assignment]
-            KvspnBlock(width, heads, inner, own_keys) for _ in range(blocks)
+            KvspnBlock(width, heads, inner, own_keys, heard) for _ in range(blocks)
         )
         self.layer_norm = nn.LayerNorm(width)
 

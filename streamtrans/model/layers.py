@@ -74,12 +74,13 @@ def attend_or_zero(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor |
 class Attention(nn.Module):
     """The four projections of multi-head attention; keys carry no bias in Whisper, and one in translators of texts."""
 
-    def __init__(self, width: int, heads: int, *, key_bias: bool = False) -> None:
+    def __init__(self, width: int, heads: int, *, key_bias: bool = False, heard: int = 0) -> None:
         super().__init__()
         self.heads = heads
+        heard = heard or width  # of what keys and values are made of
         self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width, bias=key_bias)
-        self.v_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(heard, width, bias=key_bias)
+        self.v_proj = nn.Linear(heard, width)
         self.out_proj = nn.Linear(width, width)
         # For inference, model.linear joins what reads the same rows.
         self.qkv_proj: nn.Module | None = None
@@ -171,11 +172,11 @@ class EncoderLayer(FeedForward):
 class DecoderLayer(FeedForward):
     """Causal self-attention, attention to the encoder and MLP, normalised first."""
 
-    def __init__(self, width: int, heads: int, inner: int) -> None:
+    def __init__(self, width: int, heads: int, inner: int, heard: int) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.encoder_attn = Attention(width, heads)
+        self.encoder_attn = Attention(width, heads, heard=heard)
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
         self.make_feed_forward(width, inner)
 
@@ -283,14 +284,19 @@ class SpeechEncoder(nn.Module):
 
 
 class TextDecoder(nn.Module):
-    """Token and position embeddings, decoder layers, and logits through the token embedding."""
+    """Token and position embeddings, decoder layers, and logits through the token embedding.
 
-    def __init__(self, *, vocabulary: int, width: int, heads: int, inner: int, layers: int, positions: int) -> None:
+    What it attends to may be as wide as ``heard``; 0: as wide as it is itself.
+    """
+
+    def __init__(
+        self, *, vocabulary: int, width: int, heads: int, inner: int, layers: int, positions: int, heard: int = 0
+    ) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(vocabulary, width)
         self.embed_positions = nn.Embedding(positions, width)
         self.layers: Sequence[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
-            DecoderLayer(width, heads, inner) for _ in range(layers)
+            DecoderLayer(width, heads, inner, heard) for _ in range(layers)
         )
         self.layer_norm = nn.LayerNorm(width)
         self.head: nn.Module | None = None  # for inference, model.linear packs a copy of the token embedding

@@ -36,6 +36,7 @@ FAMILIES: Table[Callable[..., SpeechModel]] = Table(
         "whisper_m2m": "streamtrans.model.whisper_m2m:load",
         "qwen2_audio": "streamtrans.model.audio_lm.qwen2_audio:load",
         "voxtral": "streamtrans.model.audio_lm.voxtral:load",
+        "stacked_audio": "streamtrans.model.audio_lm.stacked:load",
     },
 )
 """``model_type`` of ``config.json`` → ``module:function`` that loads a folder of that family."""

@@ -163,7 +163,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.encoder = SpeechEncoder(
             mels=config.num_mel_bins,
-            width=config.d_model,
+            width=config.encoder_width or config.d_model,
             heads=config.encoder_attention_heads,
             inner=config.encoder_ffn_dim,
             layers=config.encoder_layers,
@@ -177,6 +177,7 @@ class Backbone(nn.Module):
             inner=config.decoder_ffn_dim,
             layers=config.decoder_layers,
             positions=config.max_target_positions,
+            heard=config.encoder_width,
         )
 
 
@@ -206,6 +207,7 @@ class Network(nn.Module):
                 inner=config.speculator_ffn_dim or config.decoder_ffn_dim,
                 own_keys=config.speculator_own_keys,
                 vocabulary=config.draft_vocabulary,
+                heard=config.encoder_width,
             )
             if config.speculator_blocks
             else None

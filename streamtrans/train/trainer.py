@@ -36,6 +36,8 @@ from streamtrans.train.stopping import handled, stoppable
 from streamtrans.train.vocabulary import frequent_tokens, prepare_vocabularies
 
 CLIP = 1.0
+ADDS = ("out_proj.weight", "fc2.weight", "o_proj.weight", "down_proj.weight")
+"""Matrices that make what a layer adds."""
 MASKED_TIME, MASKED_BANDS = 0.12, 12
 """SpecAugment: the largest share of frames and the largest number of mel bands hidden at once."""
 
@@ -140,7 +142,7 @@ class _StageRun:
         self.tokenizer, self.phones = Tokenizer.load(root), Tokenizer.load(root / "phones")
         torch.manual_seed(recipe.seed)
         network = Network(stage_network(recipe, stage, self.tokenizer))
-        initialise(network)
+        initialise(network, network.config.d_model)
         self.student = Student(network, self.phones.size).to(config.device)
         self.objective = Objective(stage, share=partial(share_values, config.workers))
         self.step = 0
@@ -258,9 +260,8 @@ def stage_network(recipe: Recipe, stage: Stage, tokenizer: Tokenizer) -> Network
     return build(NetworkConfig, {**raw, "vocab_size": tokenizer.size}, f"stage {stage.name}: network")
 
 
-def initialise(network: Network) -> None:
+def initialise(network: nn.Module, width: int) -> None:
     """Draw fresh weights: small normal matrices, residual outputs scaled by depth, tied embedding at 1/sqrt(E)."""
-    width = network.config.d_model
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad or "norm" in name:
             continue
@@ -269,7 +270,7 @@ def initialise(network: Network) -> None:
         elif "embed" in name:
             nn.init.normal_(parameter, std=width**-0.5 if "tokens" in name else 0.02)
         elif parameter.ndim == 2:
-            nn.init.xavier_normal_(parameter, gain=0.4 if name.endswith(("out_proj.weight", "fc2.weight")) else 1.0)
+            nn.init.xavier_normal_(parameter, gain=0.4 if name.endswith(ADDS) else 1.0)
 
 
 def share_values(workers: int, values: dict[str, float]) -> dict[str, float]:

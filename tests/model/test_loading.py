@@ -89,6 +89,12 @@ def test_heads_must_divide_the_width(folder: Path) -> None:
     edit(folder, encoder_attention_heads=5)
     with pytest.raises(BadModel, match="d_model 24 does not divide by the 5 attention heads of the encoder"):
         load_model(folder)
+    edit(folder, encoder_width=32)
+    with pytest.raises(BadModel, match="encoder_width 32 does not divide by the 5 attention heads of the encoder"):
+        load_model(folder)
+    edit(folder, encoder_attention_heads=4, text_encoder_layers=2)
+    with pytest.raises(BadModel, match="encoder_width doesn't go with text_encoder_layers"):
+        load_model(folder)
 
 
 def test_device_and_dtype_are_checked(folder: Path) -> None:

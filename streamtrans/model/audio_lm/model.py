@@ -169,6 +169,12 @@ class AudioLanguageModel(Writer):
         ]
 
     @torch.inference_mode()
+    def remember(self, lines: Sequence[Tensor]) -> list[EncodedSpeech]:
+        """Let the decoder read what stands for audio, embeddings ``(T, W)`` each, for all texts about it."""
+        prefixes = self._read_on(lines, self.before)
+        return [EncodedSpeech(len(line), prefix=prefix) for line, prefix in zip(lines, prefixes, strict=True)]
+
+    @torch.inference_mode()
     def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
         """Guess what follows each text with KVSPN."""
         network = self.network

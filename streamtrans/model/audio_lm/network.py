@@ -60,8 +60,9 @@ class Stacking(nn.Module):
         self.linear_2 = nn.Linear(hidden, hidden, bias=False)
 
     def forward(self, frames: Tensor, norm: nn.Module) -> Tensor:
-        """Map ``(B, S, E)`` to ``(B, S / each, W)``."""
-        stacked = norm(frames).unflatten(1, (-1, self.each)).flatten(2)
+        """Map ``(B, S, E)`` to ``(B, S // each, W)``."""
+        whole = frames[:, : frames.shape[1] // self.each * self.each]
+        stacked = norm(whole).unflatten(1, (-1, self.each)).flatten(2)
         projected: Tensor = self.linear_2(F.gelu(self.linear_1(stacked)))
         return projected
 

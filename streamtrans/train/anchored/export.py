@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from streamtrans.core import BadConfig
+from streamtrans.train.anchored.bodies import make_body
 from streamtrans.train.anchored.recipe import load_anchored
-from streamtrans.train.anchored.weights import stage_tensors
+from streamtrans.train.anchored.trainer import TAUGHT
+from streamtrans.train.anchored.weights import load_base, stage_tensors
 from streamtrans.train.finetune.adapters import COMPANIONS
 
 
@@ -29,6 +32,9 @@ def export_stage(recipe: str | Path, stage: str, destination: Path, *, runs: str
     for name in COMPANIONS:
         if (base / name).exists():
             shutil.copyfile(base / name, destination / name)
+    if plan.stage(stage).lesson in TAUGHT:
+        body = make_body(plan, plan.stage(stage), load_base(base))
+        (destination / "config.json").write_text(json.dumps(body.settings(), indent=2) + "\n", encoding="utf-8")
     weights = destination / "model.safetensors"
     save_file({name: tensor.to(torch.float16) for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
     weights.chmod(0o644)  # the writer leaves it readable by its owner only

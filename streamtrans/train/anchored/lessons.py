@@ -55,7 +55,10 @@ class Answered:
 class Lesson(Protocol[Given_contra]):
     """Something that learns from an anchor."""
 
-    network: Network
+    @property
+    def network(self) -> nn.Module:
+        """What learns, with all around it."""
+        ...
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:

@@ -31,7 +31,8 @@ LOOK = 16
 def open_shelf(recipe: AnchoredRecipe, stage: str, runs: Path, start: Network) -> Shelf:
     """Open what was heard ahead for a stage with the weights that it starts from."""
     ears: list[Tensor] = [*start.model.encoder.state_dict().values()]
-    return Shelf(runs / recipe.name / stage / HEARD, checksum(ears))
+    elsewhere = recipe.stage(stage).heard
+    return Shelf(Path(elsewhere) if elsewhere else runs / recipe.name / stage / HEARD, checksum(ears))
 
 
 def hear_ahead(
@@ -50,8 +51,8 @@ def hear_ahead(
     """
     recipe = load_anchored(recipe_file)
     plan = recipe.stage(stage)
-    if plan.lesson != "directions":
-        raise BadConfig(f"stage {stage} hears for itself; what is heard ahead is for directions")
+    if plan.lesson == "hearing":
+        raise BadConfig(f"stage {stage} hears for itself; what is heard ahead is for decoders")
     base = Path(recipe.base)
     start = load_start(recipe, plan, Path(runs) / recipe.name)
     shelf = open_shelf(recipe, stage, Path(runs), start)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from streamtrans.core import BadConfig
 from streamtrans.text import canonical
 from streamtrans.train.recipe import build, read_recipe
 
-LESSONS = ("hearing", "directions")
+LESSONS = ("hearing", "directions", "body", "guessing")
+BODIES = ("encoder-decoder", "decoder-only")
 STARTS = ("best", "last")
 
 
@@ -46,12 +48,34 @@ class VoiceRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyRecipe:
+    """A decoder that learns from nothing what the finished encoder heard."""
+
+    kind: str
+    """``encoder-decoder`` attends to all frames; ``decoder-only`` reads ``stacked`` of them as one position."""
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    inner: int = 1024
+    """Of the MLPs; of a decoder alone they have three matrices in the place of two, and nothing else attends."""
+    stacked: int = 4
+    """Frames of 20 ms: more are cheaper, and heard less sharply."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in BODIES:
+            raise BadConfig(f"body: kind is {self.kind!r}; use {' or '.join(BODIES)}")
+        if min(self.width, self.layers, self.heads, self.inner, self.stacked) < 1 or self.width % (2 * self.heads):
+            raise BadConfig("body: sizes must be 1 or more, and the heads of even width")
+
+
+@dataclass(frozen=True, slots=True)
 class AnchoredStage:
     """One stage: what is learnt, and for how long."""
 
     name: str
     lesson: str
-    """``hearing`` trains adapters of the encoder, ``directions`` the decoder."""
+    """``hearing`` trains adapters of the encoder, ``directions`` the decoder; ``body`` another decoder, from nothing;
+    ``guessing`` a KVSPN beside that one."""
     steps: int
     batch: int = 16
     """Utterances per step: larger is smoother and slower."""
@@ -91,6 +115,16 @@ class AnchoredStage:
     """Share of utterances without speech, of which nothing is to be written."""
     clean: float = 0.4
     """Share of utterances that are left as they were spoken."""
+    body: BodyRecipe | None = None
+    """What a stage of lesson ``body`` trains."""
+    beside: str = ""
+    """The stage whose body gets a KVSPN by lesson ``guessing``."""
+    blocks: int = 1
+    """Of that KVSPN."""
+    written: tuple[str, ...] = ()
+    """Languages that are asked for; by default all."""
+    heard: str = ""
+    """Folder of what was heard ahead; by default that of the stage."""
     start_from: str = ""
     """An earlier stage; by default the base."""
     start_with: str = "best"
@@ -101,11 +135,13 @@ class AnchoredStage:
             raise BadConfig(f"stage {self.name}: lesson is {self.lesson!r}; use {' or '.join(LESSONS)}")
         if self.start_with not in STARTS:
             raise BadConfig(f"stage {self.name}: start_with is {self.start_with!r}; use {' or '.join(STARTS)}")
-        for name in ("steps", "batch", "repeat", "rank", "warmup"):
+        if (self.body is not None) != (self.lesson == "body") or bool(self.beside) != (self.lesson == "guessing"):
+            raise BadConfig(f"stage {self.name}: lesson body needs a body, guessing a stage to stand beside")
+        for name in ("steps", "batch", "repeat", "rank", "warmup", "blocks"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"stage {self.name}: {name} must be at least 1")
         uneven = self.per_file < 1 or self.per_file % 8 or 4 * self.per_file % self.batch
-        if self.lesson == "directions" and uneven:
+        if self.lesson != "hearing" and uneven:
             raise BadConfig(
                 f"stage {self.name}: per_file is a multiple of 8, and four files make whole batches of {self.batch}"
             )
@@ -166,7 +202,7 @@ def load_anchored(path: str | Path) -> AnchoredRecipe:
     for name, kind in (("text", TextRecipe), ("voices", VoiceRecipe), ("peek", PeekRecipe)):
         if name in raw:
             raw[name] = build(kind, raw[name], f"{path}: [{name}]")
-    raw["stages"] = tuple(build(AnchoredStage, stage, f"{path}: [[stages]]") for stage in raw.get("stages", ()))
+    raw["stages"] = tuple(_stage(stage, f"{path}: [[stages]]") for stage in raw.get("stages", ()))
     raw["languages"] = tuple(canonical(code) for code in raw.get("languages", ()))
     recipe = build(AnchoredRecipe, raw, str(path))
     names = [stage.name for stage in recipe.stages]
@@ -175,4 +211,14 @@ def load_anchored(path: str | Path) -> AnchoredRecipe:
     for at, stage in enumerate(recipe.stages):
         if stage.start_from and stage.start_from not in names[:at]:
             raise BadConfig(f"{path}: stage {stage.name} starts from {stage.start_from!r}, which is no earlier stage")
+        if stage.beside and stage.beside not in {each.name for each in recipe.stages[:at] if each.body is not None}:
+            raise BadConfig(f"{path}: stage {stage.name} is beside {stage.beside!r}, which is no earlier stage's body")
+        if unknown := set(stage.written) - set(recipe.languages):
+            raise BadConfig(f"{path}: stage {stage.name} writes {', '.join(sorted(unknown))}, which isn't in languages")
     return recipe
+
+
+def _stage(raw: dict[str, Any], where: str) -> AnchoredStage:
+    if "body" in raw:
+        raw = raw | {"body": build(BodyRecipe, raw["body"], f"{where}: body")}
+    return build(AnchoredStage, raw, where)

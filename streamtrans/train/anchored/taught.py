@@ -145,9 +145,10 @@ class TaughtBatches:
     def asked(self, heard: Heard, row: int, rng: np.random.Generator) -> list[int]:
         """Choose the places of the languages that are asked: some translations, then the transcript now and then."""
         texts, spoken = heard.texts[row], int(heard.spoken[row])
-        others = [at for at in range(len(texts)) if at != spoken and int(texts[at, 0]) != UNASKED]
+        written = [not self.stage.written or code in self.stage.written for code in self.recipe.languages]
+        others = [at for at in range(len(texts)) if written[at] and at != spoken and int(texts[at, 0]) != UNASKED]
         chosen = [int(at) for at in rng.permutation(others)[:TRANSLATIONS]]
-        if int(texts[spoken, 0]) != UNASKED and (not chosen or rng.random() < TRANSCRIPTS):
+        if written[spoken] and int(texts[spoken, 0]) != UNASKED and (not chosen or rng.random() < TRANSCRIPTS):
             chosen.append(spoken)
         if self.stage.clear and clarity(heard, row) < self.stage.clear:
             return [at for at in chosen if at == spoken or self.recipe.languages[at] == "en"]  # the anchor's alone

@@ -30,18 +30,22 @@ from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
 from streamtrans.train.anchored.asked import AskedBatches
 from streamtrans.train.anchored.batches import Prompting
+from streamtrans.train.anchored.bodies import make_body
+from streamtrans.train.anchored.guessing import Fresh, Guessing
 from streamtrans.train.anchored.kept import LEVELS, Kept, read_kept, write_kept
 from streamtrans.train.anchored.lessons import Answered, Directions, Hearing, Lesson
 from streamtrans.train.anchored.listening import open_shelf
 from streamtrans.train.anchored.peek import Looked, peek
 from streamtrans.train.anchored.recipe import AnchoredRecipe, AnchoredStage, load_anchored
 from streamtrans.train.anchored.taught import TaughtBatch, TaughtBatches
-from streamtrans.train.anchored.weights import load_start
+from streamtrans.train.anchored.weights import load_start, stage_tensors
 from streamtrans.train.diverged import Diverged
-from streamtrans.train.optim import learning_rate
+from streamtrans.train.optim import learning_rate, make_optimizers, set_learning_rate
 from streamtrans.train.stopping import Stopping, stoppable
 
 CLIP = 1.0
+TAUGHT = ("body", "guessing")
+"""Lessons of networks of their own, which nobody looks at with people's recordings: they begin with nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ def keep_stage(recipe: AnchoredRecipe, stage: str, file: Path, *, runs: str | Pa
     root = Path(runs) / recipe.name
     if not (root / stage / "state.pt").exists():
         raise BadConfig(f"stage {stage} of {root} has saved nothing yet")
+    if recipe.stage(stage).lesson not in LEVELS:
+        raise BadConfig(f"stage {stage} is small as it is: export its folder")
     run = _StageRun(recipe, recipe.stage(stage), AnchoredConfig("", str(runs)), root)
     kept = Kept(run.step, (run.folder / "done").exists(), run.average)
     return write_kept(file, kept, run.start, LEVELS[run.stage.lesson])
@@ -98,28 +104,44 @@ class _StageRun:
         self.asking, self.features = Prompting(Tokenizer.load(base)), read_features(base)
         torch.manual_seed(recipe.seed)
         start = load_start(recipe, stage, root)
+        self.sizes = start.config
         self.lesson: Lesson[Any]
         self.batches: AskedBatches | TaughtBatches
+        self.optimizers: tuple[torch.optim.Optimizer, ...]
         if stage.lesson == "hearing":
             self.lesson = hearing = Hearing(start, stage, self.asking)
             noted, processes = self.folder / "ahead.json", config.loader_processes
             self.batches = AskedBatches(recipe, stage, hearing.ask, noted, processes)
         else:
             shelf = open_shelf(recipe, stage.name, root.parent, start)
-            self.lesson = Directions(start, stage, self.asking)
+            self.lesson = self._lesson(start, root)
             self.batches = TaughtBatches(recipe, stage, shelf, self.asking, self.folder / "chapters.json")
         self.trained = self.lesson.trained
-        self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=stage.peak_lr, betas=(0.9, 0.98), weight_decay=stage.weight_decay, fused=True
-        )
+        if stage.lesson in TAUGHT:
+            self.optimizers = make_optimizers(self.lesson.network, stage)
+        else:  # nothing begins anew, and Muon would change much at once
+            betas, decay = (0.9, 0.98), stage.weight_decay
+            adam = torch.optim.AdamW(self.trained.values(), stage.peak_lr, betas, weight_decay=decay, fused=True)
+            self.optimizers = (adam,)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         # Fresh adapters are drawn at random and add nothing: what they have learnt is all of them.
         self.start = {
             name: torch.zeros_like(value) if "lora_" in name else value.clone() for name, value in self.average.items()
         }
         self.step, self.best = 0, -math.inf
-        self.recordings = _recordings(recipe)
+        self.recordings = [] if stage.lesson in TAUGHT else _recordings(recipe)
         self._resume()
+
+    def _lesson(self, start: Network, root: Path) -> Lesson[Any]:
+        stage = self.stage
+        if stage.lesson == "directions":
+            return Directions(start, stage, self.asking)
+        body = make_body(self.recipe, stage, start)
+        if stage.lesson == "body":
+            return Fresh(body, stage, self.asking)
+        body.network.load_state_dict({**body.network.state_dict(), **stage_tensors(root, stage.beside)})
+        body.start_speculator()
+        return Guessing(body, stage, self.asking)
 
     def run(self) -> None:
         """Take the remaining steps."""
@@ -155,17 +177,16 @@ class _StageRun:
         return f"stage {self.stage.name}, step {self.step} of {self.stage.steps}, is saved in {self.folder}"
 
     def _take_step(self, given: Answered | TaughtBatch) -> dict[str, float]:
-        rate = learning_rate(self.stage, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimizers, learning_rate(self.stage, self.step))
         with torch.autocast("cpu", torch.bfloat16):
             loss, terms = self.lesson.loss(given)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.trained.values(), CLIP))
         if not math.isfinite(norm):
             raise Diverged(f"stage {self.stage.name}, step {self.step}: loss {float(loss)}, gradient's norm {norm}")
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         decay = min(self.stage.average, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), [p.data for p in self.trained.values()], 1 - decay)
         return {**{name: float(term.detach()) for name, term in terms.items()}, "norm": norm, "audio_s": given.seconds}
@@ -175,7 +196,7 @@ class _StageRun:
         """Write people's recordings with the averaged weights; keep these if they did best."""
         if not self.recordings:
             return
-        network = Network(self.lesson.network.config)
+        network = Network(self.sizes)
         network.load_state_dict(self.lesson.tensors(self.average))
         prompt = self.asking.anchor if self.stage.lesson == "hearing" else lambda _, target: self.asking.model(target)
         looked = peek(network, self.asking.tokenizer, self.features, self.recordings, prompt)
@@ -198,7 +219,7 @@ class _StageRun:
             "best": self.best,
             "trained": {name: value.detach() for name, value in self.trained.items()},
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         torch.save(state, self.folder / "state.pt.part")
         self._write("weights.safetensors")
@@ -216,7 +237,9 @@ class _StageRun:
             return
         state: dict[str, Any] = torch.load(self.folder / "state.pt", weights_only=True)
         self.step, self.best, self.average = state["step"], state["best"], state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        kept = state["optimizers"] if "optimizers" in state else [state["optimizer"]]  # as earlier versions saved it
+        for optimizer, saved in zip(self.optimizers, kept, strict=True):
+            optimizer.load_state_dict(saved)
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(state["trained"][name])

@@ -20,7 +20,7 @@
 
 enum { LANES = 16, PANEL = 4, ROWS = 8 };
 enum { FLOAT, HALF, WHOLE };   /* kinds of numbers */
-enum { SET, GELU, ADD };       /* what becomes of a product */
+enum { SET, GELU, RELU, ADD }; /* what becomes of a product */
 
 typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t wholes __attribute__((vector_size(64), aligned(4), may_alias));
@@ -246,6 +246,7 @@ static void quantise(const float *x, long x_step, int rows, int inputs, uint8_t 
 
 inlined void finish(lanes value, float *out, int then) {
     if (then == GELU) value = gelu(value);
+    if (then == RELU) value = choose(value < 0, (lanes){}, value); /* no number stays none */
     if (then == ADD) value += *(lanes *)out;
     *(lanes *)out = value;
 }

@@ -5,8 +5,6 @@
 
    Spectra are products with cosines and sines. Convolutions are products too: what they read lies side by side. */
 
-#include "fused.c"
-
 typedef struct { Norm before, mlp_norm; Linear qkv, out, up, down; } Layer;
 
 typedef struct {

@@ -1,5 +1,4 @@
-"""``fused.c`` and ``hearing.c`` as a library: compiled where a compiler is, once for a machine, kept where nobody else
-writes.
+"""``native.c`` as a library: compiled where a compiler is, once for a machine, kept where nobody else writes.
 
 Nothing is compiled or loaded at import. What can't be had costs speed and changes nothing: :func:`library` says
 ``None``, :func:`why_not` in words why. ``STREAMTRANS_FUSED=0`` says so, too.
@@ -26,8 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("hearing.c")
-"""It includes the other."""
+SOURCE = Path(__file__).with_name("native.c")
+"""It includes the others, which lie beside it."""
 SWITCH = "STREAMTRANS_FUSED"
 LANES, PANEL = 16, 32
 """Numbers that are computed at once, and outputs that a panel of weights has; panels come in pairs."""
@@ -129,6 +128,18 @@ class Run(ctypes.Structure):
     )
 
 
+class Detector(ctypes.Structure):
+    """As in ``detecting.c``."""
+
+    _fields_ = (
+        ("spectrum", Linear),
+        ("layers", Linear * 4),
+        *((name, Linear) for name in ("gates", "memory")),
+        ("answer", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("hop", "bins", "width")),
+    )
+
+
 class Refused(Exception):
     """The library can't be had; says why."""
 
@@ -226,6 +237,7 @@ def _declare(found: ctypes.CDLL) -> ctypes.CDLL:
     found.streamtrans_pass.argtypes = [*(pointer,) * 4, number, pointer, number, pointer, number]
     found.streamtrans_linear.argtypes = [pointer, pointer, number, pointer, ctypes.c_long, number]
     found.streamtrans_hear.argtypes = [pointer, pointer, number, number]
+    found.streamtrans_detect.argtypes = [*(pointer,) * 3, number, *(pointer,) * 3]
     found.streamtrans_choose.argtypes = [pointer, number, number, ctypes.c_long, *(pointer,) * 7]
     found.streamtrans_choose.restype = None
     return found

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 from streamtrans.audio import Samples
 from streamtrans.core import BadAudio, BadModel
 from streamtrans.vad.protocol import Probabilities, Windows, check_windows
+from streamtrans.vad.silero_call import SileroCall, make_call
 
 WINDOW = 512
 CONTEXT = 64
@@ -58,11 +59,12 @@ class SileroNet(nn.Module):
         )
         self.lstm = nn.LSTM(WIDTH, WIDTH)
         self.output = nn.Linear(WIDTH, 1)
+        self.call: SileroCall | None = None
+        """All of it as one call, where there can be such."""
 
     def encode(self, windows: Tensor) -> Tensor:
-        """Turn windows with their context, ``(N, CONTEXT + WINDOW)``, into features ``(N, WIDTH)``."""
-        padded = F.pad(windows, (0, CONTEXT), mode="reflect")
-        real, imaginary = self.spectrum(padded.unfold(1, _FFT, _HOP)).chunk(2, dim=-1)
+        """Turn windows between their contexts, ``(N, CONTEXT + WINDOW + CONTEXT)``, into features ``(N, WIDTH)``."""
+        real, imaginary = self.spectrum(windows.unfold(1, _FFT, _HOP)).chunk(2, dim=-1)
         x: Tensor = (real.square() + imaginary.square()).sqrt().mT
         for layer in self.encoder:
             x = F.relu(layer(x))
@@ -84,16 +86,24 @@ def detect(
     busy = [i for i, (windows, _) in enumerate(streams) if len(windows)]
     if not busy:
         return answers
+    busy.sort(key=lambda i: -len(streams[i][0]))
     counts = [len(streams[i][0]) for i in busy]
-    audio = torch.from_numpy(_with_context([(streams[i][0], states[i].context) for i in busy]))
-    features = torch.cat([net.encode(part) for part in torch.split(audio, _ENCODE_AT_ONCE)])
+    audio = _with_context([(streams[i][0], states[i].context) for i in busy])
     memory = torch.stack([states[i].memory for i in busy], dim=1)
-    outputs, memory = _remember(net.lstm, features, counts, memory)
-    parts = torch.split(net.decode(outputs), counts)
-    for i, part, kept in zip(busy, parts, memory.unbind(1), strict=True):
+    if net.call is None:
+        found, memory = _by_operators(net, audio, counts, memory)
+    else:
+        found = net.call.detect(audio, counts, memory)
+    for i, part, kept in zip(busy, np.split(found, np.cumsum(counts[:-1])), memory.unbind(1), strict=True):
         # Copies, so that a stream's small state doesn't keep the whole batch alive.
-        answers[i] = (part.numpy(), SileroState(kept.clone(), streams[i][0][-1, -CONTEXT:].copy()))
+        answers[i] = (part, SileroState(kept.clone(), streams[i][0][-1, -CONTEXT:].copy()))
     return answers
+
+
+def _by_operators(net: SileroNet, audio: Samples, counts: list[int], memory: Tensor) -> tuple[Probabilities, Tensor]:
+    features = torch.cat([net.encode(part) for part in torch.split(torch.from_numpy(audio), _ENCODE_AT_ONCE)])
+    outputs, memory = _remember(net.lstm, features, counts, memory)
+    return net.decode(outputs).numpy(), memory
 
 
 def _remember(lstm: nn.LSTM, features: Tensor, counts: list[int], memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +158,9 @@ def load_net() -> SileroNet:
     except (KeyError, RuntimeError) as error:
         raise BadModel(f"{path} isn't the network that is known here (silero-vad 5 or 6): {error}") from error
     net.load_state_dict(weights, assign=True)
-    return net.eval().requires_grad_(False)
+    net.eval().requires_grad_(False)
+    net.call = make_call(net)
+    return net
 
 
 def _their_name(name: str) -> str:
@@ -172,12 +184,16 @@ def _opened(windows: Windows, state: object | None) -> SileroState:
 
 
 def _with_context(streams: list[tuple[Windows, Samples]]) -> npt.NDArray[np.float32]:
-    """Prepend to each window the end of the one before: ``(windows of all streams, CONTEXT + WINDOW)``."""
-    heard = np.empty((sum(len(windows) for windows, _ in streams), CONTEXT + WINDOW), np.float32)
+    """Put each window between the end of the one before and its own end, mirrored.
+
+    Returns ``(windows of all streams, CONTEXT + WINDOW + CONTEXT)``.
+    """
+    heard = np.empty((sum(len(windows) for windows, _ in streams), CONTEXT + WINDOW + CONTEXT), np.float32)
     at = 0
     for windows, context in streams:
         rows = heard[at : at + len(windows)]
-        rows[:, CONTEXT:] = windows
+        rows[:, CONTEXT:-CONTEXT] = windows
+        rows[:, -CONTEXT:] = windows[:, -2 : -2 - CONTEXT : -1]
         rows[0, :CONTEXT] = context
         rows[1:, :CONTEXT] = windows[:-1, -CONTEXT:]
         at += len(windows)

@@ -1,4 +1,4 @@
-"""Who guesses the next tokens: nobody, the previous reading, what followed the same words before, or KVSPN.
+"""Who guesses the next tokens: nobody, the previous reading, what follows the same words elsewhere, or KVSPN.
 
 Law: a drafter only guesses. The loop verifies every guess, so a bad drafter costs time and changes nothing.
 A new drafter is one class and one line in :data:`DRAFTERS`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from streamtrans.core import BadConfig, Tokens
@@ -22,13 +23,15 @@ class Draft:
 
     A token is kept if fewer than ``top_k`` tokens are preferred to it: 1 keeps only what the model would have
     written itself, ``math.inf`` keeps everything. ``biases`` hold a stability bias β per token, which keeps more of
-    them; tokens behind the last one have none.
+    them; tokens behind the last one have none. ``chosen``, once they are verified, is what the model would have
+    written in the place of each, given those before it, and behind the last.
     """
 
     tokens: Tokens = ()
     name: str = "none"
     top_k: float = 1
     biases: tuple[float, ...] = ()
+    chosen: Tokens = ()
 
 
 Drafting = Generator[Propose, Guess, Draft]
@@ -129,7 +132,7 @@ class Drafter(Protocol):
         ...
 
     def verified(self, draft: Draft, accepted: int) -> None:
-        """Learn how many of the tokens that it last drafted were kept."""
+        """Learn how many of the tokens were kept that it last drafted, or another one of its chain."""
         ...
 
 
@@ -179,43 +182,66 @@ class Echo:
 
 
 class Ngram:
-    """Guess what followed the last few tokens before: in the previous reading, else earlier in this text.
+    """Guess what follows the last few tokens: where they stood before, or would have if the draft had been right.
 
-    This is prompt look-up decoding; over a previous reading it re-aligns the old suffix after a changed word.
+    This is prompt look-up decoding, and over a previous reading it re-aligns the old suffix after a changed word. A
+    draft that is wrong somewhere has been read to its end all the same: behind each of its tokens the pass says what
+    the model would write there now. The text often comes to these tokens a word sooner or later, and else to what would
+    have followed at the same places (as in lookahead decoding, Fu et al. 2024).
+
+    ```
+    draft    a  b  c  d          b is wrong, x is right: of the text, a x is known by now
+    chosen   a  x  e  f  g       b would be followed by e, c by f, d by g, and if x is but in b's place, so is x
+    ```
     """
 
     needs_speculator = False
-    orders = (3, 2)  # longer matches first: they are right more often
-    longest = 6  # tokens per guess; larger wins more where it is right and wastes more where it is wrong
+    orders = (3, 2, 1)  # tokens that are looked up, longer ones first: they are right more often
+    longest = 8  # tokens per guess; larger wins more where it is right and wastes more where it is wrong
 
     def __init__(self, context: DraftContext) -> None:
-        self.prompt_length = context.prompt_length
-        self.previous = (*context.previous, context.eot) if context.previous else ()
+        self.prompt_length, self.eot = context.prompt_length, context.eot
+        self.known: dict[Tokens, int] = {}  # what follows one, two, three tokens: the newest knowledge of it
+        self.text: Tokens = ()
+        self.rest: Tokens = ()
+        if context.previous:
+            self._learn((*context.previous, context.eot))
 
     def propose(self, tokens: Sequence[int], cache: DecoderCache, room: int) -> Drafting:
-        """Return up to ``longest`` tokens that followed the newest three or two tokens elsewhere."""
+        """Return up to ``longest`` tokens, each what follows those before it."""
         del cache
         yield from ()
         text = tuple(tokens[self.prompt_length :])
-        count = min(room, self.longest)
-        for order in self.orders:
-            if len(text) < order:
-                continue
-            key = text[-order:]
-            for corpus, expected in ((self.previous, len(text)), (text, len(text))):
-                end = _nearest(corpus, key, expected)
-                if end is not None:
-                    return Draft(corpus[end:][:count], "ngram")
-        return Draft(name="ngram")
+        self._learn(text)
+        found: Tokens = ()
+        while len(found) < self.longest and self.eot not in found[-1:]:
+            if (token := self._next(text + found)) is None:
+                break
+            found = (*found, token)
+        if self.eot not in found:
+            found += self.rest[len(found) : self.longest]
+        return Draft(found[:room], "ngram")
 
     def verified(self, draft: Draft, accepted: int) -> None:
-        """Learn nothing."""
+        """Learn what would have followed each token that was wrong."""
+        rest = draft.chosen[accepted + 1 :]
+        self.rest = rest[: rest.index(self.eot) + 1] if self.eot in rest else rest
+        for end, token in enumerate(rest, accepted + 1):
+            self._follows(draft.tokens[:end], token)
 
+    def _learn(self, text: Tokens) -> None:
+        """Learn what each token follows, but for what was learnt with the last text already."""
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(self.text, text, strict=False))
+        for end in range(len([*same]), len(text)):
+            self._follows(text[:end], text[end])
+        self.text = text
 
-def _nearest(corpus: Tokens, key: Tokens, expected: int) -> int | None:
-    """Return where ``key`` ends in ``corpus`` with something after it, nearest to ``expected``."""
-    ends = (end for end in range(len(key), len(corpus)) if corpus[end - len(key) : end] == key)
-    return min(ends, key=lambda end: abs(end - expected), default=None)
+    def _follows(self, before: Tokens, token: int) -> None:
+        self.known.update((before[-order:], token) for order in self.orders if len(before) >= order)
+
+    def _next(self, before: Tokens) -> int | None:
+        keys = (before[-order:] for order in self.orders if len(before) >= order)
+        return next((self.known[key] for key in keys if key in self.known), None)
 
 
 class Kvspn:
@@ -248,6 +274,8 @@ class Kvspn:
 
     def verified(self, draft: Draft, accepted: int) -> None:
         """Learn from the kept guesses and from the first wrong one: what follows it was never put to the test."""
+        if draft.name != "kvspn":
+            return
         for outcome in (1.0,) * accepted + (0.0,) * (accepted < len(draft.tokens)):
             self.acceptance += self.learning * (outcome - self.acceptance)
 
@@ -266,21 +294,19 @@ class Chain:
     def __init__(self, members: Sequence[Drafter]) -> None:
         self.members = tuple(members)
         self.needs_speculator = any(member.needs_speculator for member in self.members)
-        self._speakers: dict[str, Drafter] = {}  # by name of draft: several texts may be drafted in turn
 
     def propose(self, tokens: Sequence[int], cache: DecoderCache, room: int) -> Drafting:
         """Return the first member's guess that says something; it keeps that member's name and k."""
         for member in self.members:
             draft = yield from member.propose(tokens, cache, room)
             if draft.tokens:
-                self._speakers[draft.name] = member
                 return draft
         return Draft()
 
     def verified(self, draft: Draft, accepted: int) -> None:
-        """Tell the member that spoke."""
-        if draft.name in self._speakers:
-            self._speakers[draft.name].verified(draft, accepted)
+        """Tell all members: from what became of one's draft another one learns."""
+        for member in self.members:
+            member.verified(draft, accepted)
 
 
 class DrafterClass(Protocol):

@@ -76,7 +76,7 @@ def decode(
         cache.truncate(len(tokens) - 1)  # the newest token has been read by no one yet
         del attended[len(tokens) - 1 :]
         accepted = min(agreed, len(new))
-        drafter.verified(draft, accepted)
+        drafter.verified(replace(draft, chosen=choices.tokens), accepted)
         stats += _cost(draft, accepted, len(new))
     complete = tokens[-1] == eot and len(tokens) > len(prompt)
     text = tuple(tokens[len(prompt) : len(tokens) - complete])

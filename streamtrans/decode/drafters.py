@@ -181,13 +181,32 @@ class Echo:
         """Learn nothing."""
 
 
+class Following:
+    """What follows the last few tokens: the newest that is known of the most of them."""
+
+    orders = (3, 2, 1)  # tokens that are looked up, longer ones first: they are right more often
+
+    def __init__(self) -> None:
+        self.known: dict[Tokens, int] = {}
+
+    def learn(self, before: Tokens, token: int) -> None:
+        """Learn what follows."""
+        self.known.update((before[-order:], token) for order in self.orders if len(before) >= order)
+
+    def next(self, before: Tokens) -> int | None:
+        """Return what follows, if that is known."""
+        keys = (before[-order:] for order in self.orders if len(before) >= order)
+        return next((self.known[key] for key in keys if key in self.known), None)
+
+
 class Ngram:
     """Guess what follows the last few tokens: where they stood before, or would have if the draft had been right.
 
     This is prompt look-up decoding, and over a previous reading it re-aligns the old suffix after a changed word. A
     draft that is wrong somewhere has been read to its end all the same: behind each of its tokens the pass says what
     the model would write there now. The text often comes to these tokens a word sooner or later, and else to what would
-    have followed at the same places (as in lookahead decoding, Fu et al. 2024).
+    have followed at the same places (as in lookahead decoding, Fu et al. 2024). What was said before is believed
+    instead while it is right more often.
 
     ```
     draft    a  b  c  d          b is wrong, x is right: of the text, a x is known by now
@@ -196,12 +215,12 @@ class Ngram:
     """
 
     needs_speculator = False
-    orders = (3, 2, 1)  # tokens that are looked up, longer ones first: they are right more often
     longest = 8  # tokens per guess; larger wins more where it is right and wastes more where it is wrong
 
     def __init__(self, context: DraftContext) -> None:
         self.prompt_length, self.eot = context.prompt_length, context.eot
-        self.known: dict[Tokens, int] = {}  # what follows one, two, three tokens: the newest knowledge of it
+        self.said, self.would = Following(), Following()
+        self.trust = 0  # how often the second was right where they differed, less how often the first was
         self.text: Tokens = ()
         self.rest: Tokens = ()
         if context.previous:
@@ -213,9 +232,10 @@ class Ngram:
         yield from ()
         text = tuple(tokens[self.prompt_length :])
         self._learn(text)
+        following = self.would if self.trust >= 0 else self.said
         found: Tokens = ()
         while len(found) < self.longest and self.eot not in found[-1:]:
-            if (token := self._next(text + found)) is None:
+            if (token := following.next(text + found)) is None:
                 break
             found = (*found, token)
         if self.eot not in found:
@@ -227,21 +247,17 @@ class Ngram:
         rest = draft.chosen[accepted + 1 :]
         self.rest = rest[: rest.index(self.eot) + 1] if self.eot in rest else rest
         for end, token in enumerate(rest, accepted + 1):
-            self._follows(draft.tokens[:end], token)
+            self.would.learn(draft.tokens[:end], token)
 
     def _learn(self, text: Tokens) -> None:
         """Learn what each token follows, but for what was learnt with the last text already."""
         same = takewhile(lambda pair: pair[0] == pair[1], zip(self.text, text, strict=False))
         for end in range(len([*same]), len(text)):
-            self._follows(text[:end], text[end])
+            before, token = text[:end], text[end]
+            self.trust += (self.would.next(before) == token) - (self.said.next(before) == token)
+            self.would.learn(before, token)
+            self.said.learn(before, token)
         self.text = text
-
-    def _follows(self, before: Tokens, token: int) -> None:
-        self.known.update((before[-order:], token) for order in self.orders if len(before) >= order)
-
-    def _next(self, before: Tokens) -> int | None:
-        keys = (before[-order:] for order in self.orders if len(before) >= order)
-        return next((self.known[key] for key in keys if key in self.known), None)
 
 
 class Kvspn:

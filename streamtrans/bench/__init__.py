@@ -35,6 +35,7 @@ MEASUREMENTS: dict[str, Line] = {
     "size": Line("streamtrans.bench.size:Size", "nothing"),
     "parity": Line("streamtrans.bench.parity:LogitsAndParameters", "nothing"),
     "decode": Line("streamtrans.bench.decode:WaysOfDecoding", "tables"),
+    "bodies": Line("streamtrans.bench.bodies:Bodies"),
     "rereading": Line("streamtrans.bench.rereading:Rereading"),
     "hearing": Line("streamtrans.bench.hearing:LongHearing"),
     "cuts": Line("streamtrans.bench.cuts:Cuts"),

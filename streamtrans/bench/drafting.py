@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamtrans.audio import Samples
 from streamtrans.core import SAMPLE_RATE, BadConfig, DecodeStats, Hypothesis, Tokens, samples
@@ -23,7 +24,7 @@ from streamtrans.metrics import bleu
 from streamtrans.stream import Speller
 
 if TYPE_CHECKING:
-    from streamtrans.model.api import Memory, SpeechModel
+    from streamtrans.model.api import Choices, Forward, Guess, Memory, Propose, SpeechModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,35 @@ class Way:
 
 
 @dataclass(slots=True)
+class Spent:
+    """Processor time of this thread for calls of one kind."""
+
+    cpu_s: float = 0.0
+    calls: int = 0
+
+    @property
+    def ms(self) -> float:
+        """Return the mean; 0 where there was none."""
+        return ratio(1000 * self.cpu_s, self.calls)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add what one call takes."""
+        began = time.thread_time()
+        yield
+        self.cpu_s += time.thread_time() - began
+        self.calls += 1
+
+
+@dataclass(slots=True)
 class Tally:
-    """What one way has cost so far. ``cpu_s`` is this thread's processor time."""
+    """What one way has cost so far. ``cpu_s`` is this thread's processor time, of passes and guesses apart as well."""
 
     stats: DecodeStats = field(default_factory=DecodeStats)
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    passes: Spent = field(default_factory=Spent)
+    guesses: Spent = field(default_factory=Spent)
     paces: list[float] = field(default_factory=list)  # seconds per token, utterance by utterance
     texts: list[tuple[str, str, Tokens]] = field(default_factory=list)  # target, reference, tokens
 
@@ -74,6 +98,8 @@ class Tally:
             "acceptance": acceptance(self.stats),
             "ms_per_token": ratio(1000 * self.wall_s, tokens),
             "cpu_ms_per_token": ratio(1000 * self.cpu_s, tokens),
+            "cpu_ms_per_pass": self.passes.ms,
+            "cpu_ms_per_guess": self.guesses.ms,
         }
 
     def end_utterance(self, before: tuple[float, int]) -> None:
@@ -217,10 +243,11 @@ class _Bench:
         limit = self._limits.limit(model.max_tokens, prompt, heard, model.tokens_per_second(target))
         wall, cpu = time.perf_counter(), time.thread_time()
         if way.beams > 1:
-            talk = beam(prompt, (), caches, way.search, eot=model.eot, limit=limit)
-            found = converse_beam(model, talk)[0].hypothesis
+            search = beam(prompt, (), caches, way.search, eot=model.eot, limit=limit)
+            found = converse_beam(model, search)[0].hypothesis
         else:
-            found = converse(model, decode(prompt, (), caches[0], drafter, eot=model.eot, limit=limit))
+            talk = decode(prompt, (), caches[0], drafter, eot=model.eot, limit=limit)
+            found = converse(cast("SpeechModel", _Timed(model, tally or Tally())), talk)
         if tally is not None:
             tally.wall_s += time.perf_counter() - wall
             tally.cpu_s += time.thread_time() - cpu
@@ -228,6 +255,23 @@ class _Bench:
         for cache in caches:
             self._slots.release(cache)
         return found
+
+
+class _Timed:
+    """A model whose passes and guesses are timed, one conversation's at a time."""
+
+    def __init__(self, model: SpeechModel, tally: Tally) -> None:
+        self.model, self.tally = model, tally
+
+    def step(self, forwards: Sequence[Forward]) -> list[Choices]:
+        """Pass, and time it."""
+        with self.tally.passes.timed():
+            return self.model.step(forwards)
+
+    def propose(self, proposals: Sequence[Propose]) -> list[Guess]:
+        """Guess, and time it."""
+        with self.tally.guesses.timed():
+            return self.model.propose(proposals)
 
 
 def _growing(audio: Samples, step: int) -> list[Samples]:
@@ -245,7 +289,7 @@ def _quality(tally: Tally, first: Tally, speller: Speller) -> dict[str, float]:
     by_target: dict[str, tuple[list[str], list[str]]] = {}
     for target, reference, tokens in tally.texts:
         hyps, refs = by_target.setdefault(target, ([], []))
-        hyps.append(speller.decode(tokens).strip())
+        hyps.append(normalise(speller.decode(tokens), target))
         refs.append(reference)
     return {
         "equal": ratio(sum(mine == theirs for mine, theirs in pairs), len(tally.texts)),

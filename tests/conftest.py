@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,25 @@ SHARED = Path(__file__).parents[2] / "shared"
 """Recordings and texts that aren't part of the project; those who develop it may have them beside it."""
 
 _WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+
+
+_CACHES = {
+    "PLAYWRIGHT_BROWSERS_PATH": "ms-playwright",
+    "MPLCONFIGDIR": "matplotlib",
+    "HF_HOME": "huggingface",
+    "PIP_CACHE_DIR": "pip",
+}
+"""What tests only read in the user's cache stays there: variable → folder."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Keep what is worked out for this machine, such as the compiled pass, in a folder of this run's own."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for variable, folder in _CACHES.items():
+        os.environ.setdefault(variable, str(cache / folder))
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="streamtrans-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True))
 
 
 def pytest_addoption(parser):

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -21,6 +20,7 @@ import numpy as np
 from streamtrans.core import SAMPLE_RATE, BadConfig
 from streamtrans.decode import DraftCosts
 from streamtrans.model.api import Forward, Propose, SpeechModel, anything
+from streamtrans.model.machine import kept, processor
 
 BUDGET_S = 0.6
 """What measuring twice may take; larger is steadier, and later to serve. At least one round is made after the first."""
@@ -120,16 +120,11 @@ def measure(
 
 def _file(about: object) -> Path | None:
     """Return the file of what was measured, ``None`` where there is no place for one."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    key = json.dumps([platform.machine(), platform.processor(), told, about], sort_keys=True, default=str)
+    key = json.dumps([*processor(), about], sort_keys=True, default=str)
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamtrans" / "costs"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
+        return kept("costs") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    except OSError:
         return None
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _read(file: Path) -> DraftCosts | None:

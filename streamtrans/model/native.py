@@ -25,6 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from streamtrans.model.machine import kept, processor
+
 SOURCE = Path(__file__).with_name("native.c")
 """It includes the others, which lie beside it."""
 SWITCH = "STREAMTRANS_FUSED"
@@ -341,12 +343,9 @@ def _folder() -> Path:
     if os.name != "posix":
         raise Refused(f"nothing is compiled on {platform.system()}")
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamtrans" / "native"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except (OSError, RuntimeError) as error:
+        return kept("native", 0o700)
+    except OSError as error:
         raise Refused(f"there is no folder for what is compiled: {error}") from None
-    return folder
 
 
 def _threads_library() -> str:
@@ -359,9 +358,6 @@ def _threads_library() -> str:
 
 
 def _key(flags: Sequence[str]) -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
-    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
     sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCE.parent.glob("*.c"))]
-    parts = (*sources, torch.__version__, platform.machine(), platform.processor())
-    return hashlib.sha256("\0".join((*parts, *told, *flags)).encode()).hexdigest()[:32]
+    parts = (*sources, torch.__version__, *processor(), *flags)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -24,7 +24,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import soundfile
-from torch import Tensor
 
 from streamtrans.bench.measurement import Progress, Report, Table, languages, silent
 from streamtrans.compress.ledger import Ledger
@@ -33,6 +32,7 @@ from streamtrans.compress.merging.merge import METHODS, load_method
 from streamtrans.compress.pruning.scores import selection_sha256
 from streamtrans.compress.pruning.subjects import SpeechSubject
 from streamtrans.compress.teaching import Teaching, load_teaching, teach
+from streamtrans.compress.teaching.pupils import NOTHING, SpeechPupil, load_pupil
 from streamtrans.core import SAMPLE_RATE, BadConfig, Option
 from streamtrans.corpus import Row, Speaker, normalise, random_voice, read_manifest, spoken_for_evaluation
 from streamtrans.corpus.parallel import read_parallel
@@ -98,10 +98,14 @@ class _Experiment:
         self.teaching = replace(teaching, base=asked.base or teaching.base, steps=asked.steps or teaching.steps)
         self.base = find_folder(self.teaching.base)
         self.all = (*asked.learnt, *asked.added)
-        self.ears = _Ears(self._sets(), self.teaching.silence_s, told)
+        self.sets = self._sets()
+        ears = load_pupil(self.base, self.teaching, NOTHING, self.work / "heard")
+        if not isinstance(ears, SpeechPupil):
+            raise BadConfig(f"{self.base} is no Whisper: its encoder can't be listened to once for all models")
+        self.ears = ears
         about = {
             "base": weights_sha256(self.base),
-            "recordings": {name: selection_sha256(talks) for name, talks in self.ears.sets.items()},
+            "recordings": {name: selection_sha256(talks) for name, talks in self.sets.items()},
         }
         self.scores = Ledger(self.work / "scores.jsonl", about, "scores of models")
 
@@ -155,9 +159,20 @@ class _Experiment:
         return lambda task, done, total: self.told(f"{name}: {task}", done, total)
 
     def _score(self, name: str, seed: int, folder: Path) -> None:
+        """Note error rates in percent (``"people de-de"``) and BLEU (``"people de-en"``), unless they are."""
         if any((line["model"], line["seed"]) == (name, seed) for line in self.scores.lines):
             return
-        self.scores.add({"model": name, "seed": seed, "scores": self.ears.score(folder)})
+        found = {}
+        for kind, talks in self.sets.items():
+            self.told(f"{folder.name} writes ({kind})", 0, None)
+            model = load_model(folder, device="cpu")
+            # All models have one encoder, which hears a recording once, whoever writes it.
+            subject = SpeechSubject(model, "decoder", talks, (), TOGETHER, hear=self.ears.hear)
+            texts = subject.write(range(model.config.decoder_layers)).texts
+            for source, target in sorted({(text.source, text.target) for text in texts}):
+                mine = [text for text in texts if (text.source, text.target) == (source, target)]
+                found[f"{kind} {source}-{target}"] = round(_points(mine, source, target, kind == "machines"), 2)
+        self.scores.add({"model": name, "seed": seed, "scores": found})
 
     def _speech(self, code: str) -> Path:
         """Return the manifest of what is learnt of a language, spoken now where it isn't."""
@@ -236,28 +251,6 @@ class _Experiment:
     @property
     def _texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.all, "en")))
-
-
-class _Ears:
-    """Scores models of one encoder, which hears every recording once."""
-
-    def __init__(self, sets: Mapping[str, list[Talk]], silence_s: float | None, told: Progress) -> None:
-        self.sets, self.silence_s, self.told = sets, silence_s, told
-        self._heard: dict[str, dict[int, tuple[Tensor, list[int]]]] = {name: {} for name in sets}
-
-    def score(self, folder: Path) -> dict[str, float]:
-        """Return error rates in percent (``"people de-de"``) and BLEU (``"people de-en"``)."""
-        found = {}
-        for name, talks in self.sets.items():
-            self.told(f"{folder.name} writes ({name})", 0, None)
-            model = load_model(folder, device="cpu")
-            subject = SpeechSubject(model, "decoder", talks, (), TOGETHER, silence_s=self.silence_s)
-            subject.features = self._heard[name]
-            texts = subject.write(range(model.config.decoder_layers)).texts
-            for source, target in sorted({(text.source, text.target) for text in texts}):
-                mine = [text for text in texts if (text.source, text.target) == (source, target)]
-                found[f"{name} {source}-{target}"] = round(_points(mine, source, target, name == "machines"), 2)
-        return found
 
 
 def _points(texts: Sequence[Text], source: str, target: str, plain: bool) -> float:

@@ -10,6 +10,7 @@ import soundfile
 from streamtrans.bench.languages import Languages, lay_out
 from streamtrans.compress.merging.merge import METHODS
 from streamtrans.core import BadConfig
+from streamtrans.model.layers import SpeechEncoder
 from tests.checkpoints import make_whisper
 
 SHAPE = {
@@ -47,7 +48,7 @@ class Stopped(Exception):
     pass
 
 
-def test_all_is_made_once_and_scored_in_one_table(asked: Languages) -> None:
+def test_all_is_made_once_and_scored_in_one_table(asked: Languages, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
     def stop(task: str, *_: object) -> None:
@@ -74,6 +75,13 @@ def test_all_is_made_once_and_scored_in_one_table(asked: Languages) -> None:
     assert "is first by" in report.notes[0]
     # Nothing is left to do: the same table again.
     assert asked.measure().tables == report.tables
+    # What the encoder said is kept: scores are made anew without it.
+    scored = (asked.work / "scores.jsonl").read_text()
+    (asked.work / "scores.jsonl").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(SpeechEncoder, "forward", None)
+        asked.measure()
+    assert (asked.work / "scores.jsonl").read_text() == scored
 
 
 def test_the_table_says_what_wins_and_what_was_lost() -> None:

@@ -158,6 +158,27 @@ def test_the_encoder_is_asked_once_while_decoder_layers_go(whisper: Path, talks)
     assert len(asked) == 2  # two lots of recordings
 
 
+def test_a_text_begins_where_another_has_ended(whisper: Path, talks) -> None:
+    together = SpeechSubject(loaded(whisper), "decoder", talks, (), 2)
+    found = together.write(range(5))
+    lots = [[talk for talk, _ in together.asked[at : at + 2]] for at in (0, 2)]
+    alone = [SpeechSubject(loaded(whisper), "decoder", lot, (), 2).write(range(5)) for lot in lots]
+    assert found.texts == [text for written in alone for text in written.texts]
+    assert found.passes < sum(written.passes for written in alone)  # nobody waits for the longest of a lot
+
+
+def test_what_is_heard_elsewhere_is_written_alike(whisper: Path, talks) -> None:
+    subject, heard = SpeechSubject(loaded(whisper), "decoder", talks, (), 1), list[str]()
+
+    def hear(talk):
+        heard.append(talk.name)
+        return subject.model.hear([talk.load()])[0][0]
+
+    other = SpeechSubject(loaded(whisper), "decoder", talks, (), 1, hear=hear)
+    assert other.write([0, 2, 4]).texts == subject.write([0, 2, 4]).texts
+    assert (sorted(heard), other.heard, subject.heard) == (sorted(talk.name for talk in talks), 0, 3)
+
+
 @pytest.mark.parametrize("room", [1 << 30, 0])
 def test_keys_are_made_once_where_there_is_room_and_the_search_is_the_same(
     room: int, whisper: Path, talks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -247,6 +247,32 @@ def test_a_pruned_whisper_is_taught_by_the_whole_one_from_audio_alone(
     assert json.loads((tmp_path / "made" / "config.json").read_text())["decoder_layers"] == 2
 
 
+def test_an_encoder_is_listened_to_once_whatever_its_decoder_lost(whisper: Path, speech: Path, tmp_path: Path) -> None:
+    talk, heard = read_talks(speech)[0], tmp_path / "heard"
+    said = []
+    for stack, kept in (("decoder", [0, 2]), ("decoder", [0]), ("encoder", [0])):
+        cut(whisper, stack, kept, tmp_path / f"{stack}{len(kept)}", {})
+        teaching = settings(tmp_path / f"{stack}{len(kept)}", speech)
+        pupil = load_pupil(tmp_path / f"{stack}{len(kept)}", teaching, "decoder", heard)
+        said.append(pupil.hear(talk))
+    assert torch.equal(said[0], said[1])
+    assert not torch.equal(said[0], said[2])
+    assert len([*heard.glob("*/*.npy")]) == 2
+    # In half precision it says the same, roughly, and that is kept apart.
+    half = load_pupil(whisper, settings(whisper, speech, precision="bfloat16"), "decoder", heard)
+    torch.testing.assert_close(half.hear(talk), said[0], atol=0.1, rtol=0.1)
+    assert len([*heard.glob("*/*.npy")]) == 3
+
+
+def test_in_half_precision_the_same_is_learnt(whisper: Path, speech: Path, tmp_path: Path) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        teaching = settings(whisper, speech, precision=precision, steps=12, peak_lr=1e-2)
+        found = teach(teaching, tmp_path / precision, work=tmp_path / f"{precision}-work", told=quietly)
+        losses.append(found.loss["texts"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_an_encoder_that_lost_a_layer_learns_to_hear_again(whisper: Path, speech: Path, tmp_path: Path) -> None:
     cut(whisper, "encoder", [1], tmp_path / "pruned", {})
     teaching = settings(tmp_path / "pruned", speech, teacher=str(whisper), kl=1.0, learns="all", steps=2)

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 from torch import Tensor, nn
 
 from streamtrans.audio import Samples
 from streamtrans.compress.audio_llm import AudioLLM
 from streamtrans.compress.pruning.scores import Written
-from streamtrans.core import BadConfig, Hypothesis, samples
+from streamtrans.core import BadConfig, Hypothesis
 from streamtrans.decode import Conversation, greedy
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.recordings import askable
 from streamtrans.model.api import Forward, SpeechModel
-from streamtrans.model.cache import EncodedSpeech
+from streamtrans.model.cache import EncodedSpeech, SlotCache, Slots
 from streamtrans.model.loading import load_model
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.text import canonical
@@ -40,10 +40,11 @@ class Subject(Protocol):
 
 
 class SpeechSubject:
-    """A Whisper or whisperM2M without its KVSPN, which changes no text; ``silence_s`` stands for its family's padding.
+    """A Whisper or whisperM2M without its KVSPN, which changes no text.
 
-    Recordings are decoded ``together`` in a fixed order, so that the same layers write the same texts every time. While
-    only decoder layers go, what the encoder says is kept, and what each layer makes of it: other layers change neither.
+    Recordings come ``together`` and in a fixed order, so that the same layers write the same texts every time; a text
+    begins where another has ended. While only decoder layers go, what the encoder says is kept, and what each layer
+    makes of it: other layers change neither. ``hear`` knows what the encoder says, ``(S, E)``, in its place.
 
     Raises:
         BadConfig: no recording can be scored in any language.
@@ -57,44 +58,44 @@ class SpeechSubject:
         targets: tuple[str, ...],
         together: int,
         *,
-        silence_s: float | None = None,
+        hear: Callable[[Talk], Tensor] | None = None,
     ) -> None:
-        self.model, self.stack, self.together = model, stack, together
+        self.model, self.stack, self.together, self.hear = model, stack, together, hear
         model.guesser, model.network.speculator = None, None
-        self.silence_s = silence_s
-        if silence_s is not None:
-            model.manner = replace(model.manner, padded=False)
         model.manner = replace(model.manner, alignment_heads=())  # they are counted by layer, and write nothing
         asked = [(talk, askable(cast("SpeechModel", model), talk, targets)[0]) for talk in talks]
         self.asked = sorted(((t, codes) for t, codes in asked if codes), key=lambda each: each[0].audio.stat().st_size)
         if not self.asked:
             raise BadConfig("no recording has a text in a language that the model can be asked for")
-        self.features: dict[int, tuple[Tensor, list[int]]] = {}
-        """What the encoder said, by number of the first recording; another subject of the same encoder may have it."""
+        self.layers: nn.ModuleList = getattr(model.network.model, stack).layers
+        """The whole stack."""
+        self.heard = 0
+        """How often the encoder heard a recording."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what the encoder said, and what layers made of it."""
+        self._features: dict[int, tuple[Tensor, list[int]]] = {}
+        # Both by the number of the first recording; keys as far as there is room for them.
         self._keys: dict[int, list[EncodedSpeech]] = {}
-        """What each layer of the whole decoder attends to, as far as there is room for it."""
         self._free = _MOST_KEPT
 
     def write(self, kept: Sequence[int]) -> Written:
         """Write every recording in every language that it has a text in."""
-        texts: list[Text] = []
-        passes, seconds = 0, 0.0
-        for at in range(0, len(self.asked), self.together):
-            part = self.asked[at : at + self.together]
-            audios = [talk.load()[: self.model.max_samples] for talk, _ in part]
-            memories = self._memories(at, audios, kept)
-            began = time.perf_counter()
-            with self._only(kept):
-                found, count = self._decode(part, audios, memories)
-            passes, seconds = passes + count, seconds + time.perf_counter() - began
-            texts += found
+        lines = [(talk, code) for talk, codes in self.asked for code in codes]
+        most = max(len(codes) for _, codes in self.asked)
+        with self._only(kept):
+            slots = self.model.allocate(min(len(lines), self.together * most))
+            said, passes, seconds = _converse(self.model, slots, self._begin(slots, kept))
+        spell = self.model.tokenizer.decode
+        texts = [_text(*line, spell(hypothesis.tokens)) for line, hypothesis in zip(lines, said, strict=True)]
         return Written(texts, passes, seconds)
 
     @contextmanager
     def _only(self, kept: Sequence[int]) -> Iterator[None]:
         owner: Any = getattr(self.model.network.model, self.stack)
         layers, config = owner.layers, self.model.config
-        owner.layers = nn.ModuleList(layers[number] for number in kept)
+        owner.layers = nn.ModuleList(self.layers[number] for number in kept)
         depth = {f"{self.stack}_layers": len(kept)}
         self.model.config = replace(config, speculator_blocks=0, **depth)  # type: ignore[arg-type]
         try:
@@ -102,52 +103,44 @@ class SpeechSubject:
         finally:
             owner.layers, self.model.config = layers, config
 
+    def _begin(self, slots: Slots, kept: Sequence[int]) -> Iterator[tuple[Conversation, SlotCache]]:
+        """Begin a text each time that one is asked for."""
+        model, limits = self.model, EngineConfig()
+        for at in range(0, len(self.asked), self.together):
+            part = self.asked[at : at + self.together]
+            audios = [talk.load()[: model.max_samples] for talk, _ in part]
+            memories = self._memories(at, audios, kept)
+            for memory, audio, (talk, codes) in zip(memories, audios, part, strict=True):
+                for code in codes:
+                    prompt, cache = model.prompt(code, talk.language), slots.open(memory)
+                    limit = limits.limit(model.max_tokens, prompt, len(audio), model.tokens_per_second(code))
+                    yield greedy(prompt, (), cache, eot=model.eot, limit=limit), cache
+
     def _memories(self, at: int, audios: Sequence[Samples], kept: Sequence[int]) -> list[EncodedSpeech]:
         """Return what the ``kept`` layers attend to of recordings, the first of which has number ``at``."""
         if self.stack == "encoder":
-            with self._only(kept):
-                return self.model.encode(self._silent(audios))
+            self.heard += len(audios)
+            return self.model.encode(audios)
         whole = self._keys.get(at)
         if whole is None:
-            whole = self.model.remember(*self._hear(at, audios))
+            with self._only(range(len(self.layers))):
+                whole = self.model.remember(*self._hear(at, audios))
             size = sum(each.nbytes for memory in whole for pair in memory.decoder for each in (pair.keys, pair.values))
             if size <= self._free:
                 self._keys[at], self._free = whole, self._free - size
         return [replace(memory, decoder=tuple(memory.decoder[number] for number in kept)) for memory in whole]
 
     def _hear(self, at: int, audios: Sequence[Samples]) -> tuple[Tensor, list[int]]:
-        if at not in self.features:
-            features, frames = self.model.hear(self._silent(audios))
-            self.features[at] = features.cpu(), frames
-        features, frames = self.features[at]
+        if self.hear is not None:
+            said = [self.hear(talk).to(self.model.dtype) for talk, _ in self.asked[at : at + len(audios)]]
+            padded = nn.utils.rnn.pad_sequence(said, batch_first=True)
+            return padded.to(self.model.device), [len(each) for each in said]
+        if at not in self._features:
+            self.heard += len(audios)
+            features, frames = self.model.hear(audios)
+            self._features[at] = features.cpu(), frames
+        features, frames = self._features[at]
         return features.to(self.model.device), frames
-
-    def _silent(self, audios: Sequence[Samples]) -> list[Samples]:
-        """Put silence behind recordings, in the place of the family's padding, where that was asked for."""
-        behind = samples(1000 * (self.silence_s or 0))
-        return [np.pad(audio, (0, behind))[: self.model.max_samples] for audio in audios]
-
-    def _decode(
-        self,
-        part: Sequence[tuple[Talk, tuple[str, ...]]],
-        audios: Sequence[Samples],
-        memories: Sequence[EncodedSpeech],
-    ) -> tuple[list[Text], int]:
-        model, limits = self.model, EngineConfig()
-        slots = model.allocate(sum(len(codes) for _, codes in part))
-        talks: list[Conversation] = []
-        for memory, audio, (talk, codes) in zip(memories, audios, part, strict=True):
-            for code in codes:
-                prompt = model.prompt(code, talk.language)
-                limit = limits.limit(model.max_tokens, prompt, len(audio), model.tokens_per_second(code))
-                talks.append(greedy(prompt, (), slots.open(memory), eot=model.eot, limit=limit))
-        found, passes = _converse(model, talks)
-        asked = [(talk, code) for talk, codes in part for code in codes]
-        texts = [
-            _text(talk, code, model.tokenizer.decode(hypothesis.tokens))
-            for (talk, code), hypothesis in zip(asked, found, strict=True)
-        ]
-        return texts, passes
 
 
 class AudioLanguageSubject:
@@ -210,24 +203,39 @@ def load_subject(
     return SpeechSubject(load_model(folder, device=device, dtype=dtype), stack, talks, targets, together)
 
 
-def _converse(model: TorchSpeechModel, talks: Sequence[Conversation]) -> tuple[list[Hypothesis], int]:
-    """Hold conversations to their ends, all that go on in each pass; return what was said, and how many passes."""
-    found: dict[int, Hypothesis] = {}
-    waiting: dict[int, Forward] = {}
-    answers: dict[int, Any] = dict.fromkeys(range(len(talks)))
-    passes = 0
-    while answers:
-        waiting = {}
-        for number, answer in answers.items():
+def _converse(
+    model: TorchSpeechModel, slots: Slots, begin: Iterator[tuple[Conversation, SlotCache]]
+) -> tuple[list[Hypothesis], int, float]:
+    """Hold conversations to their ends, as many at once as there are slots.
+
+    Returns what was said, how many passes that took, and their seconds.
+    """
+    said: dict[int, Hypothesis] = {}
+    talks: dict[int, tuple[Conversation, SlotCache]] = {}
+    answers: dict[int, Any] = {}
+    coming, passes, seconds = enumerate(begin), 0, 0.0
+    while True:
+        asked: dict[int, Forward] = {}
+        turns = deque(answers.items())
+        while turns or slots.free:
+            if not turns:
+                if (new := next(coming, None)) is None:
+                    break
+                talks[new[0]] = new[1]
+                turns.append((new[0], None))
+            number, answer = turns.popleft()
             try:
-                request = talks[number].send(answer)
+                request = talks[number][0].send(answer)
                 assert isinstance(request, Forward), "who drafts nothing wants no guesses"
-                waiting[number] = request
+                asked[number] = request
             except StopIteration as stop:
-                found[number] = stop.value
-        answers = dict(zip(waiting, model.step([*waiting.values()]), strict=True)) if waiting else {}
-        passes += bool(waiting)
-    return [found[number] for number in range(len(talks))], passes
+                said[number] = stop.value
+                slots.release(talks.pop(number)[1])
+        if not asked:
+            return [said[number] for number in range(len(said))], passes, seconds
+        began = time.perf_counter()
+        answers = dict(zip(asked, model.step([*asked.values()]), strict=True))
+        passes, seconds = passes + 1, seconds + time.perf_counter() - began
 
 
 def _text(talk: Talk, code: str, written: str) -> Text:

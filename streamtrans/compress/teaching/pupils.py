@@ -25,7 +25,6 @@ from streamtrans.model.loading import FAMILIES, choose_device
 from streamtrans.model.network import Texts
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.model.stored import is_stored
-from streamtrans.runtime import weights_sha256
 from streamtrans.train.batches import stack_frames
 
 NOTHING = "nothing"
@@ -76,6 +75,27 @@ class Pupil(Protocol):
         ...
 
 
+def computed_in(teaching: Teaching, device: torch.device) -> torch.dtype:
+    """Return what passes are computed in; what learns stays in float32."""
+    half = teaching.precision == "bfloat16" or (teaching.precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
+
+
+def autocast(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """Let passes be computed in ``dtype``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def encoder_sha256(folder: Path) -> str:
+    """Return a checksum over the weights of a folder that hear: what its decoder lost or learnt doesn't change it."""
+    digest = hashlib.sha256()
+    with Weights(folder) as weights:
+        for name in sorted(name for name in weights if name.startswith("model.encoder.")):
+            digest.update(name.encode())
+            digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 class SpeechPupil:
     """A Whisper or whisperM2M. An encoder that doesn't learn is listened to once per recording.
 
@@ -96,14 +116,13 @@ class SpeechPupil:
         self.network, self.learns = self.model.network, learns
         self.silence_s = teaching.silence_s
         self.hears = learns in ("all", "lora", "qlora")
+        self.dtype = computed_in(teaching, self.device)
         manner = "padded" if self.silence_s is None and self.model.manner.padded else f"{self.silence_s or 0:g}s"
-        self.heard = heard / f"{weights_sha256(folder)[:16]}-{manner}"
+        half = "-half" if self.dtype != torch.float32 else ""
+        self.heard = heard / f"{encoder_sha256(folder)[:16]}-{manner}{half}"
         self.heard.mkdir(parents=True, exist_ok=True)
         if learns in ("lora", "qlora"):
-            compute = (
-                torch.bfloat16 if teaching.precision == "bfloat16" or self.device.type == "cuda" else torch.float32
-            )
-            adapt(self.network.model, teaching.rank, teaching.alpha, pack=learns == "qlora", compute=compute)
+            adapt(self.network.model, teaching.rank, teaching.alpha, pack=learns == "qlora", compute=self.dtype)
         else:
             self._thaw(learns)
         vocabulary = json.loads(self.model.tokenizer.layout())["model"]["vocab"]
@@ -188,15 +207,17 @@ class SpeechPupil:
             frames = torch.tensor([mel.shape[1] for mel in mels], device=self.device)
             found: tuple[Tensor, Tensor | None] = self.network.model.encoder(stack_frames(mels), frames)
             return found
-        kept = [self._kept(talk) for talk in talks]
+        kept = [self.hear(talk) for talk in talks]
         lengths = torch.tensor([each.shape[0] for each in kept], device=self.device)
-        features = nn.utils.rnn.pad_sequence(kept, batch_first=True).to(self.device).float()
+        # Once, for autocast would do it again for the keys and the values of each layer.
+        features = nn.utils.rnn.pad_sequence(kept, batch_first=True).to(self.device, self.dtype)
         return features, torch.arange(features.shape[1], device=self.device) < lengths[:, None]
 
-    def _kept(self, talk: Talk) -> Tensor:
+    def hear(self, talk: Talk) -> Tensor:
+        """Return what the encoder says of a recording, ``(S, E)``: said once, for all runs that share the folder."""
         file = self.heard / f"{hashlib.sha256(talk.audio.read_bytes()).hexdigest()[:24]}.npy"
         if not file.exists():
-            with torch.no_grad():
+            with torch.no_grad(), autocast(self.dtype, self.device):
                 features, _ = self.network.model.encoder(self._mel(talk)[None])
             part = file.with_suffix(".part")
             with part.open("wb") as stream:

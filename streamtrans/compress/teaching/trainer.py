@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from streamtrans.audio import duration_seconds
 from streamtrans.compress.pruning.scores import selection_sha256
 from streamtrans.compress.teaching.labels import languages, write_labels
-from streamtrans.compress.teaching.pupils import NOTHING, Asked, Pupil, load_pupil
+from streamtrans.compress.teaching.pupils import NOTHING, Asked, Pupil, autocast, computed_in, load_pupil
 from streamtrans.compress.teaching.recipe import Teaching
 from streamtrans.compress.weights import Weights, check_new, write_folder
 from streamtrans.core import BadConfig, BadModel
@@ -106,7 +106,11 @@ class _Run:
         self.twins = None if self.teacher is None else Twins(self.pupil, self.teacher)
         self.learning = self.pupil.learning()
         self.optimizer = torch.optim.AdamW(
-            self.learning.values(), lr=teaching.peak_lr, betas=(0.9, 0.98), weight_decay=teaching.weight_decay
+            self.learning.values(),
+            lr=teaching.peak_lr,
+            betas=(0.9, 0.98),
+            weight_decay=teaching.weight_decay,
+            fused=True,
         )
         self.step = 0
         self.loss: dict[str, float] = {}
@@ -199,10 +203,9 @@ class _Run:
     def _learn_from(self, part: Sequence[Asked], total: int) -> dict[str, float]:
         """Add to the gradient what a part of a step says; returns its share of the loss terms."""
         device = self.pupil.device
-        half = self.teaching.precision == "bfloat16" or (self.teaching.precision == "auto" and device.type == "cuda")
         texts = [text for each in part for _, text in each.texts]
         labels = torch.tensor([token for text in texts for token in self.pupil.tokens(text)], device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with autocast(computed_in(self.teaching, device), device):
             logits = self.pupil.read(part)
             terms = {"texts": nn.functional.cross_entropy(logits, labels, reduction="sum") / total}
             if self.teacher is not None and self.twins is not None:

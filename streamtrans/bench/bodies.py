@@ -43,8 +43,8 @@ class Bodies:
     rows: Annotated[int, Option("Recordings, or sentences, spread over all there are.", least=1)] = 48
     source: Annotated[
         tuple[str, ...], Option("Languages that are spoken, joined by commas.", name="--from", read=languages)
-    ] = ("en", "es")
-    to: Annotated[tuple[str, ...], Option("Languages to write.", read=languages)] = ("en", "es")
+    ] = ("en", "es", "fr", "it")
+    to: Annotated[tuple[str, ...], Option("Languages to write.", read=languages)] = ("en",)
     choice: Annotated[ModelChoice, Group("device", "dtype", "threads")] = field(default_factory=ModelChoice)
 
     def measure(self, progress: Progress = silent) -> Report:

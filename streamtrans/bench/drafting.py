@@ -235,7 +235,8 @@ class _Bench:
     ) -> Hypothesis:
         """Write one text, and add what it cost to ``tally``."""
         model = self._model
-        prompt = model.prompt(target, utterance.language)
+        # A model that hears more than it writes is not told what it hears.
+        prompt = model.prompt(target, utterance.language if utterance.language in model.languages else None)
         heard = len(utterance.audio) if heard is None else heard
         context = DraftContext(len(prompt), model.eot, draft, way.top_k, way.count, model.draft_acceptance)
         drafter = parse_drafters(way.drafter).make(context)

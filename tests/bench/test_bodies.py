@@ -13,20 +13,19 @@ from tests.audio_models import make_drafting_stacked
 from tests.checkpoints import make_whisper_m2m
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture
+def folder(tmp_path):
     """Return a folder with both models and a manifest of recordings."""
-    folder = tmp_path_factory.mktemp("bodies")
-    (folder / "attending").mkdir()
-    make_whisper_m2m(folder / "attending", decoder_layers=2)
-    make_drafting_stacked(folder / "reading")
+    (tmp_path / "attending").mkdir()
+    make_whisper_m2m(tmp_path / "attending", decoder_layers=2)
+    make_drafting_stacked(tmp_path / "reading")
     lines = ["audio\tlanguage\ten\tde"]
     for number in range(4):
         noise = np.random.default_rng(number).normal(0, 0.1, 9_000 + 4_000 * number)
-        soundfile.write(folder / f"{number}.wav", noise, 16_000)
+        soundfile.write(tmp_path / f"{number}.wav", noise, 16_000)
         lines.append(f"{number}.wav\t{'de' if number == 3 else 'en'}\tturn it on\tmach es an")
-    (folder / "people.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+    (tmp_path / "people.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
 
 
 def bench(folder, *more, bodies=("attending", "reading")):
@@ -34,6 +33,16 @@ def bench(folder, *more, bodies=("attending", "reading")):
     said = ["bench", "bodies", *named, *more, "--dtype", "float64", "--threads", "1"]
     said += ["--recordings", str(folder / "people.tsv"), "--results", str(folder / "results")]
     return CliRunner().invoke(app, said, catch_exceptions=False)
+
+
+def test_what_a_model_hears_and_does_not_write_is_not_told(folder):
+    for name in ("attending", "reading"):
+        file = folder / name / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"languages": ["de", "zh"]}))
+    done = bench(folder, "--from", "en", "--to", "de")
+    assert done.exit_code == 0, done.output
+    figures = json.loads((folder / "results" / "bodies.json").read_text())["figures"]
+    assert all(body["kvspn"]["equal"] == 1 for body in figures["bodies"].values())
 
 
 def test_each_body_is_measured_against_itself(folder):

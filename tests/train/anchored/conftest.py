@@ -86,6 +86,7 @@ def make_base(folder: Path) -> None:
     settings = {"model_type": "whisper_m2m", "languages": ["en", "de", "zh"], "prompt": prompt, **config.asdict()}
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "preprocessor_config.json").write_text(json.dumps({"feature_size": 80}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, "alignment_heads": [[1, 1]]}))
     save_file(network.state_dict(), folder / "model.safetensors")
 
 

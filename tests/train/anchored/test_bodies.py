@@ -232,6 +232,9 @@ def test_the_exported_folder_is_loaded_as_any_other_and_drafts_change_no_text(se
     kinds: dict[str, type] = {"attending": TorchSpeechModel, "reading": AudioLanguageModel}
     assert type(cast("object", model)) is kinds[name]
     assert (model.languages, model.has_speculator) == (("en", "de"), True)
+    assert json.loads((folder / "generation_config.json").read_text()) == {
+        "eos_token_id": 0
+    }  # the base's heads aren't its
     slots = model.allocate(1)
     for audio, memory in zip(AUDIOS, model.encode(AUDIOS), strict=True):
         for target in ("en", "de"):

@@ -19,9 +19,7 @@ class EngineConfig:
 
     slots: int = 16  # texts decoded at once (streams × languages); larger serves more and takes more memory
     max_batch: int = 16  # rows of one device call; larger is more throughput, smaller is less delay
-    drafter: str | None = (
-        None  # a chain such as "echo,kvspn"; None = that, or "echo" without a speculator, "echo,ngram" of a translator
-    )
+    drafter: str | None = None  # a chain such as "echo,kvspn"; None = that, or "echo,ngram" without a speculator
     top_k: float = 1  # for the speculator's drafts: 1 is exact, larger is faster and looser, inf never checks
     costs: DraftCosts = COSTS  # what drafts cost, where their length follows what is accepted
     draft_tokens: int | None = None  # the speculator's guesses at a time, 0 to 8; None follows what is accepted

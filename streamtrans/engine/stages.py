@@ -24,9 +24,9 @@ from streamtrans.engine.work import Asked, Plan, Talk, Work
 from streamtrans.model.api import CacheSlots, Memory, SpeechModel, TextMemory, TextModel, WritingModel, Written
 from streamtrans.text import Source, Vocabulary
 
-TRANSLATED = "echo,ngram"
-"""Who drafts for a translator where nobody else is asked for. Words are put in front of much that stays, and n-grams
-find the way back into it."""
+UNAIDED = "echo,ngram"
+"""Who drafts without a speculative network where nobody else is asked for. Words change in the midst of much that
+stays, and translators put them in front of it: n-grams find the way back into it."""
 FALLBACK = "en"
 """What models write besides the spoken language where they don't know what was asked for."""
 

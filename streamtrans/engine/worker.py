@@ -35,7 +35,7 @@ from streamtrans.engine.device import Device
 from streamtrans.engine.outcomes import attempt, each
 from streamtrans.engine.scheduler import Ticket, admit, oldest
 from streamtrans.engine.stages import (
-    TRANSLATED,
+    UNAIDED,
     Stage,
     open_ear,
     open_translations,
@@ -80,7 +80,7 @@ class Engine:
     ) -> None:
         self.model, self.translator = model, translator
         self.config = config or EngineConfig()
-        spec = self.config.drafter or ("echo,kvspn" if model.has_speculator else "echo")
+        spec = self.config.drafter or ("echo,kvspn" if model.has_speculator else UNAIDED)
         drafters = parse_drafters(spec)
         if drafters.needs_speculator and not model.has_speculator:
             raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo")
@@ -88,7 +88,7 @@ class Engine:
         self._ear = Stage(model, model.allocate(slots), drafters, model.draft_acceptance)
         self._stages = [self._ear]
         if translator is not None:
-            behind = without_speculator(parse_drafters(self.config.drafter or TRANSLATED))
+            behind = without_speculator(parse_drafters(self.config.drafter or UNAIDED))
             self._stages.append(Stage(translator, translator.allocate(slots), behind))
         self._device = Device(model, vads, self._ear.slots, self.config.stall_s)
         if self.config.guard:

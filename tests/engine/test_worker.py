@@ -147,6 +147,18 @@ def test_prefix_and_draft_are_used(engine):
     assert reading.hypotheses[0].stats.by_drafter["echo"] == (len(text) - 1, len(text) - 1)
 
 
+def test_without_a_speculative_network_a_changed_word_is_stepped_over():
+    """The rest of the last reading drafts on behind the word that changed, where nobody was asked to draft."""
+    model = ToyModel(ToyConfig(speculator=False))
+    request = job("de")
+    [text] = expected(model, request)
+    changed = tuple(token ^ (at == 1) for at, token in enumerate(text))
+    with Engine(model, vads) as unaided:
+        reading = unaided.submit(job(Target("de", draft=changed))).result(PATIENCE_S)
+    assert texts(reading) == [text]
+    assert reading.hypotheses[0].stats.by_drafter["ngram"][1] > 0
+
+
 def test_a_bias_holds_the_last_reading_fast(engine):
     request = job("de")
     [text] = expected(engine.model, request)

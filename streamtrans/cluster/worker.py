@@ -6,7 +6,7 @@ import asyncio
 import os
 from dataclasses import dataclass
 
-from streamtrans.allocator import give_back
+from streamtrans.allocator import give_back, settle
 from streamtrans.core import Job, Reading, StateHandle, Tokens, milliseconds
 from streamtrans.engine import EngineStats
 from streamtrans.runtime import ModelChoice, load
@@ -44,6 +44,7 @@ class Worker:
     def __init__(self, choice: ModelChoice, slots: int) -> None:
         give_back()
         self._loaded = load(choice, slots=slots)
+        settle()
 
     async def offer(self) -> Offer:
         """Say what the model can do."""

@@ -16,7 +16,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from streamtrans.allocator import give_back
+from streamtrans.allocator import give_back, settle
 from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Health, Job, Target
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Doors, Kind, kinds
@@ -247,6 +247,7 @@ async def serve(
             await asyncio.wait([stopping, warming], return_when=asyncio.FIRST_COMPLETED)
             if warming.done():
                 warming.result()
+                settle()
                 if on_ready is not None:
                     on_ready(server)
             await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)

@@ -70,6 +70,7 @@ class Intake:
         """Number of the newest message that was numbered, 0 before the first; frames that were sent."""
         self._places = deque([place])
         """Message and frames up to its end, the oldest first: where the stream may have to be taken up."""
+        self._remembers = False
 
     def audio(self, data: bytes, sequence: int = 0) -> Samples:
         """Return the samples that are ready once ``data`` is taken; an empty chunk is no audio and no error.
@@ -132,6 +133,10 @@ class Intake:
         """Return what is held back of an utterance that ends here."""
         return np.concatenate([self._decode(), self._decoder.flush()])
 
+    def remember(self) -> None:
+        """Remember from now on where messages end, for whoever asks `settled`, which forgets them again."""
+        self._remembers = True
+
     def settled(self, sample: int) -> tuple[int, int]:
         """Return the last message that is no part of what follows ``sample``, and the frames up to its end.
 
@@ -147,7 +152,7 @@ class Intake:
 
     def _note(self, frames: int) -> None:
         self._frames += frames
-        if self.sequence:
+        if self.sequence and self._remembers:
             self._places.append((self.sequence, self._frames))
             if len(self._places) > _MOST_PLACES:
                 del self._places[1]

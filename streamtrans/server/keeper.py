@@ -45,6 +45,7 @@ class Keeper:
         self._name = name_of(live.token, live.holder.name, live.served.model_name)
         self._epoch = epoch
         self._live, self._intake, self._reader = live, intake, reader
+        intake.remember()
         self._retry_after_ms = retry_after_ms
         self._turn = asyncio.Lock()
 

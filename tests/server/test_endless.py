@@ -13,7 +13,7 @@ from streamtrans.server.live import LiveSession
 from streamtrans.server.metrics import Metrics
 from streamtrans.server.opening import open_stream
 from streamtrans.server.reader import Reader
-from streamtrans.wire import Encoder, Reducer
+from streamtrans.wire import Encoder, Reducer, StreamOptions
 
 SEGMENTS = 400
 
@@ -88,3 +88,41 @@ async def test_a_live_session_and_its_reader_keep_nothing_of_a_long_stream(house
         live.end()
         await reading
         await live.close()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_call_keeps_nothing_of_a_long_stream(house, traced, tmp_path, kept):
+    """Each of many small messages is counted; only what a store may be asked for is remembered, until it is settled."""
+    piece = house.speech(0.1, 0.5, 0.4)
+    config = house.configured(store=str(tmp_path) if kept else None, max_unsent_events=100)
+    engine = house.instant()
+    async with (
+        house.running(house.served(engine), config) as (server, client),
+        client.stream(StreamOptions(("de",), resumable=kept)) as stream,
+    ):
+
+        async def read():
+            async for _ in stream:
+                pass
+
+        async def talk(times):
+            for _ in range(times):
+                for start in range(0, len(piece), 320):
+                    await stream.send(piece[start : start + 320])
+                await stream.send_silence(20)
+            live = next(iter(server._service._calls))._live
+            async with asyncio.timeout(30):
+                while live.cursors.decoded < live.cursors.received - 16_000 or live.arrivals.segments < heard:
+                    await asyncio.sleep(0.01)
+            engine.requests.clear()
+            engine.jobs.clear()
+
+        reading = asyncio.create_task(read())
+        heard = 95  # more than late readers are told of
+        await talk(100)
+        before = weigh()
+        heard = 190
+        await talk(100)
+        assert weigh() - before < 60_000  # of 5100 messages, at 50 bytes and more for each
+        await stream.end()
+        await reading

@@ -49,6 +49,8 @@ MEASUREMENTS: dict[str, Line] = {
     "race": Line("streamtrans.bench.race:Race"),
     "long": Line("streamtrans.bench.long:LongTexts", "tables"),
     "text": Line("streamtrans.bench.textual:TextInPlaceOfSpeech", "runs"),
+    "layers": Line("streamtrans.bench.layers:Layers"),
+    "reuse": Line("streamtrans.bench.reuse:Reuse"),
     "languages": Line("streamtrans.bench.languages:Languages"),
     "ablations": Line("streamtrans.bench.ablations:Ablations", "runs"),
 }

@@ -73,6 +73,8 @@ class Pruning:
     """Recordings decoded at once."""
     device: str = "auto"
     dtype: str = "auto"
+    silence_s: float | None = None
+    """Silence behind recordings, in the place of the padding that the model's family wants; audio LLMs hear none."""
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
@@ -107,6 +109,19 @@ def prune(
     """
     folder, target = find_folder(source), Path(destination)
     check_new(target)
+    found = choose(folder, talks, pruning, work_folder(target, work), told=told)
+    card = _card(found, weights_sha256(folder), selection_sha256(talks))
+    cut(folder, pruning.stack, found.kept, target, card)
+    return found
+
+
+def choose(folder: Path, talks: Sequence[Talk], pruning: Pruning, work: Path, *, told: Told | None = None) -> Pruned:
+    """Say which layers of a folder go; scores are noted in ``work``, and found again.
+
+    Raises:
+        BadModel: a weight isn't finite, or the model has no such stack.
+        BadConfig: no layer would be left, nothing can be scored, or ``work`` was begun for something else.
+    """
     depth = check(folder, find_stack(folder, pruning.stack))
     if pruning.remove > depth - 2:
         raise BadConfig(
@@ -115,10 +130,10 @@ def prune(
         )
     if not talks:
         raise BadConfig("the selection is empty: layers are chosen by recordings with references")
-    base = weights_sha256(folder)
     settings = {name: value for name, value in asdict(pruning).items() if name not in ("remove", "order")}
-    about = {"base": base, "selection": selection_sha256(talks), **settings, "targets": list(pruning.targets)}
-    notebook = Notebook(work_folder(target, work) / "scores.jsonl", about)
+    about = {"base": weights_sha256(folder), "selection": selection_sha256(talks), **settings}
+    about["targets"] = list(pruning.targets)
+    notebook = Notebook(work / "scores.jsonl", about)
     loaded: list[Subject] = []
 
     def scored(without: frozenset[int]) -> Score:
@@ -131,9 +146,7 @@ def prune(
 
     whole = scored(frozenset())
     rounds = ORDERS[pruning.order](depth, pruning.remove, scored, told or _silent)
-    found = Pruned(pruning.stack, pruning.order, depth, whole, tuple(rounds))
-    cut(folder, pruning.stack, found.kept, target, _card(found, base, about["selection"]))
-    return found
+    return Pruned(pruning.stack, pruning.order, depth, whole, tuple(rounds))
 
 
 def work_folder(target: Path, work: str | Path | None) -> Path:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 from torch import Tensor, nn
 
 from streamtrans.audio import Samples
 from streamtrans.compress.audio_llm import AudioLLM
 from streamtrans.compress.pruning.scores import Written
-from streamtrans.core import BadConfig, Hypothesis
+from streamtrans.core import BadConfig, Hypothesis, samples
 from streamtrans.decode import Conversation, greedy
 from streamtrans.engine import EngineConfig
 from streamtrans.evaluate.dev import Text
@@ -44,7 +45,8 @@ class SpeechSubject:
 
     Recordings come ``together`` and in a fixed order, so that the same layers write the same texts every time; a text
     begins where another has ended. While only decoder layers go, what the encoder says is kept, and what each layer
-    makes of it: other layers change neither. ``hear`` knows what the encoder says, ``(S, E)``, in its place.
+    makes of it: other layers change neither. ``silence_s`` stands for the padding that the family wants; ``hear``
+    knows what the encoder says of a recording, ``(S, E)``, in its place.
 
     Raises:
         BadConfig: no recording can be scored in any language.
@@ -58,10 +60,14 @@ class SpeechSubject:
         targets: tuple[str, ...],
         together: int,
         *,
+        silence_s: float | None = None,
         hear: Callable[[Talk], Tensor] | None = None,
     ) -> None:
-        self.model, self.stack, self.together, self.hear = model, stack, together, hear
+        self.model, self.stack, self.together = model, stack, together
+        self.silence_s, self.hear = silence_s, hear
         model.guesser, model.network.speculator = None, None
+        if silence_s is not None:
+            model.manner = replace(model.manner, padded=False)
         model.manner = replace(model.manner, alignment_heads=())  # they are counted by layer, and write nothing
         asked = [(talk, askable(cast("SpeechModel", model), talk, targets)[0]) for talk in talks]
         self.asked = sorted(((t, codes) for t, codes in asked if codes), key=lambda each: each[0].audio.stat().st_size)
@@ -69,8 +75,8 @@ class SpeechSubject:
             raise BadConfig("no recording has a text in a language that the model can be asked for")
         self.layers: nn.ModuleList = getattr(model.network.model, stack).layers
         """The whole stack."""
-        self.heard = 0
-        """How often the encoder heard a recording."""
+        self.heard = self.projected = 0
+        """How often the encoder heard a recording, and how often the layers' keys of one were made."""
         self.forget()
 
     def forget(self) -> None:
@@ -120,11 +126,13 @@ class SpeechSubject:
         """Return what the ``kept`` layers attend to of recordings, the first of which has number ``at``."""
         if self.stack == "encoder":
             self.heard += len(audios)
-            return self.model.encode(audios)
+            self.projected += len(audios)
+            return self.model.encode(self._silent(audios))
         whole = self._keys.get(at)
         if whole is None:
             with self._only(range(len(self.layers))):
                 whole = self.model.remember(*self._hear(at, audios))
+            self.projected += len(whole)
             size = sum(each.nbytes for memory in whole for pair in memory.decoder for each in (pair.keys, pair.values))
             if size <= self._free:
                 self._keys[at], self._free = whole, self._free - size
@@ -137,10 +145,15 @@ class SpeechSubject:
             return padded.to(self.model.device), [len(each) for each in said]
         if at not in self._features:
             self.heard += len(audios)
-            features, frames = self.model.hear(audios)
+            features, frames = self.model.hear(self._silent(audios))
             self._features[at] = features.cpu(), frames
         features, frames = self._features[at]
         return features.to(self.model.device), frames
+
+    def _silent(self, audios: Sequence[Samples]) -> list[Samples]:
+        """Put silence behind recordings, in the place of the family's padding, where that was asked for."""
+        behind = samples(1000 * (self.silence_s or 0))
+        return [np.pad(audio, (0, behind))[: self.model.max_samples] for audio in audios]
 
 
 class AudioLanguageSubject:
@@ -196,11 +209,13 @@ def load_subject(
     together: int,
     device: str,
     dtype: str,
+    silence_s: float | None = None,
 ) -> Subject:
     """Load what is pruned."""
     if stack == "language_model":
         return AudioLanguageSubject(folder, talks, targets, device, dtype)
-    return SpeechSubject(load_model(folder, device=device, dtype=dtype), stack, talks, targets, together)
+    model = load_model(folder, device=device, dtype=dtype)
+    return SpeechSubject(model, stack, talks, targets, together, silence_s=silence_s)
 
 
 def _converse(

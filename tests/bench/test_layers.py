@@ -1,0 +1,156 @@
+"""Layers are taken in several orders, taught or not, and scored on others; broken off and gone on with."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from streamtrans.bench.layers import Layers
+from streamtrans.bench.reuse import Reuse
+from streamtrans.core import BadConfig, BadModel
+from tests.audio_models import make_qwen
+from tests.checkpoints import make_whisper
+
+SHAPE = {
+    "d_model": 16, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 16,
+    "decoder_layers": 5, "decoder_attention_heads": 2, "decoder_ffn_dim": 16,
+}  # fmt: skip
+
+
+def people(folder: Path, name: str, seeds: range) -> Path:
+    lines = ["audio\tlanguage\tde\ten\tfr"]
+    for seed in seeds:
+        audio = np.random.default_rng(seed).normal(0, 0.1, 9_000 + 500 * seed)
+        soundfile.write(folder / f"{seed}.wav", audio, 16_000)
+        lines.append(f"{seed}.wav\tde\tGuten Tag.\tGood day.\tBonjour.")
+    (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder / f"{name}.tsv"
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Layers:
+    (tmp_path / "base").mkdir()
+    make_whisper(tmp_path / "base", **SHAPE)
+    (tmp_path / "recipe.toml").write_text(
+        'name = "x"\nbase = "none"\nspeech = ["none"]\nsteps = 2\nbatch = 2\npeak_lr = 1e-2\nwarmup = 1\n'
+        'silence_s = 0.1\nsave_every = 1\nsaved_as = "float32"\n'
+    )
+    return Layers(
+        model=str(tmp_path / "base"), selection=people(tmp_path, "selection", range(2)),
+        test=people(tmp_path, "test", range(2, 4)), speech=(str(people(tmp_path, "speech", range(4, 6))),),
+        recipe=tmp_path / "recipe.toml", remove=2, stacks=("decoder",), work=tmp_path / "work",
+    )  # fmt: skip
+
+
+class Stopped(Exception):
+    pass
+
+
+def weights(work: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {file.parent.name: load_file(file) for file in sorted(work.glob("models/*/model.safetensors"))}
+
+
+def test_broken_off_anywhere_it_ends_with_the_same_models_and_scores(asked: Layers, tmp_path: Path) -> None:
+    whole = replace(asked, work=tmp_path / "whole").measure()
+    calls, after, runs = 0, 3, 0
+
+    def stop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise Stopped
+
+    while True:
+        runs, calls = runs + 1, 0
+        try:
+            report = asked.measure(stop)
+            break
+        except Stopped:
+            after += 7  # each time a little farther: also in the middle of a training
+    assert runs > 3
+    assert report.figures["scores"] == whole.figures["scores"]
+    assert (asked.work / "scores.jsonl").read_bytes() == (tmp_path / "whole" / "scores.jsonl").read_bytes()
+    one, other = weights(asked.work), weights(tmp_path / "whole")
+    assert one.keys() == other.keys()
+    for name, tensors in one.items():
+        assert all(torch.equal(tensor, other[name][key]) for key, tensor in tensors.items()), name
+
+
+def test_each_set_of_layers_is_cut_once_and_taught_in_two_ways(asked: Layers) -> None:
+    report = asked.measure()
+    (table,) = report.tables
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["taught"] for row in rows if row["removed"] == "none"] == ["nothing", "texts", "teacher"]
+    for count in (1, 2):
+        mine = [row for row in rows if row["removed"] != "none" and len(row["removed"].split(", ")) == count]
+        assert sorted(order for row in mine for order in row["by"].split(", ")) == sorted(
+            3 * ["importance", "even", "middle"]  # each order once per way of teaching
+        )
+        sets = {row["removed"] for row in mine}
+        assert [row["taught"] for row in mine] == len(sets) * ["nothing", "texts", "teacher"]
+        assert len({row["MB"] for row in mine if row["taught"] == "nothing"}) == 1
+    sizes = [row["MB"] for row in rows if row["taught"] == "nothing"]
+    assert sizes == sorted(sizes, reverse=True)
+    made = weights(asked.work)
+    first = next(name for name in made if name.count("-") == 1)
+    name = "model.decoder.layers.0.fc1.weight"
+    taught = [made[each][name] for each in (first, f"{first}-texts", f"{first}-teacher")]
+    assert not any(torch.equal(taught[one], taught[two]) for one, two in ((0, 1), (0, 2), (1, 2)))
+    kept = "model.encoder.layers.0.fc1.weight"
+    assert torch.equal(made[first][kept], made[f"{first}-teacher"][kept])  # whose encoder lost nothing
+    # It hears each recording once for all models: of the test and of the speech; the selection's layers remember.
+    assert len([*asked.work.glob("heard/*/*.npy")]) == 2 + 2
+    assert (asked.work / "layers.png").stat().st_size > 0
+    assert report.figures["scores"][0]["points"].keys() == {"de-de", "de-en"}
+
+
+def test_an_encoder_that_lost_layers_hears_with_what_is_left(asked: Layers) -> None:
+    report = replace(asked, stacks=("encoder",), remove=1, taught=("nothing", "texts")).measure()
+    assert [row[:3] for row in report.tables[0].rows] == [
+        ("none", "", "nothing"),
+        ("none", "", "texts"),
+        ("1", "importance, even, middle", "nothing"),
+        ("1", "importance, even, middle", "texts"),
+    ]
+    made = weights(asked.work)
+    assert "model.encoder.layers.2.fc1.weight" not in made["encoder-1"]
+    name = "model.encoder.layers.0.fc1.weight"
+    assert not torch.equal(made["encoder-1"][name], made["encoder-1-texts"][name])
+    assert json.loads((asked.work / "models" / "encoder-1" / "config.json").read_text())["encoder_layers"] == 2
+
+
+def test_what_makes_no_sense_is_refused_by_name(asked: Layers, tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"--stacks names head; use decoder, encoder"):
+        replace(asked, stacks=("head",))
+    with pytest.raises(BadConfig, match=r"--taught names prayer; use nothing, texts, teacher"):
+        replace(asked, taught=("prayer",))
+    lines = asked.test.read_text().splitlines()
+    asked.test.write_text("\n".join([*lines, "1.wav\tde\tGuten Abend.\tGood evening.\t"]) + "\n")
+    with pytest.raises(BadConfig, match=r"1\.wav is in .*selection\.tsv and in .*test\.tsv: layers chosen by a record"):
+        asked.measure()
+    asked.test.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BadConfig, match="the decoder has 5 layers, of which the first and the last stay"):
+        replace(asked, remove=4).measure()
+    make_qwen(tmp_path / "qwen")
+    with pytest.raises((BadConfig, BadModel), match="is no Whisper"):
+        replace(asked, model=str(tmp_path / "qwen")).measure()
+    replace(asked, taught=("nothing",), remove=1).measure()
+    with pytest.raises(BadConfig, match=r"scores\.jsonl was begun with another kl; name another --work folder"):
+        replace(asked, kl=2.0).measure()
+
+
+def test_what_is_kept_saves_hearing_and_keys_and_changes_no_score(asked: Layers) -> None:
+    report = Reuse(selection=asked.selection, model=asked.model, remove=2, silence_s=0.1).measure()
+    figures = report.figures
+    assert figures["readings"] == figures["alike"] == 1 + 3 + 2
+    assert figures["recordings heard"] == {"kept": 2, "anew": 2 * 6}
+    assert figures["recordings whose keys were made"] == {"kept": 2, "anew": 2 * 6}
+    assert figures["passes of the decoder"]["kept"] == figures["passes of the decoder"]["anew"] > 0
+    assert report.notes[0].startswith("scores are equal in 6 of 6 readings; ")
+    with pytest.raises(BadConfig, match="--remove is 4: of 5 decoder layers the first and the last stay"):
+        Reuse(selection=asked.selection, model=asked.model, remove=4).measure()

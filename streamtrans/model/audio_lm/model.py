@@ -42,7 +42,8 @@ class Manner:
 
     ``before`` stands before the audio of every prompt; ``ask`` maps (target, source or None) to what stands behind it.
     ``padded`` families are given whole chunks, filled up with silence that they hear; the others are told what is
-    silence that was added, so what they say doesn't depend on it, and none is encoded. ``chunks`` are read at most.
+    silence that was added, so what they say doesn't depend on it, and none is encoded. Those that are ``ended`` learnt
+    of audio behind which there is nothing at all. ``chunks`` are read at most.
     """
 
     languages: tuple[str, ...]
@@ -50,6 +51,7 @@ class Manner:
     ask: Callable[[str, str | None], Tokens]
     padded: bool
     chunks: int = 1
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,6 +218,8 @@ class AudioLanguageModel(Writer):
         count = max(len(audio), window)
         # Frames that count look over their end: at what stands there in a whole chunk, silence.
         padded = -(-count // chunk) * chunk if self.manner.padded else min(max(longest, window) + 4 * self.hop, chunk)
+        if self.manner.ended:
+            padded = count
         samples = torch.from_numpy(np.pad(audio, (0, padded - len(audio)))).to(self.device)
         chunks = self.log_mel(samples[None])[0].split(self.chunk, -1)
         kept = 0
@@ -223,7 +227,9 @@ class AudioLanguageModel(Writer):
             same = (torch.equal(old, new) for old, new in zip(state.chunks, chunks[:-1], strict=False))
             kept = next((at for at, equal in enumerate(same) if not equal), min(len(state.chunks), len(chunks) - 1))
         past = state.prefix if isinstance(state, _Kept) and kept else self.before
-        frames = -(-count // self.hop)  # as the processor's mask counts them
+        frames = (
+            count // self.hop if self.manner.ended else -(-count // self.hop)
+        )  # as the processor's mask counts them
         end = len(self.manner.before) + kept * self.chunk // (2 * self.each)
         past = tuple(CrossingPair(pair.keys[:, :end], pair.values[:, :end]) for pair in past)
         return _Plan(chunks, (frames + 1) // 2, kept, past)
@@ -232,9 +238,12 @@ class AudioLanguageModel(Writer):
         """Return what the decoder is to read of each, ``(T, W)``, all encoded in one batch."""
         if not plans:
             return []
-        stacked = torch.stack([chunk for plan in plans for chunk in plan.chunks[plan.kept :]])
+        chunks = [chunk for plan in plans for chunk in plan.chunks[plan.kept :]]
+        stacked = torch.nn.utils.rnn.pad_sequence([chunk.T for chunk in chunks], batch_first=True).mT
         frames = None if self.manner.padded else torch.tensor([plan.frames for plan in plans], device=self.device)
-        heard = self.network.hear(stacked, frames)
+        lengths = [chunk.shape[-1] for chunk in chunks]
+        ends = torch.tensor(lengths, device=self.device) if self.manner.ended else None
+        heard = self.network.hear(stacked, frames, ends)
         if not math.isfinite(heard.sum(dtype=self.scorer.dtype)):
             raise BadAnswer(f"{self.name} hears numbers that aren't finite in this audio, so nothing can be read of it")
         parts = heard.split([len(plan.chunks) - plan.kept for plan in plans])

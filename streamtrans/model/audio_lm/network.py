@@ -91,19 +91,21 @@ class AudioNetwork(nn.Module):
         self.language_model = CausalNetwork(language)
         self.speculator = None if speculation is None else CausalKvspn(language, speculation)
 
-    def hear(self, mel: Tensor, frames: Tensor | None) -> Tensor:
+    def hear(self, mel: Tensor, frames: Tensor | None, ends: Tensor | None = None) -> Tensor:
         """Return what the decoder reads of audio.
 
         Args:
             mel: ``(B, M, T)``; what stands beside the frames that count is silence, as the convolutions hear it.
             frames: ``(B,)`` encoder frames of each row that count; ``None``: all ``T / 2``.
+            ends: ``(B,)`` mel frames of each row behind which there is nothing, not even silence.
 
         Returns:
             Embeddings ``(B, S, W)``, one per ``each`` encoder frames.
         """
         tower = self.audio_tower
         assert tower.embed_positions is not None, "these encoders count from the beginning"
-        x, mask = tower.convolve(mel, None), None
+        real = None if ends is None else torch.arange(mel.shape[-1], device=mel.device) < ends[:, None]
+        x, mask = tower.convolve(mel, real), None
         if frames is not None:
             x = x[:, : int(frames.max())]
             mask = (torch.arange(x.shape[1], device=x.device) < frames[:, None])[:, None, None]

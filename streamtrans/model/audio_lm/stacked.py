@@ -4,8 +4,8 @@
 <|startoftranscript|> audio ──────────────── <|de|> <|transcribe|> <|notimestamps|> text
                       `stacked` frames each   the prompt of whisperM2M
 ```
-Audio is heard at its own length. The projector is Voxtral's, the decoder Qwen2's; the sizes stand in ``config.json``
-under the names of Qwen2-Audio's.
+Audio is heard as whisperM2M hears it: at its own length, with nothing behind it. The projector is Voxtral's, the
+decoder Qwen2's; the sizes stand in ``config.json`` under the names of Qwen2-Audio's.
 """
 
 from __future__ import annotations
@@ -53,5 +53,5 @@ def asking(tokenizer: Tokenizer, languages: tuple[str, ...], size: int) -> tuple
     """Return how such a model is asked, and what it may write of the ``size`` tokens that its network knows."""
     prompts = Prompts(tokenizer, languages, ORDERS)
     special = {token for token in range(size) if token >= tokenizer.size or tokenizer.is_special(token)}
-    manner = Manner(languages, (tokenizer.sot,), lambda target, source: prompts(target, source)[1:], padded=False)
+    manner = Manner(languages, (tokenizer.sot,), lambda target, source: prompts(target, source)[1:], False, ended=True)
     return manner, Rules(size, tokenizer.eot, frozenset(special - {tokenizer.eot}))

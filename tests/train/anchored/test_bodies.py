@@ -14,6 +14,8 @@ from streamtrans.core import BadConfig, BadModel
 from streamtrans.decode import DraftContext, converse, decode, greedy, parse_drafters
 from streamtrans.model.api import Forward, Propose
 from streamtrans.model.audio_lm.model import AudioLanguageModel
+from streamtrans.model.config import read_features
+from streamtrans.model.features import LogMel
 from streamtrans.model.loading import load_speech
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.text import Tokenizer
@@ -159,6 +161,24 @@ def test_law_what_is_read_in_training_is_what_is_served(recipe: Path, tmp_path: 
         checked += 1
     assert checked > 3
     assert int((labels >= 0).sum()) > 20
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_law_what_is_heard_live_is_what_was_heard_ahead(recipe: Path, name: str) -> None:
+    plan = load_anchored(recipe)
+    base = Path(plan.base)
+    body = make_body(plan, plan.stage(name), load_base(base))
+    mels = [LogMel(read_features(base))(torch.from_numpy(audio)[None]) for audio in AUDIOS]
+    with torch.no_grad():
+        features = [load_base(base).model.encoder(mel)[0][0] for mel in mels]
+    ahead = body.remember(features)
+    for at, live in enumerate(body.model().encode(AUDIOS)):
+        [alone] = body.model().encode([AUDIOS[at]])
+        assert live.frames == alone.frames == ahead[at].frames
+        for other in (alone, ahead[at]):
+            for mine, theirs in zip((*live.decoder, *live.prefix), (*other.decoder, *other.prefix), strict=True):
+                torch.testing.assert_close(mine.keys, theirs.keys, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(mine.values, theirs.values, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("end", [("attending", 4), ("reading", 7), ("attending_kvspn", 4), ("reading_kvspn", 5)])

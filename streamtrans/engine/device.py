@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamtrans.core import Detect, Detection, Job, Request
+from streamtrans.core import DecodeStats, Detect, Detection, Job, Request
 from streamtrans.engine.outcomes import attempt, detection
 from streamtrans.engine.stats import EngineStats
 from streamtrans.engine.watch import Stopwatch
@@ -33,6 +33,8 @@ from streamtrans.model.api import (
 if TYPE_CHECKING:
     from streamtrans.vad import Vad
 
+_NOTHING = EngineStats()
+
 
 class Device:
     """What the device thread calls; ``stats`` and ``watch`` may be read by any thread.
@@ -48,13 +50,20 @@ class Device:
         self.model = model
         self.slots = slots
         self.watch = Stopwatch(stall_s)
-        self.stats = EngineStats()
+        # Counted in place: this is done several times per chunk of every stream.
+        self._counts: dict[str, Any] = {each.name: getattr(_NOTHING, each.name) for each in fields(EngineStats)}
         self._make_vad = vads
         self._vads: dict[str, Vad] = {}
 
-    def count(self, **more: float) -> None:
+    @property
+    def stats(self) -> EngineStats:
+        """What was counted so far."""
+        return EngineStats(**self._counts)
+
+    def count(self, **more: float | DecodeStats) -> None:
         """Add to the counters."""
-        self.stats = replace(self.stats, **{name: getattr(self.stats, name) + each for name, each in more.items()})
+        for name, each in more.items():
+            self._counts[name] += each
 
     def detect(self, detects: Sequence[Detect]) -> list[Detection | Exception]:
         """Ask one detector about several streams; they all name the same."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from streamtrans.core import (
     BadConfig,
+    DecodeStats,
     Detect,
     Detection,
     EngineClosed,
@@ -360,8 +361,8 @@ class Engine:
             reply.set_exception(outcome)
         else:
             if isinstance(outcome, Reading):
-                cost = sum((each.stats for each in outcome.hypotheses), self._device.stats.decode)
-                self._device.stats = replace(self._device.stats, readings=self._device.stats.readings + 1, decode=cost)
+                cost = sum((each.stats for each in outcome.hypotheses), DecodeStats())
+                self._device.count(readings=1, decode=cost)
             reply.set_result(outcome)
 
     def _try_device(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from streamtrans.core import DecodeStats, Reading
@@ -23,7 +23,12 @@ class Cursors:
 
     def grown(self, other: Cursors) -> Cursors:
         """Return whichever is further, of each."""
-        return Cursors(*map(max, astuple(self), astuple(other)))
+        return Cursors(
+            max(self.received, other.received),
+            max(self.decoded, other.decoded),
+            max(self.committed, other.committed),
+            max(self.final, other.final),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,6 +307,7 @@ class Call:
                     wait_s = spend(len(piece))
                     if self._config.pace == "flow":
                         await self._hold(wait_s, too_fast)
+                        await asyncio.sleep(0)  # what came in one piece with more of its kind keeps nobody waiting
         except asyncio.CancelledError:
             if not self._sent_away:  # a message that has been counted is heard whole, or a resumed call would miss it
                 for piece in left:
@@ -317,7 +318,8 @@ class Call:
         """Hold a client that is too fast, or refuse it."""
         config = self._config
         if config.pace == "flow":
-            await asyncio.sleep(wait_s)
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
             while self._live.full:
                 await asyncio.sleep(_FULL_POLL_S)
         elif wait_s > 0:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +28,7 @@ from streamtrans.model.audio_lm.network import AudioNetwork, Stacking
 from streamtrans.model.audio_lm.qwen2_audio import shapes
 from streamtrans.model.audio_lm.stacked import ORDERS, asking
 from streamtrans.model.causal.kvspn import Speculation
-from streamtrans.model.config import read_features, read_json
+from streamtrans.model.config import NetworkConfig, read_features, read_json
 from streamtrans.model.kvspn import flatten_group
 from streamtrans.model.layers import attend
 from streamtrans.model.network import Network, Texts
@@ -104,14 +103,21 @@ class Attending(Body):
 
     def __init__(self, base: Path, body: BodyRecipe, languages: Sequence[str], start: Network, blocks: int) -> None:
         self.base, self.languages = base, tuple(languages)
-        config = replace(
-            start.config,
+        size = start.config
+        config = NetworkConfig(
             d_model=body.width,
-            encoder_width=start.config.d_model,
+            encoder_width=size.d_model,
+            encoder_layers=size.encoder_layers,
+            encoder_attention_heads=size.encoder_attention_heads,
+            encoder_ffn_dim=size.encoder_ffn_dim,
+            encoder_rotary=size.encoder_rotary,
+            num_mel_bins=size.num_mel_bins,
+            max_source_positions=size.max_source_positions,
+            max_target_positions=size.max_target_positions,
             decoder_layers=body.layers,
             decoder_attention_heads=body.heads,
             decoder_ffn_dim=body.inner,
-            text_encoder_layers=0,
+            vocab_size=size.vocab_size,
             speculator_blocks=blocks,
         )
         self.network: Network = Network(config)

@@ -80,6 +80,7 @@ def make_base(folder: Path) -> None:
         num_mel_bins=80,
         max_source_positions=1500,
         max_target_positions=128,
+        speculator_ffn_dim=40,
     )
     network = Network(config)
     prompt = ["<|{target}|>", "<|transcribe|>", "<|notimestamps|>"]

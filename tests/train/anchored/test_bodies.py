@@ -255,6 +255,11 @@ def test_the_exported_folder_is_loaded_as_any_other_and_drafts_change_no_text(se
     assert json.loads((folder / "generation_config.json").read_text()) == {
         "eos_token_id": 0
     }  # the base's heads aren't its
+    weights = load_file(folder / "model.safetensors")
+    inner = weights[
+        "speculator.blocks.0.fc1.weight" if name == "attending" else "speculator.blocks.0.mlp.up_proj.weight"
+    ]
+    assert inner.shape == (24, 16)  # a layer's, whatever the base's KVSPN had
     slots = model.allocate(1)
     for audio, memory in zip(AUDIOS, model.encode(AUDIOS), strict=True):
         for target in ("en", "de"):

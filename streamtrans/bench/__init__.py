@@ -41,6 +41,7 @@ MEASUREMENTS: dict[str, Line] = {
     "cuts": Line("streamtrans.bench.cuts:Cuts"),
     "segments": Line("streamtrans.bench.segments:Segments"),
     "guard": Line("streamtrans.bench.guard:OffTarget"),
+    "chatter": Line("streamtrans.bench.chatter:Chatter"),
     "silence": Line("streamtrans.bench.silence:Silence"),
     "levels": Line("streamtrans.bench.levels:Levels"),
     "costs": Line("streamtrans.bench.costs:Costs", "tables"),

@@ -141,20 +141,26 @@ def _written(path: Path) -> list[dict[str, Any]]:
 
     Besides, how many of them would be doubted as translations of each other, or lose their end.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    columns = [name for name in rows[0] if name in LANGUAGES and name != "id"] if rows else []  # a row's number
+    rows, columns = parallel(path)
     found = []
     for language in columns:
         texts = [text for row in rows if (text := row[language] or "").strip()]
         asked = Asked(language, tuple(columns), taught=True)
         doubts = [said for text in texts if (said := foreign(text, asked)) is not None]
         line = {"table": path.stem, "language": language, "texts": len(texts), "doubted": len(doubts)}
-        found.append(line | {"held_back": sum(said.certain for said in doubts)} | _translated(rows, language, columns))
+        found.append(line | {"held_back": sum(said.certain for said in doubts)} | translated(rows, language, columns))
     return found
 
 
-def _translated(rows: Sequence[dict[str, str]], language: str, columns: Sequence[str]) -> dict[str, int]:
+def parallel(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Read a table of texts, a language a column: its rows, and the languages."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    columns = [name for name in rows[0] if name in LANGUAGES and name != "id"] if rows else []  # a row's number
+    return rows, columns
+
+
+def translated(rows: Sequence[dict[str, str]], language: str, columns: Sequence[str]) -> dict[str, int]:
     """Count texts as translations of each of the others of their row, by a model that is asked in words."""
     counts = dict.fromkeys(("translations", "strayed", "strayed_and_held", "cut_short"), 0)
     for row in rows:

@@ -22,6 +22,12 @@ COPIED_WORDS = 4
 LONGER = 4
 """How many times longer than its source says a text that says more than it, with :data:`SLACK` letters besides."""
 SLACK = 60
+FULLER = 1.25
+"""How many times longer a text at least is that has something added to it."""
+WHOLE = 0.85
+"""How much of its usual length a text has behind what announces it."""
+QUOTED_SIGNS = 8
+"""Letters that a source at least has, in a script without spaces, of which a text is said to have all."""
 
 _I = re.IGNORECASE
 _KNOWN = frozenset(re.findall("..", "endeesfritptnlplruuksvdanozhjakoarhivi"))
@@ -29,7 +35,7 @@ _KNOWN = frozenset(re.findall("..", "endeesfritptnlplruuksvdanozhjakoarhivi"))
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _COLON = re.compile("[:：]")
 _TASK = re.compile(
-    r"translat|transcri|transkri|übersetz|übertrag|dolmetsch|sprachmittl|tradu[cçiîtz]|trascri|vertal|tolk|tłumac|przekł"
+    r"translat|transcri|transkri|übersetz|übertrag|dolmetsch|sprachmittl|tradu[cçiîjrtz]|trascri|vertal|tolk|tłumac|przekł"
     r"|przeło|oversæt|oversett|översätt|omset|interpr|version|versi[oó]n|fassung|dịch|phiên|перев[оеё]|перекл|тлумач|толмач|верси|версі"
     r"|ترجم|अनुवाद|तर्जुम|翻|译|譯|訳|번역|통역",
     _I,
@@ -73,6 +79,16 @@ _LEAD = re.compile(
     _I,
 )
 """How those begin who were asked about what they heard, or who repeat it."""
+_SPOKEN_OF = re.compile(
+    r"(?<!\bin )translat|übersetz|traduc|tradui|tradur|tradutt|traduz|翻译|译文|译者|翻訳|번역",
+    _I,
+)
+"""Words that a text has only of a source that speaks of translating."""
+_ASSISTANT = re.compile(
+    r"\bai (?:assistant|language model)|\bki-(?:assistent|sprachmodell)|\basistente de (?:ia|inteligencia)\b"
+    r"|\bassistant ia\b|\bassistente (?:ia|di intelligenza)\b|人工智能(?:助手|语言模型)",
+    _I,
+)
 _REFUSAL = re.compile(
     r"\bas an? (?:(?:ai|artificial intelligence|large) )+language model\b|\bals (?:ki-|großes )?sprachmodell\b"
     r"|\ben tant que modèle de langage\b|\bcomo (?:un )?modelo de (?:lenguaje|linguagem)\b"
@@ -85,14 +101,64 @@ _UNTRANSLATED = re.compile(
     r"|\bno puedo\b[^.!?]{0,30}\btraducir|\bnon posso\b[^.!?]{0,30}\btradurre|(?:无法|不能)[^。！？]{0,12}翻译",
     _I,
 )
+_HELPING = re.compile(
+    r"\bhelp|assist|hilf|helf|behilf|ayud|\baid|aiut|ajud|\bhulp|hjälp|hj[eæ]lp|pom[oó]|помо|допомо|مساعد|मदद|giúp"
+    r"|帮|幫|助|도와|도움",
+    _I,
+)
+"""Words for helping, in whatever form."""
 _HELPLESS = re.compile(
     r"\b(?:can(?:no|['’])t|can not|unable to|not able to)\b[^.!?]{0,20}\b(?:assist|help)\b[^.!?]{0,12}\bwith"
-    r"|\bne peux\b[^.!?]{0,40}\bvous aider|\bno puedo\b[^.!?]{0,30}\bayudar|\bnon posso\b[^.!?]{0,30}\baiutar"
-    r"|(?:无法|不能)[^。！？]{0,12}协助",
+    r"|\b(?:dabei|damit|anfrage) kann ich\b[^.!?]{0,20}nicht helfen|\bne peux\b[^.!?]{0,40}\bvous aider"
+    r"|\bno puedo\b[^.!?]{0,30}\bayudar|\bnon posso\b[^.!?]{0,30}\baiutar"
+    r"|(?:无法|不能)[^。！？]{0,12}协助|帮不了你",
     _I,
 )
 """What people who are sorry say as well as models."""
+_HELPFUL = re.compile(
+    r"\b(?:how|else)\b[^.!?]{0,12}\bI\b[^.!?]{0,12}\b(?:assist|help)|\bhappy to (?:assist|help)"
+    r"|\bhope (?:this|that) helps|\bkann ich (?![^.!?]*nicht)[^.!?]{0,40}(?:helfen|behilflich)"
+    r"|\bhelfe (?:ihnen |dir )?gern|\bhoffe,? das hilft|\b(?:puis-je|ravi de)\b[^.!?]{0,40}\baider"
+    r"|\bcela (?:vous|t['’])\s?aide"
+    r"|\bpueda?\b[^.!?]{0,30}\bayudar|\bpuedo ayudar|\bgusto te ayudo|\besto te ayude"
+    r"|\bposso aiutar|\bfelice di aiutar|我可以帮您|对您有帮助|很乐意帮忙",
+    _I,
+)
+"""What helpful models say besides or instead, and people who speak of helping."""
+_CONTENT = re.compile(
+    r"\b(?:provide|share|give) (?:me )?(?:the|more) (?:text|context|content)|\btext mit(?:teilen)?\b|\bmehr kontext"
+    r"|\bproporcion[ae] el texto|\bcomparte el texto|\bmás contexto|\b(?:fournir|partager) le texte|\bplus de contexte"
+    r"|\b(?:fornisci|condividi) il testo|\bpiù contesto|(?:提供|分享)[^。！？]{0,8}(?:文本|上下文)"
+    r"|\bmessage is incomplete|\bnachricht scheint unvollständig|\bmensaje está incompleto|\bmessage semble incomplet"
+    r"|\bmessaggio sembra incompleto|消息似乎不完整",
+    _I,
+)
+"""What they ask for who were given too little."""
+_MATTER = re.compile(
+    r"te[kx]s?t|testo|contest|zusammenh|hintergr|messag|nachricht|mensa[jg]|bericht|melding|besked|wiadom"
+    r"|текст|сообщ|повідом|نص|سياق|رسال|पाठ|संदर्भ|संदेश|văn bản|ngữ cảnh|tin nhắn"
+    r"|[文内內背消訊讯本脈]|テキスト|텍스트|문맥|메시지",
+    _I,
+)
+"""Words for texts and for what stands around them."""
+_ABOUT = re.compile(
+    r"\b(?:sentence|text|means?|english|german|spanish|french|italian|chinese|satz|bedeutet|deutsch|frase|texto|significa"
+    r"|español|phrase|texte|veut dire|français|testo|italiano)\b|意思|中文|文本",
+    _I,
+)
+"""Words for what somebody wrote, and for its language, as one announces it."""
+_DIVIDED = re.compile(r"\n|[(\[（【][^)\]）】]*[)\]）】]\W*\Z")
+"""What nobody says: lines, and brackets at the end."""
+_BRACKETS = re.compile(r"[\n()\[\]（）【】:：]")
+_CLOSING = re.compile(
+    r"\blet me know if|\blass (?:es )?mich wissen|\blassen sie (?:es )?mich wissen|\bavísame si|\bh[aá]zmelo saber"
+    r"|\bn['’]hésitez pas|\bfammi sapere|\bfatemi sapere|请(?:随时)?告诉我\W*\Z",
+    _I,
+)
+"""How they take their leave, behind a text that is whole without it."""
 _COMMAND = re.compile(r"<\|[a-z_]+\|>")
+_FRAME = re.compile(r"<\|[a-z_]+\|>|\[/?INST\]|^#+ (?:Response|Instruction)\b", re.MULTILINE)
+"""What a model's prompt is made of: who hears for himself may hear the latter named."""
 _PROMPT = re.compile(r"\btranslate the following text from \w+ (?:in)?to \w+", _I)
 _REMARKS = (
     r"note|notes|explanation|translator['’]s note|anmerkung|hinweis|erklärung|remarque|explication|nota|notas"
@@ -109,7 +175,7 @@ _REMARKING = re.compile(
 )
 _DRESSING = re.compile(r"\*\*[^\W\d][^*]*\*\*|```|^\s*#{1,6}\s+[^\W\d]|^\s*\*\s+[^\W\d]", _I)
 _QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "「": "」", "『": "』"}
-_MARKS = re.compile("[\"“”„«»「」『』‘’':：-]|[–—]")
+_MARKS = re.compile(r"[\"“”„«»「」『』:：-]|[–—]|(?<!\w)['‘’]|['‘’](?!\w)")
 """What shows that somebody is quoted, in one way or another."""
 
 
@@ -143,13 +209,13 @@ def talk(text: str, language: str, source: Source | None) -> bool | None:
     """
     if source is None:
         return True if _COMMAND.search(text) else False if _PROMPT.search(text) or _LEAD.match(text) else None
-    if _COMMAND.search(text) and not _COMMAND.search(source.text):
+    if (_FRAME.search(text) and not _FRAME.search(source.text)) or _quoted(text, language, source):
         return True
     refuses = _refuses(text, source)
     if refuses or (_silent(source) and (_PROMPT.search(text) or _opens(text, source.text))):
         return True
-    doubtful = refuses is False or _remark(text, source) is not None or _dressed(text, source.text)
-    return False if doubtful or len(text.strip()) > LONGER * _usual(language, source) + SLACK else None
+    doubtful = _assists(text, source) or _remark(text, source) is not None or _dressed(text, source.text)
+    return False if doubtful or _says_more(text, language, source) else None
 
 
 def remark(text: str, language: str, source: Source | None) -> int:
@@ -181,15 +247,50 @@ def _opens(text: str, known: str) -> bool:
     return found is not None and not _COLON.search(known) and _TRANSLATION.search(found[0]) is not None
 
 
-def _refuses(text: str, source: Source) -> bool | None:
-    """Say whether a text refuses its task, and for certain, where its source neither refuses nor speaks of models."""
+def _quoted(text: str, language: str, source: Source) -> bool:
+    """Say whether a text has all of its source in it, as it was asked for, and something else besides."""
+    said, written = (_letters(each).lower() for each in (source.text, text))
+    plain = sum(word.islower() for word in _WORD.findall(source.text)) >= COPIED_WORDS or len(said) >= QUOTED_SIGNS
+    return plain and said != written and f" {said} " in f" {written} " and tells_apart(language, source.language)
+
+
+def _letters(text: str) -> str:
+    return " ".join(_WORD.findall(text))
+
+
+def _refuses(text: str, source: Source) -> bool:
+    """Say whether a text certainly refuses its task: its source neither refuses nor speaks of models."""
     if not _silent(source) or any(spoken.search(source.text) for spoken in (_MODEL, _SORRY, _NOT)):
-        return None
-    if _REFUSAL.search(text):
+        return False
+    refused = _SORRY.search(text) is not None and _UNTRANSLATED.search(text) is not None
+    return refused or _REFUSAL.search(text) is not None
+
+
+def _assists(text: str, source: Source) -> bool:
+    """Say whether a text speaks of translating, of a model or of helping, as its source doesn't."""
+    if not _silent(source):
+        return False
+    refuses = any(spoken.search(source.text) for spoken in (_SORRY, _NOT))
+    spoken_of = _SPOKEN_OF.search(text) is not None or _HELPLESS.search(text) is not None
+    helps = _HELPFUL.search(text) is not None and not _HELPING.search(source.text)
+    introduced = _ASSISTANT.search(text) is not None and not _MODEL.search(source.text)
+    asks = _CONTENT.search(text) is not None and not _MATTER.search(source.text)
+    return (spoken_of and not refuses) or helps or introduced or asks
+
+
+def _says_more(text: str, language: str, source: Source) -> bool:
+    """Say whether a text is longer than what was said would be, and divided, announced or closed as nobody speaks."""
+    stripped, usual = text.strip(), _usual(language, source)
+    if len(stripped) > LONGER * usual + SLACK:
         return True
-    if _SORRY.search(text) is None:
-        return None
-    return True if _UNTRANSLATED.search(text) else False if _HELPLESS.search(text) else None
+    if len(stripped) < FULLER * usual or _BRACKETS.search(source.text):
+        return False
+    opening = _OPENING.match(stripped)
+    whole = opening is not None and len(stripped) - len(opening[0]) >= WHOLE * usual
+    announced = opening is not None and whole and _ABOUT.search(opening[0]) is not None
+    closing = _CLOSING.search(stripped)
+    closed = closing is not None and closing.start() >= WHOLE * usual
+    return announced or closed or _DIVIDED.search(stripped) is not None
 
 
 def _dressed(text: str, known: str) -> bool:

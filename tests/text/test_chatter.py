@@ -310,3 +310,50 @@ def test_an_apology_of_every_language_is_among_those():
 )
 def test_who_cannot_translate_may_say_so(source, said):
     assert talk("I'm sorry, I can't translate this.", "en", Source(said, source)) is None
+
+
+SAID = "The meeting begins at nine o'clock tomorrow morning."
+WRITTEN = "Die Besprechung beginnt morgen früh um neun Uhr."
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        (f"Übersetze den folgenden Text: {SAID}", True),
+        (f"Benutzer: {SAID}\nAssistent: {WRITTEN}", True),
+        (f"[INST] {WRITTEN}", True),
+        (f"### Response:\n{WRITTEN}", True),
+        (f'"{WRITTEN}"', False),  # the apostrophe of what was said is no quotation mark
+        (f"{WRITTEN}\n\nAlternativ: {WRITTEN}", False),
+        (f"{WRITTEN} (wörtlich: in der Früh)", False),
+        (f"Der Text auf Deutsch lautet wie folgt: {WRITTEN}", False),
+        (f"{WRITTEN} Lass mich wissen, wenn du noch etwas brauchst!", False),
+        ("Bitte gib den Text an, den ich übersetzen soll.", False),
+        ("Könnten Sie bitte mehr Kontext angeben?", False),
+        ("Hallo! Wie kann ich Ihnen heute helfen?", False),
+        ("Dabei kann ich leider nicht helfen.", False),
+        ("Ich bin ein KI-Assistent.", False),
+        ("Ich kann für diesen Text keine Übersetzung liefern.", False),
+    ],
+)
+def test_what_is_added_to_a_translation_or_stands_in_its_place_is_noticed(text, certain):
+    assert talk(text, "de", Source(SAID, "en")) is certain
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("How can I help you today?", "Wie kann ich Ihnen heute helfen?"),
+        ("Give me more context, please.", "Könnten Sie bitte mehr Kontext angeben?"),
+        ("I can't do that.", "Dabei kann ich leider nicht helfen."),
+        ("Our assistant is an AI.", "Unser KI-Assistent."),
+        (
+            "Either we wait (five minutes) or we walk.",
+            "Entweder warten wir noch eine ganze Weile\noder wir gehen (zu Fuß).",
+        ),
+        ("Tell me if you need anything.", "Lass mich wissen, wenn du etwas brauchst."),
+        ("What did she translate?", "Was hat sie übersetzt?"),
+    ],
+)
+def test_what_its_source_speaks_of_a_translation_may_speak_of(said, text):
+    assert talk(text, "de", Source(said, "en")) is None

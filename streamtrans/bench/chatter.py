@@ -47,7 +47,7 @@ class Chatter:
             if not noticed:
                 missed.append({name: line[name] for name in ("kind", "language", "known", "written")})
         kinds = [{"what": what, "known": known, **count.figures()} for (what, known), count in sorted(counted.items())]
-        right = []
+        right = list[dict[str, Any]]()
         for done, path in enumerate(self.texts):
             progress("tables", done, len(self.texts))
             rows, columns = parallel(path)

@@ -211,8 +211,7 @@ def talk(text: str, language: str, source: Source | None) -> bool | None:
         return True if _COMMAND.search(text) else False if _PROMPT.search(text) or _LEAD.match(text) else None
     if (_FRAME.search(text) and not _FRAME.search(source.text)) or _quoted(text, language, source):
         return True
-    refuses = _refuses(text, source)
-    if refuses or (_silent(source) and (_PROMPT.search(text) or _opens(text, source.text))):
+    if _refuses(text, source) or ((_PROMPT.search(text) or _opens(text, source.text)) and _silent(source)):
         return True
     doubtful = _assists(text, source) or _remark(text, source) is not None or _dressed(text, source.text)
     return False if doubtful or _says_more(text, language, source) else None
@@ -258,24 +257,26 @@ def _letters(text: str) -> str:
     return " ".join(_WORD.findall(text))
 
 
+def _finds(text: str, *patterns: re.Pattern[str]) -> bool:
+    return any(pattern.search(text) for pattern in patterns)
+
+
 def _refuses(text: str, source: Source) -> bool:
     """Say whether a text certainly refuses its task: its source neither refuses nor speaks of models."""
-    if not _silent(source) or any(spoken.search(source.text) for spoken in (_MODEL, _SORRY, _NOT)):
-        return False
-    refused = _SORRY.search(text) is not None and _UNTRANSLATED.search(text) is not None
-    return refused or _REFUSAL.search(text) is not None
+    refused = _finds(text, _REFUSAL) or (_finds(text, _UNTRANSLATED) and _finds(text, _SORRY))
+    return refused and not _finds(source.text, _MODEL, _SORRY, _NOT) and _silent(source)
 
 
 def _assists(text: str, source: Source) -> bool:
     """Say whether a text speaks of translating, of a model or of helping, as its source doesn't."""
-    if not _silent(source):
-        return False
-    refuses = any(spoken.search(source.text) for spoken in (_SORRY, _NOT))
-    spoken_of = _SPOKEN_OF.search(text) is not None or _HELPLESS.search(text) is not None
-    helps = _HELPFUL.search(text) is not None and not _HELPING.search(source.text)
-    introduced = _ASSISTANT.search(text) is not None and not _MODEL.search(source.text)
-    asks = _CONTENT.search(text) is not None and not _MATTER.search(source.text)
-    return (spoken_of and not refuses) or helps or introduced or asks
+    said = source.text
+    assists = (
+        (_finds(text, _SPOKEN_OF, _HELPLESS) and not _finds(said, _SORRY, _NOT))
+        or (_finds(text, _HELPFUL) and not _finds(said, _HELPING))
+        or (_finds(text, _ASSISTANT) and not _finds(said, _MODEL))
+        or (_finds(text, _CONTENT) and not _finds(said, _MATTER))
+    )
+    return assists and _silent(source)
 
 
 def _says_more(text: str, language: str, source: Source) -> bool:

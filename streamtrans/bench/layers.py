@@ -55,7 +55,7 @@ class Layers:
     model: Annotated[str, Option("The Whisper that loses layers: folder or hub name.")] = "openai/whisper-base"
     selection: Annotated[Path, Option("Manifest of the recordings that layers are chosen by.")]
     test: Annotated[Path, Option("Manifest of other recordings, that all models are scored on.")]
-    speech: Annotated[tuple[str, ...], Option("Manifests of the recordings that are learnt from. Repeatable.")]
+    speech: Annotated[tuple[str, ...], Option("Manifest of recordings that are learnt from. Repeatable.")] = ()
     recipe: Annotated[Path, Option("Recipe of each training; its base, speech and teacher are set here.")] = Path(
         "recipes/whisper_language.toml"
     )
@@ -68,7 +68,10 @@ class Layers:
 
     def __post_init__(self) -> None:
         some_of(self.stacks, STACKS, "--stacks")
-        some_of(self.taught, TAUGHT, "--taught")
+        if some_of(self.taught, TAUGHT, "--taught") != TAUGHT[:1] and not self.speech:
+            raise BadConfig(
+                "what is left is taught by recordings: name a manifest by --speech, or say --taught nothing"
+            )
 
     def measure(self, progress: Progress = silent) -> Report:
         """Make what isn't made yet, and score what isn't scored."""
@@ -104,7 +107,11 @@ class _Experiment:
             )
         teaching = load_teaching(asked.recipe)
         self.teaching = replace(
-            teaching, base=str(self.base), speech=asked.speech, to=(), steps=asked.steps or teaching.steps
+            teaching,
+            base=str(self.base),
+            speech=asked.speech or teaching.speech,
+            to=(),
+            steps=asked.steps or teaching.steps,
         )
         ears = load_pupil(self.base, self.teaching, NOTHING, self.work / "heard")
         if not isinstance(ears, SpeechPupil):

@@ -9,9 +9,11 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from streamtrans.bench.layers import Layers
 from streamtrans.bench.reuse import Reuse
+from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, BadModel
 from tests.audio_models import make_qwen
 from tests.checkpoints import make_whisper
@@ -109,6 +111,16 @@ def test_each_set_of_layers_is_cut_once_and_taught_in_two_ways(asked: Layers) ->
     assert report.figures["scores"][0]["points"].keys() == {"de-de", "de-en"}
 
 
+def test_it_is_a_command_whose_table_is_kept(asked: Layers, tmp_path: Path) -> None:
+    said = ["--model", asked.model, "--selection", asked.selection, "--test", asked.test, "--recipe", asked.recipe]
+    options = ["--stacks", "encoder", "--remove", 1, "--taught", "nothing", "--work", asked.work]
+    result = CliRunner().invoke(app, ["bench", "layers", *map(str, (*said, *options, "--results", tmp_path / "out"))])
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "out" / "layers.md").read_text().splitlines()
+    assert lines[0] == "**encoder layers, 2 steps**"
+    assert lines[5].startswith("| 1 | importance, even, middle | nothing |")
+
+
 def test_an_encoder_that_lost_layers_hears_with_what_is_left(asked: Layers) -> None:
     report = replace(asked, stacks=("encoder",), remove=1, taught=("nothing", "texts")).measure()
     assert [row[:3] for row in report.tables[0].rows] == [
@@ -129,6 +141,8 @@ def test_what_makes_no_sense_is_refused_by_name(asked: Layers, tmp_path: Path) -
         replace(asked, stacks=("head",))
     with pytest.raises(BadConfig, match=r"--taught names prayer; use nothing, texts, teacher"):
         replace(asked, taught=("prayer",))
+    with pytest.raises(BadConfig, match="taught by recordings: name a manifest by --speech, or say --taught nothing"):
+        replace(asked, speech=())
     lines = asked.test.read_text().splitlines()
     asked.test.write_text("\n".join([*lines, "1.wav\tde\tGuten Abend.\tGood evening.\t"]) + "\n")
     with pytest.raises(BadConfig, match=r"1\.wav is in .*selection\.tsv and in .*test\.tsv: layers chosen by a record"):

@@ -71,7 +71,8 @@ def test_hearing_in_blocks_is_the_cpus(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_qlora_trains_saves_and_serves_on_the_gpu(tmp_path: Path) -> None:
     whisper, made = tmp_path / "whisper", tmp_path / "made"
-    make_whisper(whisper, d_model=64, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=128, decoder_ffn_dim=128)
+    whisper.mkdir()
+    make_whisper(whisper, d_model=64, encoder_attention_heads=4, decoder_attention_heads=4)
     soundfile.write(tmp_path / "a.wav", AUDIOS[0], 16_000)
     (tmp_path / "a.tsv").write_text("audio\tlanguage\ten\na.wav\ten\tthe light\n")
     teaching = Teaching(str(whisper), (str(tmp_path / "a.tsv"),), learns="qlora", device="cuda", steps=3, batch=1)

@@ -199,6 +199,15 @@ def make_panels(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Modul
     return (Int8Panels if precision == "int8" else Panels)(weight, bias)
 
 
+def for_many(precision: str, *widths: int) -> Make:
+    """Return what makes linears of such widths that read many rows at once, unlike the few of a pass.
+
+    oneDNN's are the fastest, but for whole numbers without AMX: rows are made whole and scaled back between its calls.
+    """
+    whole = precision == "int8" and not torch.cpu._is_amx_tile_supported()
+    return make_panels if whole and paneled(precision, *widths) else make_linear
+
+
 def paneled(precision: str, *widths: int) -> bool:
     """Return whether passes of such widths can be one call here: see :mod:`streamtrans.model.fused`."""
     if precision not in PRECISIONS or native.library() is None or any(width % native.LANES for width in widths):
@@ -301,7 +310,7 @@ def pack(network: Network, precision: str) -> Make:
     widths = (config.d_model, config.head_width, config.decoder_ffn_dim, config.speculator_ffn_dim)
     at_once = config.decoder_attention_heads <= native.HEADS and paneled(precision, *widths)
     make = make_panels if at_once else make_linear
-    join(network.model.encoder, precision)
+    join(network.model.encoder, precision, for_many(precision, config.d_model, config.encoder_ffn_dim))
     for part in (decoder, network.speculator):
         if part is not None:
             join(part, precision, make)
@@ -342,7 +351,7 @@ def _replace(module: nn.Module, precision: str, make: Make) -> None:
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Linear):
             # A memory is read once, all its frames together: that isn't a pass.
-            fitting = make_linear if name == "kv_proj" else make
+            fitting = for_many(precision, child.in_features) if name == "kv_proj" else make
             setattr(module, name, fitting(child.weight, child.bias, precision))
         else:
             _replace(child, precision, make)

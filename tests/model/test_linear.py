@@ -14,7 +14,17 @@ from streamtrans.core import BadConfig
 from streamtrans.decode import DraftContext, converse, decode, parse_drafters
 from streamtrans.model import linear
 from streamtrans.model.api import Forward, Propose
-from streamtrans.model.linear import Int8Linear, Int8Product, PackedLinear, make_linear, usable, works
+from streamtrans.model.linear import (
+    Int8Linear,
+    Int8Product,
+    PackedLinear,
+    for_many,
+    make_linear,
+    make_panels,
+    paneled,
+    usable,
+    works,
+)
 from streamtrans.model.loading import choose_precision, load_model
 from tests.checkpoints import make_whisper_m2m
 from tests.model.test_parity import speech
@@ -115,6 +125,14 @@ def test_a_processor_gets_the_next_best(monkeypatch, caplog):
         usable("int4")
     monkeypatch.setattr(linear, "works", lambda kind, dtype=torch.float32: False)
     assert type(make_linear(*weights(512, 512), usable("float32"))) is nn.Linear
+
+
+def test_many_rows_of_whole_numbers_are_read_in_panels_where_nothing_is_faster(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert for_many("int8", 64) is (make_panels if paneled("int8", 64) else make_linear)
+    assert for_many("int8", 64, 24) is for_many("float32", 64) is for_many("bfloat16", 64) is make_linear
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert for_many("int8", 64) is make_linear
 
 
 def test_auto_goes_by_width_and_device(monkeypatch):

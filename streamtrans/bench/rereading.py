@@ -189,14 +189,15 @@ class Tally:
 
     def figures(self, first: Tally) -> dict[str, Any]:
         """Return costs per reading, and how many times less that is than the ``first`` way's."""
-        kept = {name: ratio(kept, drafted) for name, (drafted, kept) in self.stats.by_drafter.items()}
+        by_drafter = self.stats.by_drafter.items()
         return {
             "readings": self.readings,
             "passes_per_reading": ratio(self.stats.passes, self.readings),
+            "kept_per_reading": {name: ratio(kept, self.readings) for name, (_, kept) in by_drafter},
             "ms_per_reading": ratio(1000 * self.wall_s, self.readings),
             "decode_ms_per_reading": ratio(1000 * self.decode_s, self.readings),
             "drafted_per_reading": ratio(self.stats.drafted, self.readings),
-            "acceptance": kept,
+            "acceptance": {name: ratio(kept, drafted) for name, (drafted, kept) in by_drafter},
             "fewer_passes": ratio(first.stats.passes, self.stats.passes),
             "faster_decoding": ratio(first.decode_s, self.decode_s),
         }

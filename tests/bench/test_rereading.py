@@ -54,6 +54,7 @@ def test_all_ways_decode_the_readings_of_the_sessions(streams):
     assert own["acceptance"]["echo"] == pytest.approx(
         alone.by_drafter["echo"][1] / alone.by_drafter["echo"][0], abs=1e-3
     )
+    assert own["kept_per_reading"]["echo"] == pytest.approx(alone.by_drafter["echo"][1] / readings, abs=1e-3)
     assert ways["none"]["all"]["fewer_passes"] == 1
     assert 1 < ways["echo"]["all"]["fewer_passes"] < own["fewer_passes"]
     assert set(ways["echo"]) == {*BUCKETS, "all"}

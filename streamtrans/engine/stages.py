@@ -139,8 +139,17 @@ def open_ear(work: Work, ear: Stage, model: SpeechModel, memory: Memory, config:
 
 def to_translate(work: Work, vocabulary: Vocabulary) -> list[Written]:
     """Return, per language, the text that the ear of ``vocabulary`` has written."""
-    text, source = vocabulary.decode(work.transcript.tokens).strip(), work.job.source or ""
+    text, source = readable(vocabulary.decode(work.transcript.tokens).strip()), work.job.source or ""
     return [Written(text, source, asked.target.language) for asked in work.plan.translator]
+
+
+def readable(text: str) -> str:
+    """Return a text as translators know texts: what was called out, and so written in capitals, becomes a sentence.
+
+    One word alone may be a name of letters, and stays.
+    """
+    shouted = text.isupper() and sum(len(word) > 1 for word in text.split()) > 1
+    return text.capitalize() if shouted else text
 
 
 def open_translations(

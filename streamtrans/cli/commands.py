@@ -150,10 +150,11 @@ def _asking(each: Asked, heading: str | None) -> tuple[Any, Any]:
     shown = default not in (None, "", ())
     if _many(each):
         kind = list[str] if option.repeats else list[get_args(each.kind)[0]]  # type: ignore[misc]
-        default = list(default) if default else None
+        default = default if default is REQUIRED else list(default) or None
     elif get_origin(each.kind) is tuple:
         kind = str
-        default = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in default)
+        if default is not REQUIRED:
+            default = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in default)
     if option.argument:
         info = typer.Argument(help=option.help, metavar=option.metavar, show_default=shown)
     else:

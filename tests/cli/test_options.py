@@ -189,6 +189,35 @@ def test_a_group_in_a_group_has_the_defaults_of_its_field():
     assert not {"--fresh", "--weights"} & {flag for each in made.params for flag in each.opts}
 
 
+@dataclass(frozen=True)
+class Needed:
+    """A group of several values each, none of which anybody has said before."""
+
+    names: Annotated[tuple[str, ...], Option("Names. Repeatable.")]
+    more: Annotated[tuple[str, ...], Option("More.", repeats=True, read=lambda _, text: tuple(text.split(",")))]
+    weights: Annotated[tuple[int, ...], Option("Heavy.", read=lambda _, text: tuple(map(int, text.split(","))))]
+
+
+def test_several_values_without_a_default_must_be_said(capsys):
+    seen = []
+
+    def pack(*, needed: Needed):
+        """Pack."""
+        seen.append(needed)
+
+    made = command("pack", pack)
+    given = {"--names": "a", "--more": "b,c", "--weights": "1,2"}
+    for missing in given:
+        said = [word for flag, value in given.items() if flag != missing for word in (flag, value)]
+        with pytest.raises(SystemExit):
+            made.main(said)
+        assert f"Missing option '{missing}'" in capsys.readouterr().err
+    made.main(["--names", "z", *(word for both in given.items() for word in both)], standalone_mode=False)
+    assert seen == [Needed(("z", "a"), ("b", "c"), (1, 2))]
+    made.main(["--help"], standalone_mode=False)
+    assert capsys.readouterr().out.count("[required]") == len(given)
+
+
 def test_help_stands_under_the_heading_of_its_group(capsys):
     load_verb("serve").main(["--help"], standalone_mode=False)
     out = capsys.readouterr().out

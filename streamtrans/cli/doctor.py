@@ -144,6 +144,11 @@ def _passes() -> Finding:
     from streamtrans.model import native
 
     reason = native.why_not()
+    if not reason and not native.shares():
+        remedy = (
+            "texts are the same; for a model that keeps one core busy, CC=gcc shares passes between threads on Linux"
+        )
+        return Finding("warn", "passes", "one call, but in one thread: the compiler has no OpenMP", remedy)
     if not reason:
         return Finding("ok", "passes", "a pass through a decoder is one call, compiled for this processor")
     remedy = "install a C compiler (Debian: apt install gcc libc6-dev); texts are the same without, passes slower"

@@ -1,6 +1,6 @@
 /* Silero's detector over the windows of several streams, as one call. vad/silero_call.py lays it out.
 
-   Law: as in fused.c, every sum is taken in one order. What a stream gets doesn't depend on those beside it, nor on how
+   Law: as in products.c, every sum is taken in one order. What a stream gets doesn't depend on those beside it, nor on how
    many of its windows are read in one call, to the last bit. */
 
 typedef struct {

@@ -1,6 +1,6 @@
 /* An encoder that hears in blocks, from sound to what texts attend to, as one call. model/ear.py lays it out.
 
-   Law: as in fused.c, every sum is taken in one order. What a run of speech gives doesn't depend on the runs beside it,
+   Law: as in products.c, every sum is taken in one order. What a run of speech gives doesn't depend on the runs beside it,
    nor on how many of its blocks are heard in one call, to the last bit; nothing is padded.
 
    Spectra are products with cosines and sines. Convolutions are products too: what they read lies side by side. */
@@ -125,7 +125,7 @@ int streamtrans_hear(const Ear *e, const Run *runs, int count, int threads) {
     columns = longest + 2;
     /* Each thread normalises, quantises and attends for itself: that is cheaper than waiting for another. */
     long sound = columns * (3L * e->bins + e->mels + width), shared = rows * (wide + 2 * width) + sound;
-    long each = ceiling(rows * (width + wide / 4 + 1));
+    long each = ceiling(rows * (width + narrowed(wide)));
     each += ceiling((2L * ceiling(e->block + e->left) + ROWS) * (width / e->heads) + ROWS * (long)ceiling(e->block + e->left));
     float *room = aligned_alloc(64, (size_t)(ceiling(shared) + threads * each) * sizeof(float));
     if (!room) return 1;
@@ -133,9 +133,9 @@ int streamtrans_hear(const Ear *e, const Run *runs, int count, int threads) {
     float *power = spectrum + columns * 2 * e->bins, *mel = power + columns * e->bins, *heard = mel + columns * e->mels;
 #pragma omp parallel num_threads(threads)
     {
-        float *normed = room + ceiling(shared) + thread() * each;
+        float *normed = room + ceiling(shared) + omp_get_thread_num() * each;
         uint8_t *bytes = (uint8_t *)(normed + rows * width);
-        float *own = normed + ceiling(rows * (width + wide / 4 + 1));
+        float *own = normed + ceiling(rows * (width + narrowed(wide)));
         long first = 0;
         for (int t = 0; t < count; first += runs[t++].frames) {
 #pragma omp single

@@ -25,6 +25,7 @@ from streamtrans.model import native
 from streamtrans.model.kvspn import CrossModelAttention
 from streamtrans.model.layers import Attention
 from streamtrans.model.network import Network
+from streamtrans.model.pages import settle
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
 """What linear layers can be packed in → the dtype of everything around them."""
@@ -102,7 +103,8 @@ class Int8Product(nn.Module):
 class Panels(nn.Module):
     """A linear in panels, as ``fused.c`` reads them: alone, or as a part of a pass that is one call.
 
-    Weights are float32 or bfloat16, sums and what surrounds them float32.
+    Weights are float32 or bfloat16, sums and what surrounds them float32. What weights in bfloat16 multiply is rounded
+    to it, where the processor has an instruction for that; float32 saved in it is widened, and nothing rounded.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -113,14 +115,15 @@ class Panels(nn.Module):
         self._keep(weight.detach(), None if bias is None else bias.detach().float(), inputs)
 
     def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
-        half = weight.bfloat16()
-        if torch.equal(
+        kind, half = native.FLOAT, weight.bfloat16()
+        if weight.dtype == torch.bfloat16 and native.has(native.ROUNDED):
+            kind = native.ROUNDED
+        elif torch.equal(
             half.to(weight.dtype), weight
-        ):  # as in checkpoints of bfloat16: half the bytes, the same numbers
-            weight = half
-        kind = native.HALF if weight.dtype == torch.bfloat16 else native.FLOAT
-        self.weights = _panels(weight).transpose(1, 2).contiguous()
-        self.bias = _panels(native.zeros(self.outputs) if bias is None else bias).contiguous()
+        ):  # as in checkpoints of bfloat16: half the bytes, no other number
+            kind, weight = native.HALF, half
+        self.weights = _panels(weight, 1 if kind == native.FLOAT else 2)
+        self.bias = _padded(native.zeros(self.outputs) if bias is None else bias)
         self.laid = native.Linear(
             native.address(self.weights), native.address(self.bias), None, None, kind, inputs, self.outputs
         )
@@ -145,20 +148,26 @@ class Int8Panels(Panels):
     """The same of whole numbers, as :class:`Int8Linear` makes them."""
 
     def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
-        if not native.has_whole() or inputs % native.LANES:
+        if not native.has(native.WHOLE) or inputs % native.LANES:
             raise RuntimeError("this processor has no instruction for whole numbers that fused.c knows")
         whole, step = _whole(weight)
-        self.weights = _panels(whole).unflatten(2, (-1, 4)).transpose(1, 2).contiguous()
-        self.bias = _panels(native.zeros(self.outputs) if bias is None else bias).contiguous()
-        self.step, self.shift = (_panels(each).contiguous() for each in (step, 128 * whole.sum(1, dtype=torch.int32)))
+        self.weights = _panels(whole, 4)
+        self.bias = _padded(native.zeros(self.outputs) if bias is None else bias)
+        self.step, self.shift = (_padded(each) for each in (step, 128 * whole.sum(1, dtype=torch.int32)))
         laid = (native.address(each) for each in (self.weights, self.bias, self.step, self.shift))
         self.laid = native.Linear(*laid, native.WHOLE, inputs, self.outputs)
 
 
-def _panels(rows: Tensor) -> Tensor:
-    """Return ``(outputs, ...)`` as an even number of panels ``(panels, 32, ...)``, zeros at the end."""
+def _padded(rows: Tensor) -> Tensor:
+    """Return ``(outputs, ...)`` with zeros at the end, as many as fill an even number of panels."""
     missing = -len(rows) % (2 * native.PANEL)
-    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]).unflatten(0, (-1, native.PANEL))
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
+
+
+def _panels(weight: Tensor, each: int) -> Tensor:
+    """Return ``(outputs, inputs)`` as ``(panels, inputs / each, 32, each)``, where it is read fast."""
+    panels = _padded(weight).unflatten(0, (-1, native.PANEL)).unflatten(2, (-1, each))
+    return settle(panels.transpose(1, 2))
 
 
 def _whole(weight: Tensor) -> tuple[Tensor, Tensor]:

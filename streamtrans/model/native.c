@@ -1,5 +1,7 @@
 /* All that is compiled, as one file: the parts share their products. */
 
+#include "products.c"
+
 #include "fused.c"
 
 #include "hearing.c"

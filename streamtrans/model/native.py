@@ -31,11 +31,11 @@ SOURCE = Path(__file__).with_name("native.c")
 """It includes the others, which lie beside it."""
 SWITCH = "STREAMTRANS_FUSED"
 LANES, PANEL = 16, 32
-"""Numbers that are computed at once, and outputs that a panel of weights has; panels come in pairs."""
+"""Numbers that are computed at once, at most, and outputs that a panel of weights has; panels come in pairs."""
 HEADS = 64
 """Heads of a layer at most: which of them are watched is told by as many bits."""
-FLOAT, HALF, WHOLE = range(3)
-"""Kinds of numbers."""
+FLOAT, HALF, WHOLE, ROUNDED = range(4)
+"""Kinds of numbers: float32, bfloat16, int8, and bfloat16 that is multiplied by what is rounded to it."""
 
 _COMMON = ("-O3", "-fno-math-errno", "-shared", "-fPIC")
 _COMPILE_S = 120
@@ -191,10 +191,16 @@ def why_not() -> str:
     return found if isinstance(found, str) else ""
 
 
-def has_whole() -> bool:
-    """Return whether the library multiplies whole numbers."""
+def has(kind: int) -> bool:
+    """Return whether the library multiplies a kind of numbers."""
     found = library()
-    return found is not None and bool(found.streamtrans_has_whole())
+    return found is not None and bool(found.streamtrans_has(kind))
+
+
+def shares() -> bool:
+    """Return whether threads share a pass: the library is compiled with OpenMP."""
+    found = library()
+    return found is not None and bool(found.streamtrans_shares())
 
 
 def call(function: str, *arguments: object) -> None:

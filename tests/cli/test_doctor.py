@@ -33,6 +33,15 @@ def test_whether_a_pass_is_one_call_is_told(monkeypatch):
     assert "apt install gcc" in found.remedy
 
 
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_pass_that_threads_cannot_share_is_told(monkeypatch, shares):
+    monkeypatch.setattr(native, "why_not", lambda: "")
+    monkeypatch.setattr(native, "shares", lambda: shares)
+    found = subjects(examine(50_051, ModelChoice("/no/such/model")))["passes"]
+    assert found.status == ("ok" if shares else "warn")
+    assert ("in one thread" in found.detail) != shares
+
+
 def test_what_fails_has_a_remedy():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from streamtrans.model.api import Forward, Propose
 from streamtrans.model.linear import Int8Panels, Panels
 from streamtrans.model.loading import load_model
 from streamtrans.model.native import Refused, build, check_private
+from streamtrans.model.pages import CHUNK, PAGE, settle
 from streamtrans.model.scoring import Rules, Scorer, weigh_at_once, weigh_by_operators
 from tests.checkpoints import SPECULATORS, make_whisper_m2m
 from tests.contracts.test_passes import AUDIOS, HEADS, LINE, SHAPE
@@ -30,6 +33,7 @@ in_one_call = pytest.mark.parametrize("library", [native.library()] if native.li
 """Left out where there is no library, as what needs instructions is where a processor lacks them."""
 compiled = pytest.mark.parametrize("compiler", [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1])
 LINEARS = {"float32": Panels, "bfloat16": Panels, "int8": Int8Panels}
+ROUNDING = {"float32": 1e-5, "bfloat16": 2**-8, "int8": 0.02}
 HERE = [precision for precision in LINEARS if linear.paneled(precision)]
 
 
@@ -139,7 +143,7 @@ def test_a_product_of_panels_is_the_product_row_by_row(precision, count, inputs,
     together = layer(rows)
     wanted = torch.nn.functional.linear(rows, weight.float(), bias)
     most = rows.norm(dim=1, keepdim=True) * weight.float().norm(dim=1)
-    assert ((together - wanted).abs() <= (0.02 if precision == "int8" else 1e-5) * most + 1e-6).all()
+    assert ((together - wanted).abs() <= ROUNDING[precision] * most + 1e-6).all()
     for row, found in zip(rows, together, strict=True):
         assert torch.equal(found, layer(row[None])[0])
 
@@ -181,6 +185,74 @@ def test_a_row_that_holds_no_number_gives_none(precision, at):
     found = layer(rows)
     assert found[1].isnan().all()
     assert torch.equal(found[[0, 2]], layer(rows[[0, 2]]))
+
+
+def test_weights_lie_behind_each_other_and_are_what_they_were():
+    random = torch.Generator().manual_seed(0)
+    many = [torch.randn(rows, 33, generator=random).to(dtype) for rows in (3, 70) for dtype in (torch.int8, torch.half)]
+    found = [settle(each.t()) for each in many]
+    for one, each in zip(found, many, strict=True):
+        assert torch.equal(one, each.t())
+        assert one.data_ptr() % 64 == 0
+    large = settle(torch.ones(CHUNK + 1, dtype=torch.uint8))
+    assert large.data_ptr() % PAGE == 0
+    assert large.sum() == CHUNK + 1
+
+
+PROCESSORS = {"x86-64-v3": (False, False), "cascadelake": (True, False), "alderlake": (True, False)} | {
+    "sapphirerapids": (True, True)
+}
+"""Kind of processor → whether it multiplies whole numbers, and rounded ones: by AVX2, VNNI, AVX-VNNI, and BF16."""
+
+
+@compiled
+@pytest.mark.parametrize("processor", PROCESSORS if platform.machine() == "x86_64" else [])
+def test_each_kind_of_processor_has_its_instructions(tmp_path, processor, compiler):
+    """The library is asked what it has and computes nothing, so that any processor can say so."""
+    found = compiled_with(tmp_path, compiler, f"-march={processor}")
+    assert tuple(bool(found.streamtrans_has(kind)) for kind in (native.WHOLE, native.ROUNDED)) == PROCESSORS[processor]
+    assert found.streamtrans_has(native.FLOAT)
+    assert found.streamtrans_has(native.HALF)
+
+
+def compiled_with(folder, compiler, *flags):
+    file = folder / "other.so"
+    source = ["-shared", "-fPIC", str(native.SOURCE), "-lm", "-o", str(file)]
+    subprocess.run([compiler, "-O2", "-fno-math-errno", *flags, *source], check=True, capture_output=True)
+    return native._declare(ctypes.CDLL(str(file)))
+
+
+LESSER = {"256 bits": ("-march=native", "-DNARROW"), "no AVX-512": ("-march=native", "-mno-avx512f")}
+"""What there is on lesser processors than this one, which can run it too."""
+SERVED = [(each, what) for each in HERE for what in LESSER if (each, what) != ("int8", "no AVX-512")]
+"""Whole numbers go by operators there."""
+
+
+@compiled
+@pytest.mark.parametrize(("precision", "lesser"), SERVED if platform.machine() == "x86_64" else [])
+def test_lesser_instructions_give_the_same_texts(tmp_path, monkeypatch, precision, lesser, compiler):
+    found = compiled_with(tmp_path, compiler, *LESSER[lesser])
+    make_whisper_m2m(tmp_path, **SHAPE)
+    model = load_model(tmp_path, device="cpu", dtype=precision)
+    memories = model.encode(AUDIOS)
+    wanted, guessed = ragged(model, memories)
+    monkeypatch.setattr(native, "_loaded", lambda: found)
+    if precision == "bfloat16":  # laid out for an instruction that there isn't
+        model = load_model(tmp_path, device="cpu", dtype=precision)
+    answers, guesses = ragged(model, memories)
+    assert [each.tokens for each in answers] == [each.tokens for each in wanted]
+    assert [each.tokens for each in guesses] == [each.tokens for each in guessed]
+    close = 0.2 if precision == "bfloat16" else 1e-4  # one rounds what it multiplies
+    for one, other in zip(answers, wanted, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=close)
+    for asked, memory in zip(([6, 1], [2, 4]), memories[3:], strict=True):
+        line = LINE[: sum(asked)]
+        whole, parts = (model.allocate(1).open(memory) for _ in range(2))
+        together = model.step([Forward(line, whole, len(line))])[0].logprobs
+        pieces = (line[: asked[0]], line[asked[0] :])
+        assert together == tuple(
+            x for each in pieces for x in model.step([Forward(each, parts, len(each))])[0].logprobs
+        )
 
 
 @pytest.mark.parametrize("precision", HERE)
@@ -260,7 +332,7 @@ def test_it_is_compiled_once_for_the_owner_alone(tmp_path, monkeypatch, compiler
     with pytest.raises(Refused, match="is a link"):
         build(tmp_path)
     made.unlink()
-    with pytest.raises(Refused, match=r"false can't compile fused\.c"):
+    with pytest.raises(Refused, match=r"false can't compile native\.c"):
         build(tmp_path)
     monkeypatch.setenv("CC", "")
     monkeypatch.setenv("PATH", str(tmp_path))

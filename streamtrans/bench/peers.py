@@ -1,8 +1,8 @@
 """Our loop beside others' on the same weights: transformers' ``generate``, and CTranslate2.
 
 Random weights of a Whisper shape, greedy, one thread, the same frames of audio and the same number of tokens. What a
-token costs is the slope between two lengths, so encoding and starting are left out. A peer that isn't installed
-says so in its row.
+token costs is the slope between two lengths, so encoding and starting are left out. Several streams write at once, each
+about its own memory; beside ours stands what reading the weights once takes. A peer that isn't installed says so.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import torch
 from streamtrans.bench.measurement import SHAPE, Progress, Report, Table, names, silent, some_of, use_threads
 from streamtrans.bench.shapes import LAYERS, WIDTHS, random_model, random_network, whisper_shape
 from streamtrans.core import BadConfig, Option, Tokens
-from streamtrans.decode import converse, greedy
-from streamtrans.model.api import SpeechModel
+from streamtrans.decode import greedy
+from streamtrans.model.api import Forward
 from streamtrans.model.config import NetworkConfig
-from streamtrans.model.linear import PRECISIONS, usable
+from streamtrans.model.linear import PRECISIONS, Panels, usable
+from streamtrans.model.pages import settle
 
 CONTENDERS = (
     "ours float32",
@@ -56,6 +57,7 @@ class PeerConfig:
     short: int = 8  # tokens of the shorter text; the slope is taken from here …
     long: int = 40  # … to here
     rounds: int = 5  # each contender once a round; more are steadier
+    streams: int = 1  # that write at once, each about a recording of its own
     contenders: tuple[str, ...] = CONTENDERS
 
     def __post_init__(self) -> None:
@@ -63,8 +65,8 @@ class PeerConfig:
             raise BadConfig(f"shape is {self.shape!r}; use {', '.join(WIDTHS)}")
         if unknown := set(self.contenders) - set(CONTENDERS):
             raise BadConfig(f"no contender {', '.join(sorted(unknown))}; use {', '.join(CONTENDERS)}")
-        if not 0 < self.short < self.long < 400 or min(self.frames, self.rounds) < 1 or self.layers < 0:
-            raise BadConfig("short must be below long, long below 400, frames and rounds 1 or more")
+        if not 0 < self.short < self.long < 400 or min(self.frames, self.rounds, self.streams) < 1 or self.layers < 0:
+            raise BadConfig("short must be below long, long below 400, frames, rounds and streams 1 or more")
 
     @property
     def network(self) -> NetworkConfig:
@@ -87,6 +89,7 @@ class Peers:
     short: Annotated[int, Option("Tokens of the shorter text …", least=1)] = 8
     long: Annotated[int, Option("… and of the longer: what a token costs is the slope.", least=2)] = 40
     rounds: Annotated[int, Option("How often each writes both.", least=1)] = 5
+    streams: Annotated[int, Option("Texts that are written at once, each about its own audio.", least=1)] = 1
     contenders: Annotated[
         tuple[str, ...], Option("Some of them, such as 'ours int8,ctranslate2 int8'. By default all.", read=names)
     ] = ()
@@ -101,11 +104,12 @@ class Peers:
             short=self.short,
             long=self.long,
             rounds=self.rounds,
+            streams=self.streams,
             contenders=some_of(self.contenders, CONTENDERS, "--contenders"),
         )
         use_threads(self.threads)
         found = compare_peers(config, progress=partial(progress, "rounds"))
-        figures = {"network": config.network.asdict(), "contenders": found}
+        figures = {"network": config.network.asdict(), "streams": self.streams, "contenders": found}
         return Report(figures, [peer_table(found)], markdown=True)
 
 
@@ -123,7 +127,7 @@ def compare_peers(
     """Let all write in turn; return milliseconds per token, and ratios to the first who is there.
 
     ``ms_per_token`` is a median of rounds in processor time of the process; ``ratio`` a median of ratios within a
-    round; ``equal`` says whether the text is that of the first.
+    round; ``equal`` says whether the text is that of the first; ``floor_ms`` what reading our weights once takes.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -137,9 +141,12 @@ def compare_peers(
                 there[name] = made
         texts = {name: contender(config.long) for name, contender in there.items()}
         slopes: dict[str, list[float]] = {name: [] for name in there}
+        floors: dict[str, list[float]] = {name: [] for name in there}
         for number in range(config.rounds):
             for name, contender in there.items():
                 slopes[name].append(_slope(contender, config))
+                if isinstance(contender, _Ours) and len(contender.weights):
+                    floors[name].append(_ms(contender.weights.sum))
             if progress is not None:
                 progress(number + 1, config.rounds)
     first = next(iter(there), None)
@@ -150,19 +157,23 @@ def compare_peers(
             "ratio": round(median(mine / base for mine, base in zip(taken, slopes[first], strict=True)), 3),
             "tokens": len(texts[name]),
             "equal": texts[name] == texts[first],
-        }
+        } | ({"floor_ms": round(median(floors[name]), 3)} if floors[name] else {})
     return {name: found[name] for name in config.contenders}
 
 
 def peer_table(figures: dict[str, dict[str, Any]]) -> Table:
     """Lay out what :func:`compare_peers` returned."""
     rows = [
-        (name, each["missing"], "–", "–")
+        (name, each["missing"], "–", "–", "–")
         if "missing" in each
-        else (name, each["ms_per_token"], each["ratio"], each["equal"])
+        else (name, each["ms_per_token"], each["ratio"], each.get("floor_ms", "–"), each["equal"])
         for name, each in figures.items()
     ]
-    return Table("our loop and others'", ("", "ms per token", "against the first", "same text"), tuple(rows))
+    return Table(
+        "our loop and others'",
+        ("", "ms per token", "against the first", "weights read once, ms", "same text"),
+        tuple(rows),
+    )
 
 
 def _make(name: str, config: PeerConfig, folder: Path) -> Contender | str:
@@ -170,7 +181,7 @@ def _make(name: str, config: PeerConfig, folder: Path) -> Contender | str:
     who, precision = name.split()
     if who == "ours":
         other = usable(precision)
-        return _ours(config, precision) if other == precision else f"this processor would take {other} in its place"
+        return _Ours(config, precision) if other == precision else f"this processor would take {other} in its place"
     if importlib.util.find_spec(who) is None:
         return f"{who} isn't installed"
     if importlib.util.find_spec("transformers") is None:
@@ -178,26 +189,39 @@ def _make(name: str, config: PeerConfig, folder: Path) -> Contender | str:
     return _transformers(config, precision) if who == "transformers" else _ctranslate2(config, precision, folder)
 
 
-def _ours(config: PeerConfig, precision: str) -> Contender:
-    model = random_model(random_network(config.network), precision)
-    model.pack(precision)
-    slots = model.allocate(1)
-    audio = _audio(config)
+class _Ours:
+    """Our loop; ``weights`` are as many bytes as a pass reads, where those of a pass lie."""
 
-    def write(count: int) -> Tokens:
-        cache = slots.open(model.encode([audio])[0])
-        talk = greedy(PROMPT, (), cache, eot=model.eot, limit=len(PROMPT) + count)
-        found = converse(cast("SpeechModel", model), talk)
-        slots.release(cache)
-        return found.tokens
+    def __init__(self, config: PeerConfig, precision: str) -> None:
+        self.model = random_model(random_network(config.network), precision)
+        self.model.pack(precision)
+        self.slots = self.model.allocate(config.streams)
+        self.audios = [_audio(config)] * config.streams
+        panels = [each for each in self.model.network.model.decoder.modules() if isinstance(each, Panels)]
+        self.weights = settle(torch.ones(sum(each.weights.nbytes for each in panels) // 4))
 
-    return write
+    def __call__(self, count: int) -> Tokens:
+        """Write ``count`` tokens in each stream."""
+        caches = [self.slots.open(memory) for memory in self.model.encode(self.audios)]
+        limit = len(PROMPT) + count
+        talks = [greedy(PROMPT, (), cache, eot=self.model.eot, limit=limit) for cache in caches]
+        texts: list[Tokens] = []
+        asked = [next(talk) for talk in talks]
+        while not texts:
+            answers = self.model.step(cast("list[Forward]", asked))
+            try:
+                asked = [talk.send(answer) for talk, answer in zip(talks, answers, strict=True)]
+            except StopIteration as stop:  # all are as long
+                texts.append(stop.value.tokens)
+        for cache in caches:
+            self.slots.release(cache)
+        return texts[0]
 
 
 def _transformers(config: PeerConfig, precision: str) -> Contender:
     theirs = _whisper(config).to(PRECISIONS[precision])
     mel = _mel(config).to(PRECISIONS[precision])
-    prompt = torch.tensor([PROMPT])
+    prompt = torch.tensor([PROMPT] * config.streams)
 
     def write(count: int) -> Tokens:
         with torch.inference_mode():
@@ -231,9 +255,9 @@ def _ctranslate2(config: PeerConfig, precision: str, folder: Path) -> Contender:
 
     def write(count: int) -> Tokens:
         heard = whisper.encode(ctranslate2.StorageView.from_array(mel))
-        [found] = whisper.generate(
+        found, *_ = whisper.generate(
             heard,
-            [list(PROMPT)],
+            [list(PROMPT)] * config.streams,
             beam_size=1,
             max_length=2 * count,  # CTranslate2 writes at most half of it
             suppress_blank=False,
@@ -283,10 +307,11 @@ def _audio(config: PeerConfig) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _mel(config: PeerConfig) -> torch.Tensor:
-    """Return the features ``(1, M, T)`` that our model reads."""
+    """Return the features ``(streams, M, T)`` that our model reads."""
     from streamtrans.model.features import FeatureConfig, LogMel
 
-    return LogMel(FeatureConfig(config.network.num_mel_bins))(torch.from_numpy(_audio(config))[None])
+    samples = torch.from_numpy(_audio(config)).expand(config.streams, -1)
+    return LogMel(FeatureConfig(config.network.num_mel_bins))(samples)
 
 
 def _slope(contender: Contender, config: PeerConfig) -> float:
@@ -297,4 +322,10 @@ def _slope(contender: Contender, config: PeerConfig) -> float:
         written = len(contender(count))
         taken.append((1000 * (time.process_time() - began), written))
     (short_ms, short), (long_ms, long) = taken
-    return (long_ms - short_ms) / max(1, long - short)
+    return (long_ms - short_ms) / max(1, long - short) / config.streams
+
+
+def _ms(run: Callable[[], object]) -> float:
+    began = time.process_time()
+    run()
+    return 1000 * (time.process_time() - began)

@@ -101,7 +101,7 @@ class Int8Product(nn.Module):
 
 
 class Panels(nn.Module):
-    """A linear in panels, as ``fused.c`` reads them: alone, or as a part of a pass that is one call.
+    """A linear in panels, as ``products.c`` reads them: alone, or as a part of a pass that is one call.
 
     Weights are float32 or bfloat16, sums and what surrounds them float32. What weights in bfloat16 multiply is rounded
     to it, where the processor has an instruction for that; float32 saved in it is widened, and nothing rounded.
@@ -149,7 +149,7 @@ class Int8Panels(Panels):
 
     def _keep(self, weight: Tensor, bias: Tensor | None, inputs: int) -> None:
         if not native.has(native.WHOLE) or inputs % native.LANES:
-            raise RuntimeError("this processor has no instruction for whole numbers that fused.c knows")
+            raise RuntimeError("this processor has no instruction for whole numbers that products.c knows")
         whole, step = _whole(weight)
         self.weights = _panels(whole, 4)
         self.bias = _padded(native.zeros(self.outputs) if bias is None else bias)

@@ -124,7 +124,7 @@ def test_costs_that_make_no_sense_are_refused(changes, problem):
 def test_peers_write_the_same_text():
     pytest.importorskip("transformers", reason="a peer")
     who = ("ours float32", "transformers float32", "ours int8")
-    config = PeerConfig(shape="nano", layers=2, frames=20, short=3, long=9, rounds=1, contenders=who)
+    config = PeerConfig(shape="nano", layers=2, frames=20, short=3, long=9, rounds=1, streams=2, contenders=who)
     found = compare_peers(config)
     assert list(found) == list(who)
     for each in found.values():
@@ -138,7 +138,7 @@ def test_ctranslate2_writes_the_same_text():
     pytest.importorskip("ctranslate2", reason="a peer")
     pytest.importorskip("transformers", reason="it converts the weights")
     who = ("ours float32", "ctranslate2 float32", "ctranslate2 int8")
-    config = PeerConfig(shape="nano", layers=2, frames=20, short=3, long=9, rounds=1, contenders=who)
+    config = PeerConfig(shape="nano", layers=2, frames=20, short=3, long=9, rounds=1, streams=3, contenders=who)
     found = compare_peers(config)
     assert all(each["equal"] and each["tokens"] == 9 for each in found.values())
 
@@ -148,7 +148,7 @@ def test_a_peer_that_is_not_installed_says_so(monkeypatch):
     who = ("ours float32", "transformers float32", "ctranslate2 int8")
     found = compare_peers(PeerConfig(shape="nano", layers=1, frames=20, short=2, long=3, rounds=1, contenders=who))
     assert found["transformers float32"] == {"missing": "transformers isn't installed"}
-    assert peer_table(found).rows[2] == ("ctranslate2 int8", "ctranslate2 isn't installed", "–", "–")
+    assert peer_table(found).rows[2] == ("ctranslate2 int8", "ctranslate2 isn't installed", "–", "–", "–")
     with pytest.raises(BadConfig, match="no contender theirs"):
         PeerConfig(contenders=("theirs",))
     with pytest.raises(BadConfig, match="short must be below long"):

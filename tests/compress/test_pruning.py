@@ -179,6 +179,19 @@ def test_what_is_heard_elsewhere_is_written_alike(whisper: Path, talks) -> None:
     assert (sorted(heard), other.heard, subject.heard) == (sorted(talk.name for talk in talks), 0, 3)
 
 
+def test_silence_takes_the_place_of_the_padding_and_is_another_selection(whisper: Path, talks, tmp_path: Path) -> None:
+    subjects = [SpeechSubject(loaded(whisper), "decoder", talks, (), 1, silence_s=silence) for silence in (None, 0.2)]
+    audio = subjects[0].asked[0][0].load()
+    padded, short = (subject._memories(0, [audio], range(5))[0].frames for subject in subjects)
+    assert (padded, short) == (100, ((len(audio) + 3200) // 160 + 1) // 2)
+    said = ["compress", "prune", whisper, tmp_path / "out", "--selection", talks[0].audio.parent / "people.tsv"]
+    options = ["--remove", 1, "--silence", 0.2, "--work", tmp_path / "work"]
+    result = CliRunner().invoke(app, [*map(str, (*said, *options))])
+    assert result.exit_code == 0, result.output
+    with pytest.raises(BadConfig, match="was begun with another silence_s"):
+        prune(whisper, tmp_path / "other", talks, Pruning(1), work=tmp_path / "work")
+
+
 @pytest.mark.parametrize("room", [1 << 30, 0])
 def test_keys_are_made_once_where_there_is_room_and_the_search_is_the_same(
     room: int, whisper: Path, talks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -53,8 +53,10 @@ class SileroCall:
             width=net.lstm.hidden_size,
         )
 
-    def detect(self, audio: npt.NDArray[np.float32], counts: Sequence[int], memory: Tensor) -> npt.NDArray[np.float32]:
-        """Return the probabilities ``(sum(counts),)`` of windows, and let ``memory`` ``(2, B, WIDTH)`` go on.
+    def detect(
+        self, audio: npt.NDArray[np.float32], counts: Sequence[int], memory: Tensor
+    ) -> tuple[npt.NDArray[np.float32], Tensor]:
+        """Return the probabilities ``(sum(counts),)`` of windows, and what is remembered now, ``(2, B, WIDTH)``.
 
         Args:
             audio: ``(sum(counts), 5 * hop)``, each window with the end of the one before, and mirrored at its own end.
@@ -62,7 +64,9 @@ class SileroCall:
             memory: what each stream said last, and its cell.
         """
         found = np.empty(len(audio), np.float32)
-        said, cell = memory
+        audio = np.ascontiguousarray(audio, np.float32)
+        # Written to by address: a copy of its own, float32 whatever came.
+        said, cell = memory = native.zeros(*memory.shape).copy_(memory)
         native.call(
             "streamtrans_detect",
             ctypes.byref(self._laid),
@@ -73,7 +77,7 @@ class SileroCall:
             cell.data_ptr(),
             found.ctypes.data,
         )
-        return found
+        return found, memory
 
     def _linear(self, weight: Tensor, bias: Tensor | None) -> native.Linear:
         made = Panels(weight, bias)

@@ -89,11 +89,11 @@ def detect(
     busy.sort(key=lambda i: -len(streams[i][0]))
     counts = [len(streams[i][0]) for i in busy]
     audio = _with_context([(streams[i][0], states[i].context) for i in busy])
-    memory = torch.stack([states[i].memory for i in busy], dim=1)
+    memory = torch.stack([states[i].memory for i in busy], dim=1).float()
     if net.call is None:
         found, memory = _by_operators(net, audio, counts, memory)
     else:
-        found = net.call.detect(audio, counts, memory)
+        found, memory = net.call.detect(audio, counts, memory)
     for i, part, kept in zip(busy, np.split(found, np.cumsum(counts[:-1])), memory.unbind(1), strict=True):
         # Copies, so that a stream's small state doesn't keep the whole batch alive.
         answers[i] = (part, SileroState(kept.clone(), streams[i][0][-1, -CONTEXT:].copy()))
@@ -177,7 +177,7 @@ def _their_name(name: str) -> str:
 def _opened(windows: Windows, state: object | None) -> SileroState:
     check_windows(windows, WINDOW)
     if state is None:
-        return SileroState(torch.zeros(2, WIDTH), np.zeros(CONTEXT, np.float32))
+        return SileroState(torch.zeros(2, WIDTH, dtype=torch.float32), np.zeros(CONTEXT, np.float32))
     if not isinstance(state, SileroState):
         raise BadAudio(f"the silero detector's state is a SileroState; got {type(state).__name__}")
     return state

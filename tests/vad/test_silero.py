@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from streamtrans.core import BadModel
 from streamtrans.model import native
 from streamtrans.model.linear import paneled
 from streamtrans.vad import SileroVad
-from streamtrans.vad.silero_net import load_net
+from streamtrans.vad.silero_net import SileroState, load_net
 
 SPEECH = Path(__file__).parents[2] / "../shared/data/speech"
 
@@ -96,6 +97,33 @@ def test_a_state_is_a_value(vad: SileroVad) -> None:
     [(_, state)] = vad.detect([(windows[:10], None)])
     first, second = (vad.detect([(windows[10:], state)])[0][0] for _ in range(2))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_what_torch_makes_by_default_changes_nothing(vad: SileroVad, default: torch.dtype) -> None:
+    windows = made_signal(30)
+    [(wanted, _)] = vad.detect([(windows, None)])
+    torch.set_default_dtype(default)
+    try:
+        [(early, state)] = vad.detect([(windows[:10], None)])
+        [(late, _)] = vad.detect([(windows[10:], state)])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert isinstance(state, SileroState)
+    assert state.memory.dtype == torch.float32
+    assert np.allclose(np.concatenate([early, late]), wanted, rtol=0, atol=1e-5 if vad._net.call is None else 0)
+
+
+def test_a_state_of_other_numbers_is_read_by_value(vad: SileroVad) -> None:
+    windows = made_signal(12)
+    [(_, state)] = vad.detect([(windows[:6], None)])
+    assert isinstance(state, SileroState)
+    wide = replace(state, memory=state.memory.double().T.contiguous().T)
+    [(wanted, _)], [(found, after)] = vad.detect([(windows[6:], state)]), vad.detect([(windows[6:], wide)])
+    assert np.array_equal(found, wanted)
+    assert isinstance(after, SileroState)
+    assert after.memory.dtype == torch.float32
+    assert torch.equal(wide.memory.float(), state.memory)  # what a stream holds isn't written to
 
 
 def test_loading_leaves_threads_and_random_numbers_alone() -> None:

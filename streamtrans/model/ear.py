@@ -23,6 +23,9 @@ from streamtrans.model.features import LogMel
 from streamtrans.model.layers import Attention, Blocks, EncoderLayer, SpeechEncoder, rotations
 from streamtrans.model.linear import Panels, make_panels, paneled
 
+AT_ONCE = 512
+"""Frames of several runs that are heard in one call: each of its threads has room for as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sound:
@@ -106,14 +109,19 @@ class Ear:
             context, frames, heads = sound.context.float().contiguous(), sound.frames, laid.reader_heads
             own = native.empty(2, laid.depth, laid.heads, frames, self._width)
             keys, values = native.empty(2, laid.readers, heads, laid.reader_width // heads * frames)
-            run.sound, run.begin, run.end = sound.samples.ctypes.data, sound.begin, sound.end
+            samples = np.ascontiguousarray(sound.samples, np.float32)  # read by address, as is the context
+            run.sound, run.begin, run.end = samples.ctypes.data, sound.begin, sound.end
             run.frames, run.known = frames, context.shape[-2]
             run.keys, run.values = map(native.address, context)
             run.own_keys, run.own_values = map(native.address, own)
             run.cross_keys, run.cross_values = native.address(keys), native.address(values)
             made.append((own, keys.unflatten(-1, (-1, frames)), values.unflatten(-1, (frames, -1))))
-            kept.append(context)
-        native.call("streamtrans_hear", ctypes.byref(laid), runs, len(runs), torch.get_num_threads())
+            kept.append((samples, context))
+        first = 0
+        for count in _shares([sound.frames for sound in sounds]):
+            some = (native.Run * count).from_buffer(runs, first * ctypes.sizeof(native.Run))
+            native.call("streamtrans_hear", ctypes.byref(laid), some, count, torch.get_num_threads())
+            first += count
         check_finite(self.name, sum(float(part.sum()) for _, *parts in made for part in parts))
         return made
 
@@ -154,6 +162,18 @@ def make_ear(
     layer, reader = encoder.layers[0], readers[0].k_proj.out_features
     widths = (len(encoder.conv1.weight), encoder.head_width, layer.fc1.out_features, reader, reader // readers[0].heads)
     return Ear(encoder, log_mel, readers, precision, name) if paneled(precision, *widths) else None
+
+
+def _shares(frames: Sequence[int]) -> list[int]:
+    """Return how many runs are heard at once, one after another, that have so many frames each."""
+    shares, rows = [0], 0
+    for count in frames:
+        if shares[-1] and rows + count > AT_ONCE:
+            shares.append(0)
+            rows = 0
+        shares[-1] += 1
+        rows += count
+    return shares
 
 
 def check_finite(name: str, total: float) -> None:

@@ -42,8 +42,8 @@ class EncoderState:
 
     ``origin`` and ``heard`` are samples of the stream; ``frames`` are encoded for good, counted from ``origin``.
     ``samples`` end at ``heard``. ``context`` ``(2, L, H, C, D)`` holds each layer's keys, not turned to their
-    positions, and values. ``keys`` ``(A, H, D, S)`` and ``values`` ``(A, H, S, D)`` are what texts attend to, for the
-    frames from ``kept`` up to ``frames``.
+    positions, and values, in what they were computed in: float32 where hearing is one call. ``keys`` ``(A, H, D, S)``
+    and ``values`` ``(A, H, S, D)`` are what texts attend to, for the frames from ``kept`` up to ``frames``.
     """
 
     origin: int
@@ -167,8 +167,9 @@ class BlockHearing:
     def _begin(self, start: int) -> EncoderState:
         layers = self.encoder.layers
         shape = 2, len(layers), layers[0].self_attn.heads, 0, self.encoder.head_width
-        context = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        nothing = context.new_zeros(0, 0, 0, 0)
+        made = self.dtype if self.ear is None else torch.float32
+        context = torch.zeros(shape, device=self.device, dtype=made)
+        nothing = context.new_zeros(0, 0, 0, 0, dtype=self.dtype)
         return EncoderState(start, start, 0, 0, np.zeros(0, np.float32), context, nothing, nothing)
 
     def _window(self, hearing: Hearing, state: EncoderState) -> tuple[int, int]:
@@ -186,9 +187,10 @@ class BlockHearing:
     def _encode(self, plans: Sequence[_Plan]) -> list[_Fresh]:
         if self.ear is not None:
             made = self.ear.hear([self._stretch(plan) for plan in plans])
-            return [_Fresh(*(part.to(self.dtype) for part in parts)) for parts in made]
+            # What goes on isn't rounded: else it would matter how many blocks are heard in one call.
+            return [_Fresh(layers, *(part.to(self.dtype) for part in parts)) for layers, *parts in made]
         mel, real = self._mel(plans)
-        past = [plan.state.context for plan in plans]
+        past = [plan.state.context.to(self.dtype) for plan in plans]
         known = [context.shape[-2] for context in past]
         longest = max(known)
         stacked = torch.stack(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.core import BadAnswer
-from streamtrans.model import native
+from streamtrans.model import ear, native
 from streamtrans.model.api import Hearing
 from streamtrans.model.hearing import EncoderState
 from streamtrans.model.linear import PRECISIONS, paneled
@@ -31,7 +32,7 @@ in_one_call = pytest.mark.parametrize("library", [native.library()] if native.li
 """Left out where there is no library, as what needs instructions is where a processor lacks them."""
 
 
-@pytest.fixture(scope="module", params=[precision for precision in HERE if precision != "bfloat16"])
+@pytest.fixture(scope="module", params=HERE)
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ear")
     make_whisper_m2m(folder, **SHAPE)
@@ -66,7 +67,7 @@ def test_one_call_hears_what_operators_hear(tmp_path, precision):
         assert (found.begin, found.encoded) == (wanted.begin, wanted.encoded)
         for one, other in zip(parts(found), parts(wanted), strict=True):
             assert one.shape == other.shape
-            assert one.dtype == other.dtype
+            assert one.dtype == (torch.float32 if one is found.state.context else other.dtype)
             assert not one.numel() or float((one - other).abs().max()) <= tolerance * float(other.abs().max())
         states = [found.state, wanted.state]
 
@@ -100,6 +101,31 @@ def test_the_same_sound_is_heard_alike_wherever_in_the_run(model):
     )  # fmt: skip
     one, two = (model.listen([Hearing(audio, 0, state)])[0] for state in (early, late))
     assert same(one, two)
+
+
+def test_sound_of_other_numbers_is_heard_by_value(model):
+    audio = noise(9_000)
+    [wanted] = model.listen([Hearing(audio)])
+    for other in (audio.astype(np.float64), np.repeat(audio, 2)[::2]):
+        begun = model.listen([Hearing(other[:5_000])])[0].state
+        assert same(model.listen([Hearing(other)])[0], wanted)
+        assert same(replace(model.listen([Hearing(other, 0, begun)])[0], encoded=wanted.encoded), wanted)
+
+
+def test_room_is_taken_for_so_many_rows_at_once(model, monkeypatch):
+    asked = [Hearing(noise(samples, samples)) for samples in (9_000, 300, 15_000, 2_000, 2_000)]
+    wanted, calls, call = model.listen(asked), [], native.call
+
+    def counted(function, laid, runs, count, threads):
+        calls.append([run.frames for run in runs])
+        assert count == len(runs)
+        call(function, laid, runs, count, threads)
+
+    monkeypatch.setattr(ear, "AT_ONCE", 30)
+    monkeypatch.setattr(native, "call", counted)
+    assert all(map(same, model.listen(asked), wanted))
+    assert all(len(each) == 1 or sum(each) <= 30 for each in calls)
+    assert [len(each) for each in calls] == [2, 1, 2]
 
 
 def test_threads_share_the_work_and_change_no_bit(model):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # mallopt's parameters, from malloc.h
 _ARENAS = 2
@@ -34,10 +36,19 @@ def settle() -> None:
     gc.freeze()
 
 
+@contextmanager
+def settling() -> Iterator[Callable[[], None]]:
+    """Hand out :func:`settle`; at the end nothing is permanent any more, or cycles would stay for ever."""
+    try:
+        yield settle
+    finally:
+        gc.unfreeze()
+
+
 def _set(options: dict[int, int]) -> None:
     try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library, whatever its name
         return
     for option, value in options.items():
-        libc.mallopt(option, value)
+        mallopt(option, value)

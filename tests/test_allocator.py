@@ -1,11 +1,19 @@
 """What the C library keeps of freed memory, seen from outside: resident pages, and the pools that threads share."""
 
+import ctypes
+import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from streamtrans import allocator
+
 _MEGABYTES = 64
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+
 _PROGRAM = """
 import ctypes, os, re, sys, tempfile, threading
 from pathlib import Path
@@ -61,14 +69,22 @@ def _measure(what: str, file: str) -> tuple[float, int]:
     return float(kept), int(pools)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")
+@glibc
 def test_a_server_gives_back_what_it_freed_and_its_threads_share_two_pools(tmp_path):
     kept, pools = _measure("give_back", str(tmp_path / "info.xml"))
     assert kept < _MEGABYTES / 8
     assert pools <= 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc")
+@glibc
 def test_a_training_keeps_it(tmp_path):
     kept, _ = _measure("keep_freed", str(tmp_path / "info.xml"))
     assert kept > _MEGABYTES / 2
+
+
+@pytest.mark.parametrize("what", [allocator.give_back, allocator.keep_freed])
+def test_other_c_libraries_keep_what_they_keep(monkeypatch, what):
+    opened = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: opened.append(name) or SimpleNamespace())
+    what()
+    assert opened

@@ -16,7 +16,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from streamtrans.allocator import give_back, settle
+from streamtrans.allocator import give_back, settling
 from streamtrans.core import SAMPLE_RATE, BadConfig, Detect, EngineClosed, Health, Job, Target
 from streamtrans.server.config import Served, ServerConfig
 from streamtrans.server.doors import Doors, Kind, kinds
@@ -239,7 +239,7 @@ async def serve(
     """
     give_back()
     asked_to_stop = asyncio.Event()
-    with _signals(asked_to_stop):
+    with _signals(asked_to_stop), settling() as settle:
         async with TranslationServer(config, engine_factory) as server:
             stopping = asyncio.create_task(asked_to_stop.wait())
             warming = asyncio.create_task(server.ready())

@@ -1,11 +1,13 @@
 """The life of a server: warm-up, health, reflection, TLS, shutdown, and clients that are killed."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import grpc
 import pytest
@@ -224,6 +226,29 @@ async def test_serve_ends_with_an_error_when_the_engine_stops(house):
             await serve(house.configured(grace_ms=5_000), lambda: house.served(engine), on_ready=on_ready)
         await asyncio.gather(*calls)
     assert "the engine has stopped" in told[0]
+
+
+async def test_what_was_served_is_let_go(house):
+    made = []
+
+    def load():
+        engine = house.instant()
+        engine.itself = engine  # only the collector finds it
+        made.append(weakref.ref(engine))
+        return house.served(engine)
+
+    def on_ready(_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        async with asyncio.timeout(20):
+            await serve(house.configured(), load, on_ready=on_ready)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    gc.collect()
+    assert made[0]() is None
 
 
 KILLED = """

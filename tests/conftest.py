@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,23 +24,23 @@ SHARED = Path(__file__).parents[2] / "shared"
 _WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
-_CACHES = {
-    "PLAYWRIGHT_BROWSERS_PATH": "ms-playwright",
-    "MPLCONFIGDIR": "matplotlib",
-    "HF_HOME": "huggingface",
-    "PIP_CACHE_DIR": "pip",
-}
+_CACHES = {"HF_HOME": "huggingface"}
 """What tests only read in the user's cache stays there: variable → folder."""
+
+if sys.platform == "linux":  # elsewhere these don't ask for XDG_CACHE_HOME
+    _CACHES |= {"PLAYWRIGHT_BROWSERS_PATH": "ms-playwright", "MPLCONFIGDIR": "matplotlib", "PIP_CACHE_DIR": "pip"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     """Keep what is worked out for this machine, such as the compiled pass, in a folder of this run's own."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    own, patch = tempfile.mkdtemp(prefix="streamtrans-tests-"), pytest.MonkeyPatch()
     for variable, folder in _CACHES.items():
-        os.environ.setdefault(variable, str(cache / folder))
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="streamtrans-tests-")
-    config.add_cleanup(lambda: shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True))
+        patch.setenv(variable, os.environ.get(variable, str(cache / folder)))
+    patch.setenv("XDG_CACHE_HOME", own)
+    config.add_cleanup(patch.undo)
+    config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
 
 
 def pytest_addoption(parser):

@@ -1,10 +1,14 @@
 """What CI makes of skipped tests, and who is left out where there is nothing to test."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tests import conftest
 
 CONFTEST = (Path(__file__).parents[1] / "conftest.py").read_text(encoding="utf-8")
 TESTS = """
@@ -70,3 +74,22 @@ def test_only_gpu_may_be_skipped_in_ci(run):
 def test_shared_data_is_used_where_it_is(run, tmp_path):
     (tmp_path / "shared").mkdir()
     assert "2 passed, 1 skipped, 1 deselected, 1 xfailed" in run("--no-skips", fine=TESTS)[1]
+
+
+def test_a_run_deletes_its_own_caches_and_nothing_else(tmp_path, monkeypatch):
+    dear, undone = tmp_path / "dear", []
+    dear.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "before"))
+    monkeypatch.delenv("HF_HOME", raising=False)
+    conftest.pytest_configure(SimpleNamespace(add_cleanup=undone.append))
+    own = Path(os.environ["XDG_CACHE_HOME"])
+    assert own.is_dir()
+    assert os.environ["HF_HOME"] == str(tmp_path / "before" / "huggingface")
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(dear))  # as a test may that looks at caches
+        for undo in reversed(undone):
+            undo()
+        assert dear.is_dir()
+        assert not own.exists()
+        assert os.environ["XDG_CACHE_HOME"] == str(tmp_path / "before")
+        assert "HF_HOME" not in os.environ

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from streamtrans.core import BadModel
 from streamtrans.model.api import Heard, Hearing
 from streamtrans.model.cache import CrossingPair, EncodedSpeech
 from streamtrans.model.config import NetworkConfig
@@ -108,6 +109,9 @@ class BlockHearing:
         project: what makes crossing keys and values of features: the decoder's layers first, then KVSPN's blocks.
         config: of the network.
         ear: all of these for one call, where there can be such.
+
+    Raises:
+        BadModel: windows have no middle.
     """
 
     def __init__(
@@ -120,6 +124,11 @@ class BlockHearing:
         *,
         ear: Ear | None = None,
     ) -> None:
+        if log_mel.config.window % 2:
+            raise BadModel(
+                f"features: window is {log_mel.config.window}; an encoder that hears in blocks takes an even number, so"
+                " that windows have a middle; change n_fft, or set encoder_block to 0"
+            )
         self.ear = ear
         if ear is not None:
             ear.hear_in(blocks)

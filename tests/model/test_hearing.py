@@ -325,3 +325,11 @@ def test_wrong_configurations_are_named(tmp_path: Path) -> None:
         make_whisper_m2m(tmp_path, encoder_block=4)
     with pytest.raises(BadModel, match="give frames, 0 or more"):
         make_whisper_m2m(tmp_path, encoder_rotary=True, encoder_block=-1)
+
+
+def test_windows_without_a_middle_are_refused(tmp_path: Path) -> None:
+    make_whisper_m2m(tmp_path, encoder_rotary=True, encoder_block=4, encoder_left=10)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"n_fft": 401}))
+    with pytest.raises(BadModel, match="window is 401; an encoder that hears in blocks takes an even number"):
+        load_model(tmp_path, device="cpu", dtype="float32")

@@ -50,20 +50,22 @@ class Device:
         self.model = model
         self.slots = slots
         self.watch = Stopwatch(stall_s)
-        # Counted in place: this is done several times per chunk of every stream.
+        # Never changed, but replaced as a whole: other threads read it.
         self._counts: dict[str, Any] = {each.name: getattr(_NOTHING, each.name) for each in fields(EngineStats)}
         self._make_vad = vads
         self._vads: dict[str, Vad] = {}
 
     @property
     def stats(self) -> EngineStats:
-        """What was counted so far."""
+        """A snapshot of what was counted so far."""
         return EngineStats(**self._counts)
 
     def count(self, **more: float | DecodeStats) -> None:
-        """Add to the counters."""
+        """Add to the counters, to all of them at once for whoever looks."""
+        counts = self._counts.copy()
         for name, each in more.items():
-            self._counts[name] += each
+            counts[name] += each
+        self._counts = counts
 
     def detect(self, detects: Sequence[Detect]) -> list[Detection | Exception]:
         """Ask one detector about several streams; they all name the same."""

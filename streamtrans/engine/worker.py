@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -105,7 +106,9 @@ class Engine:
         self._waiting: dict[Ticket, Work] = {}
         self._live: list[Work] = []
         self._count = 0
-        self._thread = threading.Thread(target=self._run, name="streamtrans-device", daemon=True)
+        # What is switched off where an engine is made is so for the detectors that its thread makes.
+        run = partial(copy_context().run, self._run)
+        self._thread = threading.Thread(target=run, name="streamtrans-device", daemon=True)
         self._thread.start()
 
     @property

@@ -22,7 +22,7 @@ from streamtrans.model.api import Forward, Hearing, Propose
 from streamtrans.model.audio_lm import qwen2_audio, voxtral
 from streamtrans.model.layers import rotate
 from streamtrans.model.loading import _width, load_speech, load_translator
-from tests.audio_models import CHUNK_S, MAKERS
+from tests.audio_models import CHUNK_S, MAKERS, make_drafting_stacked
 from tests.model.test_parity import speech
 
 PAIRS = [("en", "en"), ("de", "en"), ("fr", None)]
@@ -497,3 +497,19 @@ def test_a_kvspn_that_does_not_fit_is_refused_by_name(made, tmp_path):
         (tmp_path / "out" / "config.json").write_text(json.dumps(said | changes))
         with pytest.raises(BadModel, match=told):
             load_speech(tmp_path / "out")
+
+
+@pytest.mark.parametrize("samples", [0, 1, 400, 1_000])
+def test_sound_too_short_for_one_stack_is_silence_that_can_be_asked_about(tmp_path, samples):
+    make_drafting_stacked(tmp_path)
+    model = load_speech(tmp_path, device="cpu", dtype="float32")
+    sound = Hearing(np.full(samples, 0.01, np.float32))
+    [alone], [beside, _] = model.listen([sound]), model.listen([sound, Hearing(speech(0.5))])
+    prompt, slots = model.prompt("de", "en"), model.allocate(2)
+    asked = []
+    for heard in (alone, beside):
+        assert heard.memory.frames == 0
+        cache = slots.open(heard.memory, prompt)
+        [found] = model.step([Forward(prompt[cache.length :], cache, rows=1)])
+        asked.append(found)
+    assert asked[0] == asked[1]

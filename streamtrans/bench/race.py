@@ -145,7 +145,9 @@ class Recording:
 
     def read(self, runner: Running, start: int, end: int) -> Read:
         """Have ``[start, end)`` read, in as many tokens as an engine of ours allows; loops don't count as text."""
-        most = EngineConfig().limit(sys.maxsize, (), end - start, self.rate)
+        # Ours counts the silence behind the audio in, so everybody may.
+        heard = end - start + Entrant.named(runner.name, "", 1).silence(end - start)
+        most = EngineConfig().limit(sys.maxsize, (), heard, self.rate)
         read = runner.read(self.audio[start:end], self.talk.language, most)
         if self.tokenizer is None:
             return read

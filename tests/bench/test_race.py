@@ -1,6 +1,7 @@
 """The race: weights in everybody's form, whoever is there reading the same, delays that follow from costs."""
 
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -21,10 +22,13 @@ from streamtrans.bench.racing.running import Read
 from streamtrans.bench.racing.theirs import log_mel
 from streamtrans.cli.app import app
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.engine import EngineConfig
+from streamtrans.evaluate.manifest import Talk
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.features import FeatureConfig, LogMel, mel_filters
 from streamtrans.model.network import Network
 from streamtrans.text import Tokenizer
+from streamtrans.text.density import tokens_per_second
 from tests.published import PLAIN, PUBLISHED, write_vocabulary
 
 WORDS = range(300, 2_000)
@@ -322,3 +326,63 @@ def test_tables_hold_whoever_ran():
     figures = {"threads": 1, "offline": {"ours": offline}, "live": {}, "memory": {"ours": {"peak_rss_mb": 300}}}
     [table] = race_tables(figures)
     assert table.rows == [("ours", 0.1, 0.2, 1, 0.1, 2, 1, 300)]
+
+
+class Here:
+    """An entrant in this process, that is given silence as in one of its own."""
+
+    def __init__(self, name, reader):
+        self.name, self.reader, self.most = name, reader, []
+
+    def read(self, audio, language, most):
+        self.most.append(most)
+        behind = Entrant.named(self.name, "", 1).silence(len(audio))
+        return Read(self.reader.read(np.pad(audio, (0, behind)), language, most).strip(), 0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", ["ours float32 unpadded", "ours float32 +5s"])
+def test_what_ours_says_in_a_loop_is_counted_as_anybodys(stock, tmp_path, name):
+    """Its text is whole, as its limit ended it, and the race cuts it; its own draft has none of it."""
+    folder = shutil.copytree(stock, tmp_path / "looping")
+    tensors = load_file(folder / "model.safetensors")
+    rows = tensors["model.decoder.embed_tokens.weight"]
+    rows[300] *= 10
+    tensors["model.decoder.layer_norm.weight"].zero_()
+    tensors["model.decoder.layer_norm.bias"].copy_(rows[300])
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    ours, tokenizer = Ours(Entrant.named(name, str(folder), 1)), Tokenizer.load(folder)
+    audio = np.random.default_rng(3).normal(0, 0.1, 32_000).astype(np.float32)
+    runner, talk = Here(name, ours), Talk("a", tmp_path / "a.wav", "en", {})
+    rate = tokens_per_second(tokenizer, "en")
+    read = Recording(talk, audio, ((0, 32_000),), rate, tokenizer).read(runner, 0, 32_000)
+    assert read.looped
+    assert len(ours.tokens) == 1
+    assert read.text == tokenizer.decode(ours.tokens)
+    whole = Recording(talk, audio, ((0, 32_000),), rate).read(runner, 0, 32_000)
+    tail = Entrant.named(name, "", 1).tail
+    assert runner.most == 2 * [EngineConfig().limit(10_000, (), 32_000 + tail, rate)]
+    # Whoever is held to it may write as much as ours does.
+    assert whole.text.count(tokenizer.decode([300])) == runner.most[0]
+
+
+def test_fewer_rounds_are_a_loop_where_the_limit_ended_the_text(stock):
+    tokenizer = Tokenizer.load(stock)
+    text = "press " * 8
+    count = len(tokenizer.encode(text))
+    assert without_loops(text, tokenizer, count + 9) == text
+    assert without_loops(text, tokenizer, count + 8).split() == ["press"]
+
+
+def test_a_folder_that_others_cant_read_is_refused_by_name(stock, tmp_path):
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    (wrong / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
+    race = Race(manifest=tmp_path, weights=stock, beside=wrong)
+    with pytest.raises(BadModel, match=r"wrong has no weights .* one model\.safetensors"):
+        race._weights("faster-whisper-beside int8 +1s", tmp_path / "made")
+    (wrong / "model.safetensors").write_bytes((stock / "model.safetensors").read_bytes()[:1_000])
+    with pytest.raises(BadModel, match=r"wrong/model\.safetensors is not a readable safetensors file"):
+        as_stock(wrong, stock, tmp_path / "made")
+    shutil.copy(stock / "model.safetensors", wrong / "model.safetensors")
+    with pytest.raises(BadModel, match=r"wrong has no config\.json, generation_config\.json, preprocessor_config"):
+        as_stock(stock, wrong, tmp_path / "made")

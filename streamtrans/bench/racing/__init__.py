@@ -87,3 +87,7 @@ class Entrant:
     def tail(self) -> int:
         """Samples of silence that it is given behind its audio."""
         return int(self.audio[1:-1]) * SAMPLE_RATE if self.audio.startswith("+") else 0
+
+    def silence(self, count: int) -> int:
+        """Samples of it behind ``count`` of audio: with them nobody is given more than a window."""
+        return min(self.tail, max(0, WINDOW - count))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from streamtrans.core import BadModel
 
@@ -53,11 +53,16 @@ def as_stock(model: Path, stock: Path, folder: Path) -> Path | str:
     """Return a folder below ``folder`` that others take for a stock Whisper, with the weights of ``model``.
 
     As text, why there is none: its tensors must have the shapes of those in ``stock``.
+
+    Raises:
+        BadModel: a folder has no readable file of weights, or several, or ``stock`` lacks what stands beside them.
     """
     made = folder / "stock"
     if not made.exists():
         if _shapes(model) != _shapes(stock):
             return f"{model.name} has other tensors than {stock.name}: programs of others can't read it"
+        if missing := [file for file in _COMPANIONS if not (stock / file).is_file()]:
+            raise BadModel(f"{stock} has no {', '.join(missing)}: it is no whole folder of a stock Whisper")
         made.mkdir(parents=True)
         for file in _COMPANIONS:
             shutil.copy(stock / file, made / file)
@@ -66,8 +71,13 @@ def as_stock(model: Path, stock: Path, folder: Path) -> Path | str:
 
 
 def _shapes(folder: Path) -> dict[str, list[int]]:
-    with safe_open(folder / _WEIGHTS, "numpy") as tensors:
-        return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 -- it isn't a dict
+    if not (folder / _WEIGHTS).is_file():
+        raise BadModel(f"{folder} has no weights that programs of others read: these are one {_WEIGHTS}")
+    try:
+        with safe_open(folder / _WEIGHTS, "numpy") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 -- no dict
+    except SafetensorError as error:
+        raise BadModel(f"{folder / _WEIGHTS} is not a readable safetensors file: {error}") from None
 
 
 def convert(weights: Path, folder: Path, name: str) -> None:

@@ -42,7 +42,7 @@ class Ours:
         self.tokens: Tokens = ()
 
     def read(self, audio: Samples, language: str, most: int) -> str:
-        """Read it all; ``most`` is what the engine allows anyway."""
+        """Read it all, loops too, which no draft repeats; ``most`` is what the engine allows anyway."""
         del most
         # Silence that was put behind what was heard isn't what came next: then all is sent again.
         before, speech = len(self.heard), np.trim_zeros(audio, "b") if self.tail else audio
@@ -59,4 +59,4 @@ class Ours:
         [hypothesis] = reading.hypotheses
         kept = without_loop(hypothesis.tokens, 0, self.vocabulary.decode, complete=hypothesis.complete)
         self.heard, self.state, self.tokens = speech, reading.state, hypothesis.tokens[:kept]
-        return self.vocabulary.decode(self.tokens)
+        return self.vocabulary.decode(hypothesis.tokens)

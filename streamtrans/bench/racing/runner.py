@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamtrans.audio import Samples
-from streamtrans.bench.racing import BESIDE, OURS, WINDOW, Entrant
+from streamtrans.bench.racing import BESIDE, OURS, Entrant
 
 
 class Reader(Protocol):
@@ -64,7 +64,7 @@ def run(entrant: Entrant) -> None:
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
         audio = np.frombuffer(sys.stdin.buffer.read(4 * asked["samples"]), np.float32)
-        audio = np.pad(audio, (0, min(entrant.tail, max(0, WINDOW - len(audio)))))
+        audio = np.pad(audio, (0, entrant.silence(len(audio))))
         began, cpu = time.perf_counter(), time.process_time()
         text = reader.read(audio, asked["language"], asked["most"])
         say({"text": text.strip(), "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu})

@@ -83,12 +83,15 @@ def make_body(recipe: AnchoredRecipe, stage: AnchoredStage, start: Network) -> B
     """Make the untrained body that a stage is about, with the encoder of what it starts from.
 
     Raises:
-        BadConfig: it is wider than the base, whose tokens it takes.
+        BadConfig: it is wider than the base, whose tokens it takes, or stacks more frames than the base hears.
     """
     named = recipe.stage(stage.beside) if stage.beside else stage
     assert named.body is not None, "recipes are checked"
     if named.body.width > start.config.d_model:
         raise BadConfig(f"body: width is {named.body.width}, and the base's tokens have {start.config.d_model} numbers")
+    if named.body.stacked > start.config.max_source_positions:
+        frames = start.config.max_source_positions
+        raise BadConfig(f"body: stacked is {named.body.stacked}, and the base's encoder has {frames} frames")
     blocks = stage.blocks if stage.beside else 0
     if blocks and named.body.layers % blocks:
         raise BadConfig(f"stage {stage.name}: {named.body.layers} layers can't be split into {blocks} equal groups")

@@ -5,6 +5,7 @@ An unknown key is an error that names the nearest known one; relative paths are 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,12 @@ class AnchoredStage:
             raise BadConfig(
                 f"stage {self.name}: per_file is a multiple of 8, and four files make whole batches of {self.batch}"
             )
-        for name in ("joined", "sounds", "empty", "clean", "average", "clear"):
+        if not (self.peak_lr > 0 and math.isfinite(self.peak_lr)):
+            raise BadConfig(f"stage {self.name}: peak_lr is {self.peak_lr}; use a number above 0")
+        for name in ("weight_decay", "pad_s", "features", "anchor", "known", "ending"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise BadConfig(f"stage {self.name}: {name} is {getattr(self, name)}; use 0 or more")
+        for name in ("joined", "sounds", "empty", "clean", "average", "clear", "final_lr_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadConfig(f"stage {self.name}: {name} is a share, 0 to 1")
 
@@ -213,6 +219,10 @@ def load_anchored(path: str | Path) -> AnchoredRecipe:
             raise BadConfig(f"{path}: stage {stage.name} starts from {stage.start_from!r}, which is no earlier stage")
         if stage.beside and stage.beside not in {each.name for each in recipe.stages[:at] if each.body is not None}:
             raise BadConfig(f"{path}: stage {stage.name} is beside {stage.beside!r}, which is no earlier stage's body")
+        if stage.beside and (other := set(stage.written) - set(recipe.stage(stage.beside).written or recipe.languages)):
+            raise BadConfig(
+                f"{path}: stage {stage.name} writes {', '.join(sorted(other))}, which {stage.beside} beside it doesn't"
+            )
         if unknown := set(stage.written) - set(recipe.languages):
             raise BadConfig(f"{path}: stage {stage.name} writes {', '.join(sorted(unknown))}, which isn't in languages")
     return recipe

@@ -139,6 +139,10 @@ class _StageRun:
         body = make_body(self.recipe, stage, start)
         if stage.lesson == "body":
             return Fresh(body, stage, self.asking)
+        if not (root / stage.beside / "done").exists():
+            raise BadConfig(
+                f"stage {stage.name} stands beside {stage.beside}, which isn't finished in {root}: train that first"
+            )
         body.network.load_state_dict({**body.network.state_dict(), **stage_tensors(root, stage.beside)})
         body.start_speculator()
         return Guessing(body, stage, self.asking)

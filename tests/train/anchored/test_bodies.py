@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -314,6 +315,16 @@ def test_a_folder_of_one_that_reads_is_refused_by_name(served, tmp_path: Path) -
         ('written = ["en", "de"]', 'written = ["fr"]', "writes fr, which isn't in languages"),
         ("batch = 4", "batch = 7", "make whole batches of 7"),
         ("blocks = 2", "blocks = 0", "blocks must be at least 1"),
+        ("peak_lr = 1e-2", "peak_lr = nan", "peak_lr is nan; use a number above 0"),
+        ("peak_lr = 1e-2", "peak_lr = -1.0", "peak_lr is -1.0; use a number above 0"),
+        ("warmup = 2", "warmup = 2\nweight_decay = -3.0", "weight_decay is -3.0; use 0 or more"),
+        ("warmup = 2", "warmup = 2\npad_s = inf", "pad_s is inf; use 0 or more"),
+        ("stacked = 4", "stacked = 5000", "stacked is 5000, and the base's encoder has 1500 frames"),
+        (
+            'written = ["en", "de"]\nsteps = 10',
+            'written = ["en"]\nsteps = 10',
+            "attending_kvspn writes de, which attending beside it doesn't",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_by_name(recipe: Path, trained: Path, tmp_path: Path, changes: tuple[str, str, str]):
@@ -324,6 +335,14 @@ def test_a_wrong_recipe_is_refused_by_name(recipe: Path, trained: Path, tmp_path
     (tmp_path / "toy").symlink_to(trained / "toy")
     with pytest.raises(BadConfig, match=told):
         export_stage(changed, "reading_kvspn", tmp_path / "model", runs=tmp_path)
+
+
+def test_no_kvspn_learns_beside_a_body_that_isnt_finished(recipe: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "toy" / "reading", tmp_path / "toy" / "reading")
+    (tmp_path / "toy" / "reading" / "done").unlink()
+    with pytest.raises(BadConfig, match=r"reading_kvspn stands beside reading, which isn't finished in .*toy: train"):
+        run(recipe, tmp_path, "reading_kvspn")
+    assert not (tmp_path / "toy" / "reading_kvspn" / "state.pt").exists()
 
 
 def test_a_body_is_kept_as_a_folder_only(recipe: Path, trained: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class ModelChoice:
         Option(
             "Who drafts tokens for the model to verify: none, echo (the previous reading), ngram, kvspn "
             "(the model's speculative network), or a chain such as echo,kvspn. By default echo,kvspn where the "
-            "model has a KVSPN, else echo; of a translator behind it echo,ngram.",
+            "model has a KVSPN, else echo,ngram, as of a translator behind it.",
             metavar="NAMES",
             parse=Chosen,
         ),

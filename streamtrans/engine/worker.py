@@ -85,7 +85,7 @@ class Engine:
         spec = self.config.drafter or ("echo,kvspn" if model.has_speculator else UNAIDED)
         drafters = parse_drafters(spec)
         if drafters.needs_speculator and not model.has_speculator:
-            raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use echo")
+            raise BadConfig(f"drafter {spec!r} needs a speculative network, and {model.name} has none: use {UNAIDED}")
         slots = self.config.slots
         self._ear = Stage(model, model.allocate(slots), drafters, model.draft_acceptance)
         self._stages = [self._ear]

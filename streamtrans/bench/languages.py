@@ -13,6 +13,7 @@ Everything is made once: broken off anywhere, the same command goes on.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import statistics
 import zlib
@@ -26,13 +27,13 @@ import numpy as np
 import soundfile
 
 from streamtrans.bench.measurement import Progress, Report, Table, languages, silent
-from streamtrans.compress.ledger import Ledger
+from streamtrans.compress.ledger import begin
 from streamtrans.compress.merging import add_to_merged, merge
 from streamtrans.compress.merging.merge import METHODS, load_method
-from streamtrans.compress.pruning.scores import selection_sha256
+from streamtrans.compress.pruning.scores import is_transcript, selection_sha256
 from streamtrans.compress.pruning.subjects import SpeechSubject
 from streamtrans.compress.teaching import Teaching, load_teaching, teach
-from streamtrans.compress.teaching.pupils import NOTHING, SpeechPupil, load_pupil
+from streamtrans.compress.teaching.pupils import load_ears
 from streamtrans.core import SAMPLE_RATE, BadConfig, Option
 from streamtrans.corpus import Row, Speaker, normalise, random_voice, read_manifest, spoken_for_evaluation
 from streamtrans.corpus.parallel import read_parallel
@@ -99,15 +100,18 @@ class _Experiment:
         self.base = find_folder(self.teaching.base)
         self.all = (*asked.learnt, *asked.added)
         self.sets = self._sets()
-        ears = load_pupil(self.base, self.teaching, NOTHING, self.work / "heard")
-        if not isinstance(ears, SpeechPupil):
-            raise BadConfig(f"{self.base} is no Whisper: its encoder can't be listened to once for all models")
-        self.ears = ears
+        self.ears = load_ears(self.base, self.teaching, self.work / "heard")
         about = {
+            **self.teaching.settings(),
             "base": weights_sha256(self.base),
             "recordings": {name: selection_sha256(talks) for name, talks in self.sets.items()},
+            "languages": asked.learnt,
+            "rows": asked.rows,
+            "utterances": asked.utterances,
+            "table": {file.name: _sha256(file) for file in self._tables()},
+            "spoken": asked.spoken and _sha256(asked.spoken),
         }
-        self.scores = Ledger(self.work / "scores.jsonl", about, "scores of models")
+        self.scores = begin(self.work, "[0-9]*", about)
 
     def report(self) -> Report:
         """Go through all models, in an order in which each tells something new, and lay their scores out."""
@@ -248,9 +252,18 @@ class _Experiment:
             ]
         return {name: talks for name, talks in found.items() if talks}
 
+    def _tables(self) -> list[Path]:
+        """Return the files of sentences that are learnt from."""
+        names = [name.format(code) for name in self.asked.table for code in self.all if code in VOICES]
+        return sorted({file for name in names for file in self.asked.text.glob(f"{name}*")})
+
     @property
     def _texts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.all, "en")))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _points(texts: Sequence[Text], source: str, target: str, plain: bool) -> float:
@@ -331,8 +344,7 @@ def _mean(lines: Sequence[Mapping[str, Any]], model: str, name: str) -> float:
 
 
 def _transcript(name: str) -> bool:
-    source, target = name.split()[1].split("-")
-    return source == target
+    return is_transcript(name.split()[1])
 
 
 def _write_manifest(folder: Path, codes: Sequence[str], lines: Sequence[_Line]) -> Path:

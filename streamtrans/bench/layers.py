@@ -24,15 +24,15 @@ from typing import Annotated, Any, cast
 import numpy as np
 
 from streamtrans.bench.measurement import Progress, Report, Table, names, silent, some_of
-from streamtrans.compress.ledger import Ledger
+from streamtrans.compress.ledger import begin
 from streamtrans.compress.pruning import ORDERS, Pruned, Pruning
-from streamtrans.compress.pruning.scores import Score, score, selection_sha256
-from streamtrans.compress.pruning.search import choose
-from streamtrans.compress.pruning.stacks import cut
+from streamtrans.compress.pruning.scores import Score, check_apart, is_transcript, score, selection_sha256
+from streamtrans.compress.pruning.search import check_removal, choose
+from streamtrans.compress.pruning.stacks import check, cut, find_stack
 from streamtrans.compress.pruning.subjects import SpeechSubject
 from streamtrans.compress.quantize import ms_per_token
 from streamtrans.compress.teaching import Teaching, load_teaching, teach
-from streamtrans.compress.teaching.pupils import NOTHING, SpeechPupil, load_pupil
+from streamtrans.compress.teaching.pupils import load_ears
 from streamtrans.core import SAMPLE_RATE, BadConfig, Option
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk, read_talks
@@ -99,12 +99,12 @@ class _Experiment:
         self.asked, self.told, self.work = asked, told, asked.work
         self.base = find_folder(asked.model)
         self.selection, self.test = (_talks(file) for file in (asked.selection, asked.test))
-        both = {selection_sha256([replace(talk, references={})]) for talk in self.selection}
-        if shared := [talk for talk in self.test if selection_sha256([replace(talk, references={})]) in both]:
-            raise BadConfig(
-                f"{shared[0].audio} is in {asked.selection} and in {asked.test}: layers chosen by a recording suit it,"
-                " so score on others"
-            )
+        chosen, scored = {asked.selection: self.selection}, {asked.test: self.test}
+        check_apart(chosen, scored, "layers chosen by a recording suit it, so score on others")
+        speech = {Path(file): read_talks(file) for file in asked.speech}
+        check_apart(
+            speech, chosen | scored, "who learnt a recording knows it, so choose layers by others and score on others"
+        )
         teaching = load_teaching(asked.recipe)
         self.teaching = replace(
             teaching,
@@ -113,13 +113,18 @@ class _Experiment:
             to=(),
             steps=asked.steps or teaching.steps,
         )
-        ears = load_pupil(self.base, self.teaching, NOTHING, self.work / "heard")
-        if not isinstance(ears, SpeechPupil):
-            raise BadConfig(f"{self.base} is no Whisper: only such lose layers of an encoder and a decoder")
-        self.ears = ears
-        about = {"base": weights_sha256(self.base), "test": selection_sha256(self.test), "kl": asked.kl}
-        about |= {name: getattr(self.teaching, name) for name in ("steps", "batch", "peak_lr", "silence_s", "seed")}
-        self.scores = Ledger(self.work / "scores.jsonl", about, "scores of models")
+        self.ears = load_ears(self.base, self.teaching, self.work / "heard")
+        for stack in asked.stacks:
+            check_removal(stack, check(self.base, find_stack(self.base, stack)), asked.remove)
+        about = {
+            **self.teaching.settings(),
+            "base": weights_sha256(self.base),
+            "selection": selection_sha256(self.selection),
+            "test": selection_sha256(self.test),
+            "speech": [selection_sha256(talks) for talks in speech.values()],
+            "kl": asked.kl,
+        }
+        self.scores = begin(self.work, "models", about)
 
     def report(self) -> Report:
         """Score all models, then let them take turns for time."""
@@ -259,7 +264,7 @@ def _figures(texts: Sequence[Text]) -> dict[str, float]:
 
 
 def _mean(figures: Mapping[str, float], *, transcripts: bool) -> float | None:
-    values = [value for name, value in figures.items() if (len(set(name.split("-"))) == 1) == transcripts]
+    values = [value for name, value in figures.items() if is_transcript(name) == transcripts]
     return round(statistics.fmean(values), 1) if values else None
 
 

@@ -11,7 +11,7 @@ from streamtrans.bench.measurement import Progress, Report, Table, silent, use_t
 from streamtrans.compress.pruning import ORDERS
 from streamtrans.compress.pruning.scores import Score, score
 from streamtrans.compress.pruning.stacks import check, find_stack
-from streamtrans.compress.pruning.subjects import SpeechSubject
+from streamtrans.compress.pruning.subjects import SpeechSubject, check_silence
 from streamtrans.core import BadConfig, Option
 from streamtrans.evaluate.manifest import read_talks
 from streamtrans.model.loading import find_folder, load_model
@@ -27,9 +27,12 @@ class Reuse:
     model: Annotated[str, Option("The Whisper that loses layers: folder or hub name.")] = "openai/whisper-base"
     remove: Annotated[int, Option("Layers to remove.", least=1)] = 2
     silence_s: Annotated[
-        float | None, Option("Seconds of silence behind recordings, in the place of padding.", "--silence")
+        float | None, Option("Seconds of silence behind recordings, in the place of padding.", "--silence", least=0)
     ] = None
     threads: Annotated[int | None, Option("Of torch.", least=1)] = 1
+
+    def __post_init__(self) -> None:
+        check_silence(self.silence_s)
 
     def measure(self, progress: Progress = silent) -> Report:
         """Let both read the selection in turn for each candidate, so that what else the machine does meets both."""

@@ -143,22 +143,16 @@ def prune(
     from streamtrans.cli.report import keep, telling
     from streamtrans.compress.pruning import Pruning
     from streamtrans.compress.pruning import prune as run
-    from streamtrans.compress.pruning.plots import draw
     from streamtrans.compress.pruning.search import work_folder
     from streamtrans.evaluate import Watch
     from streamtrans.evaluate.manifest import read_talks
-    from streamtrans.model.loading import find_folder
-    from streamtrans.runtime import identity
 
     asked = Pruning(remove, stack, order, tuple(to or ()), together, device, dtype, silence)
     with Watch() as watch, telling("layers") as told:
         found = run(model, destination, read_talks(selection), asked, work=work, told=told)
-    sizes = [_weights_bytes(folder) for folder in (find_folder(model), destination)]
-    folder = work_folder(destination, work)
-    figures = {"model": identity(model), **found.figures(), "bytes_before": sizes[0], "bytes": sizes[1]}
+    figures, folder = _smaller(found, model, destination), work_folder(destination, work)
     keep(f"{order}-{remove}", figures, watch.measured, folder)
-    _show_removals(found)
-    typer.echo(f"weights: {sizes[0] / 1e6:.1f} MB before, {sizes[1] / 1e6:.1f} MB now; plot: {draw(folder)}", err=True)
+    _show_removals(found, figures, folder)
     typer.echo(f"written to {destination}", err=True)
 
 
@@ -201,8 +195,17 @@ compress.command("distill")(expanded(distill))
 compress.command("qlora")(expanded(qlora))
 
 
-def _show_removals(found: Pruned) -> None:
+def _smaller(found: Pruned, model: str, destination: Path) -> dict[str, Any]:
+    from streamtrans.model.loading import find_folder
+    from streamtrans.runtime import identity
+
+    before, now = (_weights_bytes(folder) for folder in (find_folder(model), destination))
+    return {"model": identity(model), **found.figures(), "bytes_before": before, "bytes": now}
+
+
+def _show_removals(found: Pruned, figures: dict[str, Any], folder: Path) -> None:
     from streamtrans.cli.report import show
+    from streamtrans.compress.pruning.plots import draw
 
     names = list(found.whole.directions)
     rows = [
@@ -217,6 +220,8 @@ def _show_removals(found: Pruned) -> None:
         ["layers removed", "mean", *names, "ms per pass"],
         rows,
     )
+    before, now = (figures[name] / 1e6 for name in ("bytes_before", "bytes"))
+    typer.echo(f"weights: {before:.1f} MB before, {now:.1f} MB now; plot: {draw(folder)}", err=True)
 
 
 def _weights_bytes(folder: Path) -> int:

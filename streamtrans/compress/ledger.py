@@ -57,3 +57,15 @@ class Ledger:
             raise BadConfig(
                 f"{self.file} was begun with another {', '.join(other)}; name another --work folder, or remove it"
             )
+
+
+def begin(work: Path, models: str, about: Mapping[str, Any]) -> Ledger:
+    """Return the scores of a folder ``work`` of models that were made of what they are ``about``.
+
+    Raises:
+        BadConfig: the folder was begun with something else, or has ``models`` and nothing that says what of.
+    """
+    file = work / "scores.jsonl"
+    if not file.exists() and any(work.glob(f"{models}/*")):
+        raise BadConfig(f"{work} holds models, and no {file.name} says what of; name another --work folder")
+    return Ledger(file, about, "scores of models")

@@ -14,7 +14,13 @@ from typer.testing import CliRunner
 from streamtrans.bench.layers import Layers
 from streamtrans.bench.reuse import Reuse
 from streamtrans.cli.app import app
+from streamtrans.compress.pruning import Pruning
+from streamtrans.compress.pruning.scores import is_transcript
+from streamtrans.compress.pruning.subjects import SpeechSubject
+from streamtrans.compress.teaching import load_teaching
 from streamtrans.core import BadConfig, BadModel
+from streamtrans.evaluate.manifest import read_talks
+from streamtrans.model.loading import load_model
 from tests.audio_models import make_qwen
 from tests.checkpoints import make_whisper
 
@@ -168,3 +174,75 @@ def test_what_is_kept_saves_hearing_and_keys_and_changes_no_score(asked: Layers)
     assert report.notes[0].startswith("scores are equal in 6 of 6 readings; ")
     with pytest.raises(BadConfig, match="--remove is 4: of 5 decoder layers the first and the last stay"):
         Reuse(selection=asked.selection, model=asked.model, remove=4).measure()
+
+
+@pytest.mark.parametrize("other", ["test", "selection"])
+def test_what_is_learnt_from_is_neither_scored_nor_chosen_by(asked: Layers, tmp_path: Path, other: str) -> None:
+    (tmp_path / "again.wav").write_bytes((tmp_path / ("2.wav" if other == "test" else "1.wav")).read_bytes())
+    with Path(asked.speech[0]).open("a") as file:
+        file.write("again.wav\ten\t\tAnother text.\t\n")  # of another name, language and text
+    with pytest.raises(BadConfig, match=rf"\d\.wav is in .*speech\.tsv and in .*{other}\.tsv: who learnt a recording"):
+        asked.measure()
+
+
+def test_models_that_were_made_of_something_else_are_not_reused(asked: Layers, tmp_path: Path) -> None:
+    small = replace(asked, remove=1, taught=("nothing", "texts"))
+    small.measure()
+    recipe = asked.recipe.read_text()
+    for name, said in (
+        ("warmup", "warmup = 2"),
+        ("precision", 'precision = "bfloat16"'),
+        ("silence_s", "silence_s = 0.2"),
+    ):
+        lines = [line for line in recipe.splitlines() if not line.startswith(name)]
+        asked.recipe.write_text("\n".join([*lines, said]) + "\n")
+        with pytest.raises(BadConfig, match=rf"scores\.jsonl was begun with another {name}; name another --work"):
+            small.measure()
+    asked.recipe.write_text(recipe)
+    for name, seeds in (("selection", range(6, 8)), ("speech", range(8, 10))):
+        file = people(tmp_path, f"other-{name}", seeds)
+        with pytest.raises(BadConfig, match=f"was begun with another {name}; name"):
+            replace(small, **{name: (str(file),) if name == "speech" else file}).measure()
+    (asked.work / "scores.jsonl").unlink()
+    with pytest.raises(BadConfig, match=r"work holds models, and no scores\.jsonl says what of; name another --work"):
+        small.measure()
+
+
+def test_whatever_training_computes_in_all_models_are_scored_alike(asked: Layers) -> None:
+    """What the kept encoder says is float32, as what an encoder without layers says anew."""
+    asked.recipe.write_text(asked.recipe.read_text() + 'precision = "bfloat16"\n')
+    replace(asked, remove=1, taught=("nothing", "texts")).measure()
+    kept = {file: np.load(file).dtype for file in asked.work.glob("heard/*/*.npy")}
+    exact = [dtype for file, dtype in kept.items() if file.parent.name.endswith("-exact")]
+    assert exact == 2 * [np.float32]
+    assert len(kept) == 2 + 2
+
+
+def test_layers_that_cant_go_are_told_before_anything_is_made(asked: Layers) -> None:
+    with pytest.raises(BadConfig, match="the encoder has 3 layers, of which the first and the last stay: 1 to 1 can"):
+        replace(asked, stacks=("decoder", "encoder")).measure()
+    assert not (asked.work / "models").exists()
+
+
+def test_a_transcript_of_a_region_is_one() -> None:
+    assert [name for name in ("de-de", "de-en", "pt-br-pt-br", "pt-br-en") if is_transcript(name)] == [
+        "de-de",
+        "pt-br-pt-br",
+    ]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_silence_is_a_number_of_seconds(asked: Layers, seconds: float) -> None:
+    with pytest.raises(BadConfig, match=r"silence is .* s; give 0 or more seconds"):
+        Reuse(selection=asked.selection, model=asked.model, silence_s=seconds)
+    with pytest.raises(BadConfig, match=r"silence is .* s; give 0 or more seconds"):
+        Pruning(1, silence_s=seconds)
+    asked.recipe.write_text(asked.recipe.read_text().replace("silence_s = 0.1", f"silence_s = {seconds}"))
+    with pytest.raises(BadConfig, match="silence_s"):
+        load_teaching(asked.recipe)
+
+
+def test_silence_goes_as_far_as_what_is_heard_at_once(asked: Layers) -> None:
+    model = load_model(Path(asked.model), device="cpu")
+    subject = SpeechSubject(model, "decoder", read_talks(asked.test), (), 2, silence_s=1e9)
+    assert {len(audio) for audio in subject._silent([np.zeros(9_000, np.float32)])} == {model.max_samples}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrans.compress.ledger import Ledger
+from streamtrans.core import BadConfig
 from streamtrans.evaluate.dev import Text
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.evaluate.recordings import transcript_errors
@@ -66,8 +67,30 @@ def selection_sha256(talks: Sequence[Talk]) -> str:
     digest = hashlib.sha256()
     for talk in talks:
         digest.update(json.dumps([talk.language, dict(talk.references)], ensure_ascii=False).encode())
-        digest.update(hashlib.sha256(talk.audio.read_bytes()).digest())
+        digest.update(_sound(talk))
     return digest.hexdigest()
+
+
+def is_transcript(direction: str) -> bool:
+    """Whether a direction (``de-de``, ``pt-br-pt-br``) goes from a language into itself."""
+    return direction[: len(direction) // 2] == direction[len(direction) // 2 + 1 :]
+
+
+def check_apart(one: Mapping[Path, Sequence[Talk]], other: Mapping[Path, Sequence[Talk]], why: str) -> None:
+    """See that no recording, whatever its name, is in manifests of both.
+
+    Raises:
+        BadConfig: one is.
+    """
+    known = {_sound(talk): file for file, talks in one.items() for talk in talks}
+    for file, talks in other.items():
+        for talk in talks:
+            if (first := known.get(_sound(talk))) is not None:
+                raise BadConfig(f"{talk.audio} is in {first} and in {file}: {why}")
+
+
+def _sound(talk: Talk) -> bytes:
+    return hashlib.sha256(talk.audio.read_bytes()).digest()
 
 
 class Notebook:

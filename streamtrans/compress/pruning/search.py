@@ -13,7 +13,7 @@ from typing import Any
 
 from streamtrans.compress.pruning.scores import Notebook, Score, score, selection_sha256
 from streamtrans.compress.pruning.stacks import check, cut, find_stack
-from streamtrans.compress.pruning.subjects import Subject, load_subject
+from streamtrans.compress.pruning.subjects import Subject, check_silence, load_subject
 from streamtrans.compress.weights import check_new
 from streamtrans.core import BadConfig
 from streamtrans.evaluate.manifest import Talk
@@ -82,6 +82,7 @@ class Pruning:
         for name in ("remove", "together"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"{name} is {getattr(self, name)}; use 1 or more")
+        check_silence(self.silence_s)
 
 
 def prune(
@@ -115,6 +116,19 @@ def prune(
     return found
 
 
+def check_removal(stack: str, depth: int, remove: int) -> None:
+    """See that ``remove`` layers of a stack can go.
+
+    Raises:
+        BadConfig: the first or the last layer would have to.
+    """
+    if remove > depth - 2:
+        raise BadConfig(
+            f"the {stack} has {depth} layers, of which the first and the last stay: "
+            + (f"1 to {depth - 2} can be removed, not {remove}" if depth > 2 else "none can be removed")
+        )
+
+
 def choose(folder: Path, talks: Sequence[Talk], pruning: Pruning, work: Path, *, told: Told | None = None) -> Pruned:
     """Say which layers of a folder go; scores are noted in ``work``, and found again.
 
@@ -123,11 +137,7 @@ def choose(folder: Path, talks: Sequence[Talk], pruning: Pruning, work: Path, *,
         BadConfig: no layer would be left, nothing can be scored, or ``work`` was begun for something else.
     """
     depth = check(folder, find_stack(folder, pruning.stack))
-    if pruning.remove > depth - 2:
-        raise BadConfig(
-            f"the {pruning.stack} has {depth} layers, of which the first and the last stay: "
-            + (f"1 to {depth - 2} can be removed, not {pruning.remove}" if depth > 2 else "none can be removed")
-        )
+    check_removal(pruning.stack, depth, pruning.remove)
     if not talks:
         raise BadConfig("the selection is empty: layers are chosen by recordings with references")
     settings = {name: value for name, value in asdict(pruning).items() if name not in ("remove", "order")}

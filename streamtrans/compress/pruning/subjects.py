@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,16 @@ from streamtrans.text import canonical
 
 _MOST_KEPT = 4 << 30
 """Bytes of keys and values that are kept; larger: more recordings of which a round makes none anew."""
+
+
+def check_silence(seconds: float | None) -> None:
+    """See that so many seconds of silence can stand behind a recording.
+
+    Raises:
+        BadConfig: they are below 0, or no number.
+    """
+    if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
+        raise BadConfig(f"silence is {seconds:g} s; give 0 or more seconds")
 
 
 class Subject(Protocol):
@@ -152,8 +163,8 @@ class SpeechSubject:
 
     def _silent(self, audios: Sequence[Samples]) -> list[Samples]:
         """Put silence behind recordings, in the place of the family's padding, where that was asked for."""
-        behind = samples(1000 * (self.silence_s or 0))
-        return [np.pad(audio, (0, behind))[: self.model.max_samples] for audio in audios]
+        behind, most = samples(1000 * (self.silence_s or 0)), self.model.max_samples
+        return [np.pad(audio, (0, min(behind, most - len(audio)))) for audio in audios]
 
 
 class AudioLanguageSubject:

@@ -18,7 +18,7 @@ from streamtrans.compress.audio_llm import FAMILY, MOST_TOKENS, AudioLLM
 from streamtrans.compress.teaching.packed import adapt, merged
 from streamtrans.compress.teaching.recipe import Teaching
 from streamtrans.compress.weights import Weights
-from streamtrans.core import BadModel, UnsupportedLanguage, samples
+from streamtrans.core import BadConfig, BadModel, UnsupportedLanguage, samples
 from streamtrans.evaluate.manifest import Talk
 from streamtrans.model.config import read_json, shown
 from streamtrans.model.loading import FAMILIES, choose_device
@@ -104,9 +104,10 @@ class SpeechPupil:
         teaching: how it learns.
         learns: what of it does; :data:`NOTHING` for a teacher.
         heard: where what the encoder says is kept, across runs.
+        exact: whether it is computed and kept in float32, whatever ``teaching`` computes in.
     """
 
-    def __init__(self, folder: Path, teaching: Teaching, learns: str, heard: Path) -> None:
+    def __init__(self, folder: Path, teaching: Teaching, learns: str, heard: Path, *, exact: bool = False) -> None:
         self.device = choose_device(teaching.device)
         load = FAMILIES.load(read_json(folder / "config.json")["model_type"])
         model: object = load(folder, device=self.device, dtype=torch.float32)
@@ -116,9 +117,9 @@ class SpeechPupil:
         self.network, self.learns = self.model.network, learns
         self.silence_s = teaching.silence_s
         self.hears = learns in ("all", "lora", "qlora")
-        self.dtype = computed_in(teaching, self.device)
+        self.exact, self.dtype = exact, torch.float32 if exact else computed_in(teaching, self.device)
         manner = "padded" if self.silence_s is None and self.model.manner.padded else f"{self.silence_s or 0:g}s"
-        half = "-half" if self.dtype != torch.float32 else ""
+        half = "-exact" if exact else "-half" if self.dtype != torch.float32 else ""
         self.heard = heard / f"{encoder_sha256(folder)[:16]}-{manner}{half}"
         self.heard.mkdir(parents=True, exist_ok=True)
         if learns in ("lora", "qlora"):
@@ -221,7 +222,7 @@ class SpeechPupil:
                 features, _ = self.network.model.encoder(self._mel(talk)[None])
             part = file.with_suffix(".part")
             with part.open("wb") as stream:
-                np.save(stream, features[0].half().cpu().numpy())
+                np.save(stream, (features[0] if self.exact else features[0].half()).cpu().numpy())
             part.rename(file)
         return torch.from_numpy(np.load(file))
 
@@ -285,12 +286,27 @@ class AudioLanguagePupil:
         return ((self.llm.stored_name(name), value) for name, value in found)
 
 
+def load_ears(folder: Path, teaching: Teaching, heard: Path) -> SpeechPupil:
+    """Load who hears recordings once for all models that share its encoder, as these hear them to be scored.
+
+    Raises:
+        BadModel: the folder's family can't, or its weights aren't finite.
+        BadConfig: it is no Whisper.
+    """
+    ears = load_pupil(folder, teaching, NOTHING, heard, exact=True)
+    if not isinstance(ears, SpeechPupil):
+        raise BadConfig(f"{folder} is no Whisper: only its encoder is listened to once for all models")
+    return ears
+
+
 _ABLE = ("whisper", "whisper_m2m", FAMILY)
 """Families of ours that learn and teach; others do where they are shaped like a Whisper."""
 
 
-def load_pupil(folder: Path, teaching: Teaching, learns: str, heard: Path) -> SpeechPupil | AudioLanguagePupil:
-    """Load who learns, or teaches.
+def load_pupil(
+    folder: Path, teaching: Teaching, learns: str, heard: Path, *, exact: bool = False
+) -> SpeechPupil | AudioLanguagePupil:
+    """Load who learns, or teaches; an ``exact`` one hears in float32, whatever ``teaching`` computes in.
 
     Raises:
         BadModel: the folder's family can't, its weights aren't finite, or what shall learn is stored as whole numbers.
@@ -305,4 +321,4 @@ def load_pupil(folder: Path, teaching: Teaching, learns: str, heard: Path) -> Sp
             weights[name]  # reading refuses what isn't finite
     if family == FAMILY:
         return AudioLanguagePupil(folder, teaching, learns)
-    return SpeechPupil(folder, teaching, learns, heard)
+    return SpeechPupil(folder, teaching, learns, heard, exact=exact)

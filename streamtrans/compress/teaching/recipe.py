@@ -5,8 +5,10 @@ An unknown key is an error that names the nearest known one; relative paths are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from streamtrans.core import BadConfig
 from streamtrans.text import canonical
@@ -77,6 +79,9 @@ class Teaching:
         counts = ("steps", "batch", "together", "each", "warmup", "rank", "save_every", "log_every")
         if low := [name for name in counts if getattr(self, name) < 1]:
             raise BadConfig(f"{', '.join(low)} must be at least 1")
+        amounts = ("kl", "peak_lr", "final_lr_share", "weight_decay", "alpha", "silence_s")
+        if odd := [name for name in amounts if not math.isfinite(getattr(self, name) or 0)]:
+            raise BadConfig(f"{', '.join(odd)} must be a finite number")
         if self.peak_lr <= 0 or self.alpha <= 0 or min(self.kl, self.weight_decay, self.silence_s or 0) < 0:
             raise BadConfig("peak_lr and alpha must be above 0, kl, weight_decay and silence_s at least 0")
         if not self.speech:
@@ -87,6 +92,13 @@ class Teaching:
             raise BadConfig('the teacher has nothing to say: set kl above 0, or texts to "teacher" or "both"')
         for code in self.to:
             canonical(code)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the weights that it ends with depend on, besides what its files hold."""
+        return {name: value for name, value in asdict(self).items() if name not in _PASSING}
+
+
+_PASSING = ("name", "base", "speech", "together", "save_every", "log_every")
 
 
 def is_teaching(path: str | Path) -> bool:

@@ -59,9 +59,10 @@ class Ear:
     ) -> None:
         self.name, self.readers = name, [*readers]
         self._kept: list[Panels | Tensor] = []
+        self._places: list[tuple[nn.Module, str, Panels]] = []
         self._heads, self._width = encoder.layers[0].self_attn.heads, encoder.head_width
         self._layers = (native.Layer * len(encoder.layers))(*(self._layer(e, precision) for e in encoder.layers))
-        crossings = [self._joined([each.k_proj, each.v_proj], precision) for each in readers]
+        crossings = [self._joined(each, "kv_proj", [each.k_proj, each.v_proj], precision) for each in readers]
         self._crossings = (native.Linear * len(crossings))(*crossings)
         spectrum, filters = _spectrum(log_mel)
         first, second = (each.weight.float().transpose(1, 2) for each in (encoder.conv1, encoder.conv2))
@@ -130,24 +131,37 @@ class Ear:
         return native.Layer(
             before=self._norm(layer.self_attn_layer_norm),
             mlp_norm=self._norm(layer.final_layer_norm),
-            qkv=self._joined([attention.q_proj, attention.k_proj, attention.v_proj], precision),
-            out=self._joined([attention.out_proj], precision),
-            up=self._joined([layer.fc1], precision),
-            down=self._joined([layer.fc2], precision),
+            qkv=self._joined(attention, "qkv_proj", [attention.q_proj, attention.k_proj, attention.v_proj], precision),
+            out=self._joined(attention, "out_proj", [attention.out_proj], precision),
+            up=self._joined(layer, "fc1", [layer.fc1], precision),
+            down=self._joined(layer, "fc2", [layer.fc2], precision),
         )
 
-    def _joined(self, parts: Sequence[nn.Linear], precision: str) -> native.Linear:
+    def _joined(self, holder: nn.Module, name: str, parts: Sequence[nn.Linear], precision: str) -> native.Linear:
+        """Lay out ``parts`` end to end; ``holder`` has them so under ``name`` once it is packed."""
         biases: list[Tensor] = [
             torch.zeros_like(part.weight[:, 0]) if part.bias is None else part.bias for part in parts
         ]
         weights: list[Tensor] = [part.weight for part in parts]
-        return self._linear(torch.cat(weights), torch.cat(biases), precision)
+        made = self._panels(torch.cat(weights), torch.cat(biases), precision)
+        self._places.append((holder, name, made))
+        return made.laid
+
+    def share(self) -> None:
+        """Let what is packed now have these very panels in the place of its own, where its own are the same."""
+        for holder, name, panels in self._places:
+            if type(getattr(holder, name)) is type(panels):
+                setattr(holder, name, panels)
+        self._places.clear()
 
     def _linear(self, weight: Tensor, bias: Tensor | None, precision: str) -> native.Linear:
+        return self._panels(weight, bias, precision).laid
+
+    def _panels(self, weight: Tensor, bias: Tensor | None, precision: str) -> Panels:
         made = make_panels(weight, bias, precision)
         assert isinstance(made, Panels), "panels are what it reads"
         self._kept.append(made)
-        return made.laid
+        return made
 
     def _norm(self, norm: nn.LayerNorm) -> native.Norm:
         weight, bias = norm.weight.float(), norm.bias.float()

@@ -127,6 +127,8 @@ class TorchSpeechModel(Writer):
             self.ear = make_ear(self.network.model.encoder, self.log_mel, self._readers(), precision, self.name)
             self.hear_in(self.blocks)
         make = pack(self.network, precision)
+        if self.ear is not None:
+            self.ear.share()
         if precision != JOINED and self.guesser is not None:
             self.guesser.pack(precision, make)
         if make is make_panels:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrans.core import BadAnswer
-from streamtrans.model import ear, native
+from streamtrans.model import ear, linear, native
 from streamtrans.model.api import Hearing
 from streamtrans.model.hearing import EncoderState
 from streamtrans.model.linear import PRECISIONS, paneled
@@ -126,6 +126,27 @@ def test_room_is_taken_for_so_many_rows_at_once(model, monkeypatch):
     assert all(map(same, model.listen(asked), wanted))
     assert all(len(each) == 1 or sum(each) <= 30 for each in calls)
     assert [len(each) for each in calls] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("precision", HERE)
+def test_panels_lie_in_memory_once_whoever_reads_them(tmp_path, monkeypatch, precision):
+    make_whisper_m2m(tmp_path, **SHAPE)
+    monkeypatch.setattr(linear, "for_many", lambda *_: linear.make_panels)
+    found = load_model(tmp_path, device="cpu", dtype=precision)
+    with monkeypatch.context() as patch:
+        patch.setattr(ear.Ear, "share", lambda _: None)
+        twice = load_model(tmp_path, device="cpu", dtype=precision)
+    mine, theirs = [panels_that_hear(each) for each in (found, twice)]
+    assert len(mine) == len(theirs) > 4 * found.config.encoder_layers
+    assert {id(each) for each in mine} <= {id(each) for each in found.ear._kept}
+    assert not {id(each) for each in theirs} & {id(each) for each in twice.ear._kept}
+    one, two = found.encode([noise(9_000)])[0], twice.encode([noise(9_000)])[0]
+    assert all(torch.equal(a.values, b.values) for a, b in zip(one.decoder, two.decoder, strict=True))
+
+
+def panels_that_hear(model):
+    layers = [*model.network.model.encoder.modules(), *(reader.kv_proj for reader in model._readers())]
+    return [each for each in layers if isinstance(each, linear.Panels)]
 
 
 def test_threads_share_the_work_and_change_no_bit(model):

@@ -150,7 +150,7 @@ def _asking(each: Asked, heading: str | None) -> tuple[Any, Any]:
     shown = default not in (None, "", ())
     if _many(each):
         kind = list[str] if option.repeats else list[get_args(each.kind)[0]]  # type: ignore[misc]
-        default = default if default is REQUIRED else list(default) or None
+        default = default if default is REQUIRED else list(default or ()) or None
     elif get_origin(each.kind) is tuple:
         kind = str
         if default is not REQUIRED:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ from streamtrans.model.cache import CrossingPair, EncodedSpeech, SlotCache
 from streamtrans.model.layers import attend
 from streamtrans.model.loading import load_model
 from streamtrans.model.network import FullCrossing
+from streamtrans.model.pages import settle
 from streamtrans.model.speech import TorchSpeechModel
 from streamtrans.runtime import ModelChoice
 
@@ -215,8 +217,8 @@ def _floor(choice: ModelChoice) -> Callable[[], object]:
     count = sum(each.numel() for name, each in decoder.named_parameters() if "embed_positions" not in name)
     read_later = sum(layer.encoder_attn.kv_proj.weight.numel() for layer in decoder.layers)  # type: ignore[union-attr,operator,misc]
     size = {"int8": 1, "bfloat16": 2}.get(precision, 4)
-    weights = torch.ones((count - read_later) * size // 4)
-    return weights.sum
+    weights = settle(torch.ones((count - read_later) * size // 8, dtype=torch.float64))
+    return partial(native.read, weights)
 
 
 def _memory(model: TorchSpeechModel, frames: int) -> EncodedSpeech:

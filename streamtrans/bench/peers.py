@@ -28,6 +28,7 @@ from streamtrans.decode import greedy
 from streamtrans.model.api import Forward
 from streamtrans.model.config import NetworkConfig
 from streamtrans.model.linear import PRECISIONS, Panels, usable
+from streamtrans.model.native import read
 from streamtrans.model.pages import settle
 
 CONTENDERS = (
@@ -146,7 +147,7 @@ def compare_peers(
             for name, contender in there.items():
                 slopes[name].append(_slope(contender, config))
                 if isinstance(contender, _Ours) and len(contender.weights):
-                    floors[name].append(_ms(contender.weights.sum))
+                    floors[name].append(_ms(partial(read, contender.weights)))
             if progress is not None:
                 progress(number + 1, config.rounds)
     first = next(iter(there), None)
@@ -198,7 +199,7 @@ class _Ours:
         self.slots = self.model.allocate(config.streams)
         self.audios = [_audio(config)] * config.streams
         panels = [each for each in self.model.network.model.decoder.modules() if isinstance(each, Panels)]
-        self.weights = settle(torch.ones(sum(each.weights.nbytes for each in panels) // 4))
+        self.weights = settle(torch.ones(sum(each.weights.nbytes for each in panels) // 8, dtype=torch.float64))
 
     def __call__(self, count: int) -> Tokens:
         """Write ``count`` tokens in each stream."""

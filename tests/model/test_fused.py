@@ -377,3 +377,12 @@ def test_without_it_a_model_goes_layer_by_layer(tmp_path, how):
         "no home": "True there is no folder for what is compiled: ",
     }
     assert done.stdout.startswith(said[how])
+
+
+@pytest.mark.parametrize("count", [1, 7, 4_099])
+def test_numbers_are_read_once_and_all_of_them(count):
+    numbers = torch.randint(2**63 - 1, (count,), generator=torch.Generator().manual_seed(count))
+    bits = sum(numbers.tolist()) % 2**64
+    assert native.read(numbers) == bits
+    with native.switched_off():
+        assert native.read(numbers) == bits

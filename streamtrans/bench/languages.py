@@ -5,6 +5,7 @@ WORK/speech/LANGUAGE/    sentences spoken by machines, to learn from
 WORK/dev/                other sentences, by voices that nobody learnt from
 WORK/heard/              what the frozen encoder said of all that is learnt from
 WORK/SEED/NAME/          models, and what their training goes on from
+WORK/made.jsonl          what models were made of
 WORK/scores.jsonl        a line per model
 ```
 

@@ -4,6 +4,7 @@
 WORK/STACK/scores.jsonl      what the selection is worth without layers
 WORK/heard/                  what the encoder said, where it doesn't learn
 WORK/models/NAME/            models, and what their training goes on from
+WORK/made.jsonl              what models were made of
 WORK/scores.jsonl            a line per model
 WORK/layers.png              the points by removals, where matplotlib is
 ```

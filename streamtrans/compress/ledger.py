@@ -62,10 +62,13 @@ class Ledger:
 def begin(work: Path, models: str, about: Mapping[str, Any]) -> Ledger:
     """Return the scores of a folder ``work`` of models that were made of what they are ``about``.
 
+    Who removes the scores has them made anew, of the same models.
+
     Raises:
         BadConfig: the folder was begun with something else, or has ``models`` and nothing that says what of.
     """
-    file = work / "scores.jsonl"
-    if not file.exists() and any(work.glob(f"{models}/*")):
-        raise BadConfig(f"{work} holds models, and no {file.name} says what of; name another --work folder")
-    return Ledger(file, about, "scores of models")
+    made = work / "made.jsonl"
+    if not made.exists() and any(work.glob(f"{models}/*")):
+        raise BadConfig(f"{work} holds models, and no {made.name} says what of; name another --work folder")
+    Ledger(made, about, "word of what models were made of")
+    return Ledger(work / "scores.jsonl", about, "scores of models")

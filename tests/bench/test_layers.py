@@ -160,7 +160,7 @@ def test_what_makes_no_sense_is_refused_by_name(asked: Layers, tmp_path: Path) -
     with pytest.raises((BadConfig, BadModel), match="is no Whisper"):
         replace(asked, model=str(tmp_path / "qwen")).measure()
     replace(asked, taught=("nothing",), remove=1).measure()
-    with pytest.raises(BadConfig, match=r"scores\.jsonl was begun with another kl; name another --work folder"):
+    with pytest.raises(BadConfig, match=r"made\.jsonl was begun with another kl; name another --work folder"):
         replace(asked, kl=2.0).measure()
 
 
@@ -196,7 +196,7 @@ def test_models_that_were_made_of_something_else_are_not_reused(asked: Layers, t
     ):
         lines = [line for line in recipe.splitlines() if not line.startswith(name)]
         asked.recipe.write_text("\n".join([*lines, said]) + "\n")
-        with pytest.raises(BadConfig, match=rf"scores\.jsonl was begun with another {name}; name another --work"):
+        with pytest.raises(BadConfig, match=rf"made\.jsonl was begun with another {name}; name another --work"):
             small.measure()
     asked.recipe.write_text(recipe)
     for name, seeds in (("selection", range(6, 8)), ("speech", range(8, 10))):
@@ -204,7 +204,11 @@ def test_models_that_were_made_of_something_else_are_not_reused(asked: Layers, t
         with pytest.raises(BadConfig, match=f"was begun with another {name}; name"):
             replace(small, **{name: (str(file),) if name == "speech" else file}).measure()
     (asked.work / "scores.jsonl").unlink()
-    with pytest.raises(BadConfig, match=r"work holds models, and no scores\.jsonl says what of; name another --work"):
+    with pytest.raises(BadConfig, match=r"made\.jsonl was begun with another kl; name another --work"):
+        replace(small, kl=2.0).measure()
+    small.measure()  # scores are made anew of the same models
+    (asked.work / "made.jsonl").unlink()
+    with pytest.raises(BadConfig, match=r"work holds models, and no made\.jsonl says what of; name another --work"):
         small.measure()
 
 

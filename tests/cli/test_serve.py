@@ -10,17 +10,19 @@ from streamtrans.client import StreamOptions, TranslationClient, Unavailable
 def test_an_engine_that_stops_ends_the_process_with_1(run, checkpoint, monkeypatch):
     told = []
 
-    async def call(port):
-        async with TranslationClient(f"127.0.0.1:{port}") as client, client.stream(StreamOptions(("de",))) as stream:
+    async def call(port, engine):
+        async with TranslationClient(f"127.0.0.1:{port}") as client:
+            await client.capabilities()  # connected before the server notices
+            engine.close()  # as seen from outside, what a device thread that died leaves behind
             try:
-                await stream.send(np.zeros(16_000, np.float32))
-                [event async for event in stream]
+                async with client.stream(StreamOptions(("de",))) as stream:
+                    await stream.send(np.zeros(16_000, np.float32))
+                    [event async for event in stream]
             except Unavailable as error:
                 told.append(error.message)
 
     def announce(server, served):
-        served.engine.close()  # as seen from outside, what a device thread that died leaves behind
-        calls.append(threading.Thread(target=lambda: asyncio.run(call(server.port))))
+        calls.append(threading.Thread(target=lambda: asyncio.run(call(server.port, served.engine))))
         calls[0].start()
 
     calls = []

@@ -212,12 +212,13 @@ async def test_serve_ends_with_an_error_when_the_engine_stops(house):
 
     async def call(port):
         async with TranslationClient(f"127.0.0.1:{port}") as client:
+            await client.capabilities()  # connected before the server notices
+            engine.close()
             with pytest.raises(Unavailable) as caught:
                 await house.collect(client, house.speech(0.2, 1))
             told.append(caught.value.message)
 
     def on_ready(server):
-        engine.close()
         calls.append(asyncio.create_task(call(server.port)))
 
     calls = []

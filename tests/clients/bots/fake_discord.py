@@ -54,6 +54,7 @@ class Discord:
     def __init__(self, people):
         self.people = people
         self.requests, self.heard, self.voice_heard, self.problems = [], [], [], []
+        self.entered = False
         self.commands, self.silenced = None, False
         self._sequence = self._asked = 0
         self._sockets = set()
@@ -142,6 +143,7 @@ class Discord:
                     "resume_gateway_url": f"ws://{self.host}/gateway/",
                 })  # fmt: skip
                 await self._tell("GUILD_CREATE", self._guild())
+                self.entered = True
             elif each["op"] == 4:
                 channel = each["d"]["channel_id"]
                 state = voice_state(BOT, channel) | {"session_id": SESSION, "member": member(BOT, "Captions")}

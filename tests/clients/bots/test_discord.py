@@ -158,7 +158,7 @@ async def test_asked_to_end_it_leaves_and_ends_well(there, house, tmp_path, numb
     (tmp_path / "token").write_text(TOKEN)
     async with house() as address:
         running = asyncio.create_task(bots_discord._run(asked_of(address, tmp_path / "token")))
-        await settled(lambda: there.commands is not None)
+        await settled(lambda: there.commands is not None and there.entered)
         await asked(there, reads="de")
         await settled(lambda: there.heard[-1]["op"] == 4)
         signal.raise_signal(number)
